@@ -1,0 +1,1 @@
+"""Why has the loss stopped going down? See README.md."""

@@ -1,0 +1,44 @@
+"""A measured number never travels without its error."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error, in the value's own units."""
+
+    value: float
+    stderr: float
+
+    def surely_below(self, bound: float, *, sigmas: float = 3.0) -> bool:
+        """Whether the value lies below `bound` by at least `sigmas` standard errors."""
+        return self.value + sigmas * self.stderr < bound
+
+    def surely_above(self, bound: float, *, sigmas: float = 3.0) -> bool:
+        """Whether the value lies above `bound` by at least `sigmas` standard errors."""
+        return self.value - sigmas * self.stderr > bound
+
+    def __truediv__(self, scale: float) -> "Estimate":
+        return Estimate(self.value / scale, self.stderr / abs(scale))
+
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, self.stderr)
+
+
+def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> Estimate:
+    r"""Estimate the mean of batches of unequal size, with its standard error over the batches.
+
+    $\bar x = \sum_i w_i x_i$ with $\sum_i w_i = 1$ and the error of a ratio estimator,
+    $s^2 = \frac{m}{m-1} \sum_i w_i^2 (x_i - \bar x)^2$ (Cochran, Sampling Techniques, 1977, section 6.4).
+    One batch has no spread to tell an error from: its standard error is infinite.
+    """
+    total = math.fsum(weights)
+    shares = [weight / total for weight in weights]
+    mean = math.fsum(share * value for share, value in zip(shares, values, strict=True))
+    count = len(shares)
+    if count == 1:
+        return Estimate(mean, math.inf)
+    spread = math.fsum((share * (value - mean)) ** 2 for share, value in zip(shares, values, strict=True))
+    return Estimate(mean, math.sqrt(count / (count - 1) * spread))

@@ -1,0 +1,166 @@
+"""What was measured at the point where the run is: plain numbers, each with its error, no tensors."""
+
+from dataclasses import dataclass
+
+from unstuck.curvature.records import Spectrum
+from unstuck.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was looked at.
+
+    Attributes:
+        model: Class name of the model.
+        parameters: Trainable parameters, tied ones counted once.
+        frozen: Parameters that do not require a gradient.
+        dtype: Of the trainable parameters, e.g. "float32"; several are joined by "+".
+        device: Where the parameters are.
+        optimizer: Class name, or None when the training has no optimizer.
+        rate: Present learning rate (of the first group), or None.
+        decay: Whether weight decay counts as part of the loss here.
+        mode: "train" or "eval", as handed in.
+    """
+
+    model: str
+    parameters: int
+    frozen: int
+    dtype: str
+    device: str
+    optimizer: str | None
+    rate: float | None
+    decay: bool
+    mode: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The data that the verdict rests on.
+
+    Attributes:
+        examples: Number of examples in the sample.
+        batches: Number of batches they came in.
+        exhaustive: The sample is all the data there is and the loss is not random (no dropout):
+            nothing is left to sampling error.
+        stochastic: The loss itself is random (dropout and the like), here replayed with fixed seeds.
+    """
+
+    examples: int
+    batches: int
+    exhaustive: bool
+    stochastic: bool
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way down, found on one half of the sample and judged on the other.
+
+    Attributes:
+        name: "now" (the optimizer's own next step), "gradient" (line search along -g), "krylov" (best
+            point in the Krylov space of g), "curvature" (along the lowest eigenvector, both signs),
+            "escape" (the same, then a short descent from there).
+        gain: Decrease of the loss at the best point, in units of the loss; negative if it rises.
+        slope: The part of the gain that the gradient itself accounts for, -g.p at the best point p,
+            at most the gain: what is left of it comes from negative curvature.
+        distance: Length of the step to the best point.
+        multiple: That step as a multiple of the one the optimizer takes now, where that makes sense.
+        distances: Distances at which the real loss was looked at, ascending, 0 first.
+        losses: The real loss there, on the half that judges.
+    """
+
+    name: str
+    gain: Estimate
+    slope: float
+    distance: float
+    multiple: float | None = None
+    distances: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The real loss along an eigenvector through the point, against its quadratic model.
+
+    Attributes:
+        name: "lowest" or "highest": which end of the spectrum the eigenvector belongs to.
+        eigenvalue: Rayleigh quotient of the direction on the half that judges, with its error.
+        distances: Along the unit eigenvector, ascending, both signs, 0 among them.
+        losses: The real loss at those distances, on the half that judges.
+        model: loss + distance * slope + distance^2 / 2 * eigenvalue there.
+    """
+
+    name: str
+    eigenvalue: Estimate
+    distances: tuple[float, ...]
+    losses: tuple[float, ...]
+    model: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient at the point.
+
+    Attributes:
+        norm: Euclidean norm over the whole sample.
+        rounding: Norm that rounding alone would leave; a smaller `norm` says nothing.
+        noise: Norm of its standard error over batches; infinite when there is one batch only, 0 when
+            the sample is exhaustive.
+        flatness: ||Hg|| / (||H|| ||g||): near 0 the gradient lies in the kernel of the Hessian
+            (gradient-flat, Frye et al. 2021). None when `norm` is no more than rounding.
+    """
+
+    norm: float
+    rounding: float
+    noise: float
+    flatness: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it cost to find out.
+
+    Attributes:
+        gradients: In evaluations of the gradient over the whole sample (a loss counts 0.5).
+        products: Hessian-vector products among them.
+        seconds: Wall time.
+        peak_bytes: Largest resident memory of the process while measuring.
+        engine: How Hessian-vector products were made: "retained", "fresh", "differences" or a mixture.
+    """
+
+    gradients: float
+    products: int
+    seconds: float
+    peak_bytes: int
+    engine: str
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All that was measured at one point.
+
+    Attributes:
+        loss: Mean over the sample, weight decay included where `subject.decay` says so.
+        scale: What a decrease is compared with: |loss|, but never less than a millionth of the
+            loss that moving by the length of the parameters along the steepest curvature would cost.
+        length: Euclidean length of the parameter vector.
+        complete: False when the budget ended or Ctrl-C came before every question was answered.
+    """
+
+    subject: Subject
+    sample: Sample
+    loss: Estimate
+    scale: float
+    length: float
+    gradient: Gradient
+    routes: tuple[Route, ...]
+    spectrum: Spectrum | None
+    slices: tuple[Slice, ...]
+    complete: bool
+
+    def route(self, name: str) -> Route | None:
+        """The route of that name, if it was measured."""
+        return next((route for route in self.routes if route.name == name), None)
+
+    def slice(self, name: str) -> Slice | None:
+        """The slice of that name, if it was measured."""
+        return next((slice_ for slice_ in self.slices if slice_.name == name), None)
