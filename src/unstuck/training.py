@@ -1,0 +1,120 @@
+"""What the user brings: everything that is needed to evaluate the loss of a run again."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.errors import TrainingError
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that can be taken apart: model, loss and data, and the optimizer with its state.
+
+    Attributes:
+        model: As it stands where the run is stuck; measured in the mode (train or eval) it is handed in.
+        loss: `loss(model, batch)` gives the scalar mean over the batch; see `supervised`.
+        data: Gives the training batches each time it is iterated: a DataLoader or a list.
+        optimizer: Any `torch.optim.Optimizer`, with its state.
+        scheduler: The learning-rate scheduler, if there is one.
+        validation: Batches the run does not train on, like `data`.
+
+    Raises:
+        TrainingError: An argument is not what it must be; the message names it and says what to pass.
+    """
+
+    model: nn.Module
+    loss: Loss
+    data: Iterable[Any]
+    optimizer: Optimizer | None = None
+    scheduler: Any = None
+    validation: Iterable[Any] | None = None
+
+    def __post_init__(self) -> None:
+        _check_model(self.model)
+        if not callable(self.loss):
+            msg = (
+                f"`loss` must be a function loss(model, batch) giving a scalar tensor, not {_show(self.loss)}"
+            )
+            raise TrainingError(msg)
+        _check_batches("data", self.data)
+        if self.validation is not None:
+            _check_batches("validation", self.validation)
+        if self.optimizer is not None:
+            _check_optimizer(self.optimizer)
+        if self.scheduler is not None and not hasattr(self.scheduler, "step"):
+            msg = f"`scheduler` must have a step() method, as torch.optim's have, not {_show(self.scheduler)}"
+            raise TrainingError(msg)
+
+
+def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
+    """Make the loss of batches `(inputs, targets)`: `criterion(model(inputs), targets)`.
+
+    Raises:
+        TrainingError: When evaluated, on a batch that is not a pair.
+    """
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004
+            msg = (
+                "`data` must give batches (inputs, targets) for `supervised`, "
+                f"not {_show(batch)}; pass your own loss(model, batch) for other batches"
+            )
+            raise TrainingError(msg)
+        inputs, targets = batch
+        return criterion(model(inputs), targets)
+
+    return loss
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        msg = f"`model` must be a torch.nn.Module, not {_show(model)}"
+        raise TrainingError(msg)
+    parameters = list(model.parameters())
+    if not parameters:
+        msg = f"`model` has no parameters: pass the module that is being trained, not {type(model).__name__}"
+        raise TrainingError(msg)
+    if not any(parameter.requires_grad for parameter in parameters):
+        msg = (
+            f"`model`: all {len(parameters)} parameter tensors are frozen; "
+            "set requires_grad=True on those that should train"
+        )
+        raise TrainingError(msg)
+
+
+def _check_batches(name: str, data: object) -> None:
+    advice = "pass a DataLoader or a list of batches"
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Tensor)):
+        msg = f"`{name}` must give batches when iterated: {advice}, not {_show(data)}"
+        raise TrainingError(msg)
+    if hasattr(data, "__next__"):
+        msg = f"`{name}` can be iterated only once: {advice}, not {_show(data)}"
+        raise TrainingError(msg)
+    if hasattr(data, "__len__") and _length(data) == 0:
+        msg = f"`{name}` gave no batch: {advice} with at least one, not {_show(data)}"
+        raise TrainingError(msg)
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except TypeError:  # a DataLoader over an iterable data set has the method but no length
+        return None
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if not isinstance(optimizer, Optimizer):
+        msg = f"`optimizer` must be a torch.optim.Optimizer, not {_show(optimizer)}"
+        raise TrainingError(msg)
+
+
+def _show(value: object) -> str:
+    text = " ".join(repr(value).split())
+    short = text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+    return f"{short} ({type(value).__name__})"
