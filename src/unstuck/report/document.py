@@ -1,0 +1,143 @@
+"""A verdict for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any, cast
+
+from unstuck.curvature.records import Certificate, Spectrum
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Finding, Point, Remedy, Verdict
+from unstuck.measurements.records import Route, Slice
+
+SCHEMA = 1
+
+Document = dict[str, Any]
+
+
+def to_document(verdict: Verdict) -> Document:
+    """Turn a verdict into plain dicts, lists, strings and numbers; what is not finite becomes None."""
+    measured = verdict.measured
+    document = {
+        "schema": SCHEMA,
+        "cause": None if verdict.cause is None else verdict.cause.value,
+        "confidence": verdict.confidence,
+        "complete": measured.complete,
+        "point": _point(verdict.point),
+        "findings": [_finding(finding) for finding in verdict.findings],
+        "remedies": [_remedy(remedy) for remedy in verdict.remedies],
+        "cost": asdict(verdict.cost),
+        "subject": asdict(measured.subject),
+        "sample": asdict(measured.sample),
+        "loss": _estimate(measured.loss),
+        "scale": measured.scale,
+        "length": measured.length,
+        "gradient": asdict(measured.gradient),
+        "routes": [_route(route) for route in measured.routes],
+        "spectrum": None if measured.spectrum is None else _spectrum(measured.spectrum),
+        "slices": [_slice(slice_) for slice_ in measured.slices],
+        "notes": list(verdict.notes),
+    }
+    return cast("Document", _finite(document))
+
+
+def to_json(verdict: Verdict) -> str:
+    """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
+    return json.dumps(to_document(verdict), indent=2, allow_nan=False)
+
+
+def _point(point: Point) -> Document:
+    return {
+        "kind": point.kind.value,
+        "loss": point.loss,
+        "gradient_norm": point.gradient_norm,
+        "lambda_min": point.lambda_min,
+        "lambda_max": point.lambda_max,
+        "minimum_ratio": point.minimum_ratio,
+        "certificate": None if point.certificate is None else _certificate(point.certificate),
+    }
+
+
+def _certificate(certificate: Certificate) -> Document:
+    return {
+        "tolerance": certificate.tolerance,
+        "probability": certificate.probability,
+        "bound": certificate.bound,
+    }
+
+
+def _finding(finding: Finding) -> Document:
+    return {
+        "cause": finding.cause.value,
+        "confidence": finding.confidence,
+        "evidence": [
+            {"name": item.name, "value": item.value, "stderr": item.stderr} for item in finding.evidence
+        ],
+        "explanation": finding.explanation,
+        "advice": finding.advice,
+    }
+
+
+def _remedy(remedy: Remedy) -> Document:
+    return {
+        "name": remedy.name,
+        "change": remedy.change,
+        "gain": remedy.gain,
+        "low": remedy.low,
+        "high": remedy.high,
+    }
+
+
+def _estimate(estimate: Estimate) -> Document:
+    return {"value": estimate.value, "stderr": estimate.stderr}
+
+
+def _route(route: Route) -> Document:
+    return {
+        "name": route.name,
+        "gain": _estimate(route.gain),
+        "slope": route.slope,
+        "distance": route.distance,
+        "multiple": route.multiple,
+        "distances": list(route.distances),
+        "losses": list(route.losses),
+    }
+
+
+def _slice(slice_: Slice) -> Document:
+    return {
+        "name": slice_.name,
+        "eigenvalue": _estimate(slice_.eigenvalue),
+        "distances": list(slice_.distances),
+        "losses": list(slice_.losses),
+        "model": list(slice_.model),
+    }
+
+
+def _spectrum(spectrum: Spectrum) -> Document:
+    return {
+        "size": spectrum.size,
+        "exact": spectrum.exact,
+        "lowest": [asdict(eigenvalue) for eigenvalue in spectrum.lowest],
+        "highest": [asdict(eigenvalue) for eigenvalue in spectrum.highest],
+        "floor": _certificate(spectrum.floor),
+        "ceiling": _certificate(spectrum.ceiling),
+        "density": {"nodes": list(spectrum.density.nodes), "weights": list(spectrum.density.weights)},
+        "positive": _estimate(spectrum.positive),
+        "above": _estimate(spectrum.above),
+        "below": _estimate(spectrum.below),
+        "flat": spectrum.flat,
+        "trace": _estimate(spectrum.trace),
+        "noise": spectrum.noise,
+        "products": spectrum.products,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in cast("Document", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast("list[Any]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,276 @@
+"""What a report states, in words and formatted numbers; the terminal and the page only lay it out."""
+
+import math
+from dataclasses import dataclass
+
+from unstuck.curvature.records import Certificate, Eigenvalue, Spectrum
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
+from unstuck.measurements.records import Gradient, Route
+from unstuck.report.numbers import (
+    NEGLIGIBLE,
+    NOTHING,
+    TIMES,
+    count,
+    gain,
+    memory,
+    percent,
+    probability,
+    seconds,
+    significant,
+    with_error,
+)
+from unstuck.report.words import (
+    KINDS,
+    Tone,
+    cause_word,
+    engine_name,
+    evidence_name,
+    kind_sentence,
+    route_name,
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The answer in ten seconds: what it is, how sure, what it means here, what to do."""
+
+    title: str
+    sureness: str
+    meaning: str
+    explanation: str
+    todo: str
+    kind: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One measured number with its error, and what it says."""
+
+    label: str
+    value: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One route, ready to print: shares are of the loss; `slope` and `curvature` add up to a gain."""
+
+    label: str
+    gain: str
+    share: float
+    slope: float
+    curvature: float
+    rises: bool
+    step: str
+    multiple: str
+
+
+def headline(verdict: Verdict) -> Headline:
+    """Say what the verdict is; a finding's own words go before the general ones."""
+    word = cause_word(verdict.cause)
+    finding = main_finding(verdict)
+    return Headline(
+        title=word.name,
+        sureness="" if verdict.cause is None else f"{probability(verdict.confidence)} sure",
+        meaning=word.meaning,
+        explanation=_unanswered(verdict) if finding is None else finding.explanation,
+        todo=word.todo if finding is None or not finding.advice else finding.advice,
+        kind=kind_sentence(verdict.point.kind),
+        tone=word.tone,
+    )
+
+
+def main_finding(verdict: Verdict) -> Finding | None:
+    """The finding that the verdict's cause rests on."""
+    return next((finding for finding in verdict.findings if finding.cause == verdict.cause), None)
+
+
+def other_findings(verdict: Verdict) -> tuple[Finding, ...]:
+    """Every other cause that holds as well."""
+    return tuple(finding for finding in verdict.findings if finding.cause != verdict.cause)
+
+
+def subject_line(verdict: Verdict) -> str:
+    """What was looked at, in one line."""
+    subject = verdict.measured.subject
+    parts = [subject.model, count(subject.parameters, "parameter"), f"{subject.dtype} on {subject.device}"]
+    if subject.frozen:
+        parts.insert(2, f"{subject.frozen:,} more frozen")
+    if subject.optimizer is not None:
+        rate = "" if subject.rate is None else f", rate {_short(subject.rate)}"
+        parts.append(subject.optimizer + rate)
+    return " · ".join(parts)
+
+
+def place(verdict: Verdict) -> tuple[Fact, ...]:
+    """Where the run is: loss, gradient, kind of point."""
+    measured, gradient = verdict.measured, verdict.measured.gradient
+    decay = ", weight decay included" if measured.subject.decay else ""
+    facts = [
+        Fact("kind of point", *KINDS[verdict.point.kind]),
+        Fact("loss", with_error(measured.loss), f"mean over the sample{decay}"),
+        Fact("norm of the gradient", significant(gradient.norm), _against(gradient)),
+    ]
+    if gradient.flatness is not None:
+        facts.append(
+            Fact(
+                "curvature along the gradient",
+                percent(gradient.flatness),
+                "of the largest; near zero would mean gradient-flat",
+            )
+        )
+    return tuple(facts)
+
+
+def ways(verdict: Verdict) -> tuple[Way, ...]:
+    """Where the next decrease can come from, one row per route that was measured."""
+    return tuple(_way(route, verdict.measured.scale) for route in verdict.measured.routes)
+
+
+def curvature(verdict: Verdict) -> tuple[Fact, ...]:
+    """What is known about the eigenvalues; nothing when the curvature was not measured."""
+    spectrum = verdict.measured.spectrum
+    if spectrum is None:
+        return ()
+    flat = Estimate(
+        1 - spectrum.above.value - spectrum.below.value,
+        math.hypot(spectrum.above.stderr, spectrum.below.stderr),
+    )
+    limit = percent(spectrum.flat)
+    return (
+        _found("lowest eigenvalue", spectrum.lowest[0]),
+        *_judged(verdict, "lowest"),
+        _found("highest eigenvalue", spectrum.highest[0]),
+        *_judged(verdict, "highest"),
+        Fact("certificate", certificate_words(spectrum.floor, "below")),
+        Fact("", certificate_words(spectrum.ceiling, "above")),
+        Fact("minimum ratio", _shares(spectrum.positive), "of the eigenvalues are positive"),
+        Fact("curving down", _shares(spectrum.below), f"are below -{limit} of the largest"),
+        Fact("flat", _shares(flat), f"are within ±{limit} of the largest"),
+        Fact("curving up", _shares(spectrum.above), f"are above {limit} of the largest"),
+        Fact("trace", with_error(spectrum.trace), "sum of all eigenvalues"),
+        Fact("numerical noise", percent(spectrum.noise), "of the largest: closer to zero means zero"),
+    )
+
+
+def certificate_words(certificate: Certificate, side: str) -> str:
+    """Say what the certificate of the lower ("below") or upper ("above") end of the spectrum promises."""
+    limit = significant(certificate.bound)
+    if side == "below" and certificate.tolerance > 0:
+        limit = f"-{percent(certificate.tolerance)} of the largest ({limit})"
+    if certificate.probability == 1:
+        return f"no eigenvalue {side} {limit}: all were computed"
+    return f"no eigenvalue {side} {limit}, with probability {probability(certificate.probability)}"
+
+
+def evidence(finding: Finding) -> tuple[Fact, ...]:
+    """The numbers that a finding rests on."""
+    return tuple(Fact(evidence_name(item.name), _evidence_value(item)) for item in finding.evidence)
+
+
+def remedy_gain(remedy: Remedy) -> str:
+    """What a remedy gained in its trial, with its interval."""
+    return f"{percent(remedy.gain)} ({percent(remedy.low)} to {percent(remedy.high)})"
+
+
+def sample_line(verdict: Verdict) -> str:
+    """The data that everything rests on, in one sentence."""
+    sample = verdict.measured.sample
+    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    if sample.exhaustive:
+        text += ": all the data there is, so nothing is left to sampling error"
+    else:
+        text += "; each ± is one standard error over the batches"
+    if sample.stochastic:
+        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+    return f"{text}; the model in {verdict.measured.subject.mode} mode"
+
+
+def cost_line(verdict: Verdict) -> str:
+    """What it cost to find out, in one line."""
+    cost = verdict.cost
+    products = f"{count(cost.products, 'Hessian-vector product')} ({engine_name(cost.engine)})"
+    if not cost.products:
+        products = "no Hessian-vector product"
+    return ", ".join(
+        (count(cost.gradients, "gradient"), products, seconds(cost.seconds), memory(cost.peak_bytes))
+    )
+
+
+def curvature_gap(verdict: Verdict) -> str:
+    """Why there is no curvature to show."""
+    if verdict.measured.complete:
+        return "The curvature was not measured."
+    return "The curvature was not measured: the measurement ended before its turn came."
+
+
+def spectrum_sentence(spectrum: Spectrum) -> str:
+    """How the eigenvalues were found, in one sentence."""
+    if spectrum.exact:
+        return f"All {count(spectrum.size, 'eigenvalue')} were computed from the full Hessian."
+    found = len(spectrum.lowest) + len(spectrum.highest)
+    return (
+        f"{found} of {count(spectrum.size, 'eigenvalue')} were found one by one and the others estimated, "
+        f"from {count(spectrum.products, 'Hessian-vector product')}."
+    )
+
+
+def _way(route: Route, scale: float) -> Way:
+    share = route.gain.value / scale
+    slope = min(max(route.slope / scale, 0.0), max(share, 0.0))
+    return Way(
+        label=route_name(route.name),
+        gain=gain(route.gain / scale),
+        share=share,
+        slope=slope,
+        curvature=max(share, 0.0) - slope,
+        rises=route.gain.surely_below(0.0) and -share > NEGLIGIBLE,
+        step=significant(route.distance),
+        multiple="" if route.multiple is None else f"{significant(route.multiple, 2)}{TIMES}",
+    )
+
+
+def _found(label: str, eigenvalue: Eigenvalue) -> Fact:
+    return Fact(label, f"{significant(eigenvalue.value)} ± {significant(eigenvalue.residual, 2)}", "residual")
+
+
+def _judged(verdict: Verdict, name: str) -> tuple[Fact, ...]:
+    """The same eigenvalue on the half of the sample that judges."""
+    slice_ = verdict.measured.slice(name)
+    if slice_ is None:
+        return ()
+    data = "on all the data" if verdict.measured.sample.exhaustive else "on data that it was not found on"
+    return (Fact("", with_error(slice_.eigenvalue), f"curvature along it, {data}"),)
+
+
+def _shares(estimate: Estimate) -> str:
+    return f"{with_error(estimate, 100.0)} %"
+
+
+def _against(gradient: Gradient) -> str:
+    """What the norm of a gradient has to be compared with."""
+    rounding = significant(gradient.rounding, 2)
+    if gradient.norm <= gradient.rounding:
+        return f"no more than rounding leaves ({rounding})"
+    noise = significant(gradient.noise, 2) if math.isfinite(gradient.noise) else "unknown"
+    return f"batch noise {noise}, rounding {rounding}"
+
+
+def _evidence_value(item: Evidence) -> str:
+    if item.stderr is None:
+        return significant(item.value)
+    return with_error(Estimate(item.value, item.stderr))
+
+
+def _unanswered(verdict: Verdict) -> str:
+    if verdict.cause is not None:
+        return ""
+    if not verdict.measured.complete:
+        return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
+    return "The measured numbers are too close to their errors, or speak for more than one cause."
+
+
+def _short(value: float) -> str:
+    return NOTHING if not math.isfinite(value) else f"{value:g}"

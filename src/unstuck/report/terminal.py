@@ -1,0 +1,173 @@
+"""A verdict for people, in a terminal."""
+
+import io
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from unstuck.findings.records import Verdict
+from unstuck.report import facts
+from unstuck.report.facts import Fact, Way
+from unstuck.report.numbers import probability
+from unstuck.report.words import Tone, cause_word
+
+STYLES: dict[Tone, str] = {"good": "green", "settled": "blue", "act": "red", "unsure": "yellow"}
+BAR = 10
+FULL_BAR_AT_LEAST = 0.01  # a bar is never full for less than 1 % of the loss: small gains look small
+
+
+def render(verdict: Verdict) -> RenderableType:
+    """Lay a verdict out for `rich.print`; it adapts to the width and to NO_COLOR."""
+    blocks = [_headline(verdict), *_place(verdict)]
+    blocks += [
+        *_ways(verdict),
+        *_curvature(verdict),
+        *_others(verdict),
+        *_remedies(verdict),
+        *_small(verdict),
+    ]
+    return Group(*blocks)
+
+
+def to_text(verdict: Verdict, width: int = 100) -> str:
+    """Write a verdict as plain text of that width, without any terminal code."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+    )
+    console.print(render(verdict))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _headline(verdict: Verdict) -> RenderableType:
+    head = facts.headline(verdict)
+    style = STYLES[head.tone]
+    title = Text(f" {head.title} ", style=f"bold {style}")
+    if head.sureness:
+        title.append(f"· {head.sureness} ", style=style)
+    body = [_text(head.meaning, "bold")]
+    if head.explanation:
+        body.append(_text(head.explanation))
+    todo = Table.grid(padding=(0, 1))
+    todo.add_row(Text("What to do:", style=f"bold {style}", no_wrap=True), _text(head.todo))
+    return Panel(
+        Group(*body, Text(), todo), title=title, title_align="left", border_style=style, padding=(1, 2)
+    )
+
+
+def _place(verdict: Verdict) -> list[RenderableType]:
+    return [_section("Where the run is"), _line(facts.subject_line(verdict)), _facts(facts.place(verdict))]
+
+
+def _ways(verdict: Verdict) -> list[RenderableType]:
+    rows = facts.ways(verdict)
+    if not rows:
+        return []
+    full = max(FULL_BAR_AT_LEAST, *(way.share for way in rows))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    table.add_column("")
+    table.add_column("% of the loss", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("of present", justify="right", no_wrap=True)
+    for way in rows:
+        table.add_row(_text(way.label), way.gain, _bar(way, full), way.step, way.multiple)
+    blocks = [_section("Where can the next decrease come from?"), Padding(table, (0, 0, 0, 2))]
+    if any(_cells(way.curvature, full) for way in rows):
+        legend = Text.assemble(
+            "  ", ("█", "blue"), " owed to the slope  ", ("▒", "magenta"), " to negative curvature"
+        )
+        blocks.append(legend)
+    return blocks
+
+
+def _bar(way: Way, full: float) -> Text:
+    if way.rises:
+        return Text("rises", style="dim")
+    slope, curvature = _cells(way.slope, full), _cells(way.curvature, full)
+    if slope + curvature == 0:
+        return Text("▏", style="dim")
+    return Text.assemble(("█" * slope, "blue"), ("▒" * curvature, "magenta"))
+
+
+def _cells(share: float, full: float) -> int:
+    return round(BAR * share / full)
+
+
+def _curvature(verdict: Verdict) -> list[RenderableType]:
+    spectrum = verdict.measured.spectrum
+    if spectrum is None:
+        return [_section("Curvature"), _line(facts.curvature_gap(verdict))]
+    sentence = _line(facts.spectrum_sentence(spectrum), "dim")
+    return [_section("Curvature"), _facts(facts.curvature(verdict)), sentence]
+
+
+def _others(verdict: Verdict) -> list[RenderableType]:
+    main = facts.main_finding(verdict)
+    blocks: list[RenderableType] = []
+    if main is not None and main.evidence:
+        blocks += [_section("What the verdict rests on"), _facts(facts.evidence(main))]
+    others = facts.other_findings(verdict)
+    if others:
+        blocks.append(_section("Also found"))
+    for finding in others:
+        title = Text.assemble(
+            (cause_word(finding.cause).name, "bold"), f" · {probability(finding.confidence)} sure"
+        )
+        blocks += [
+            Padding(title, (0, 0, 0, 2)),
+            _line(finding.explanation),
+            _facts(facts.evidence(finding)),
+            _line(f"What to do: {finding.advice}"),
+        ]
+    return blocks
+
+
+def _remedies(verdict: Verdict) -> list[RenderableType]:
+    if not verdict.remedies:
+        return []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("remedy")
+    table.add_column("change")
+    table.add_column("gain over going on (interval)", justify="right")
+    for remedy in verdict.remedies:
+        table.add_row(_text(remedy.name), _text(remedy.change), facts.remedy_gain(remedy))
+    return [_section("What was tried from here"), Padding(table, (0, 0, 0, 2))]
+
+
+def _small(verdict: Verdict) -> list[RenderableType]:
+    rows = [Fact("sample", facts.sample_line(verdict))]
+    rows += [Fact("note" if index == 0 else "", note) for index, note in enumerate(verdict.notes)]
+    return [_section("How it was measured"), _facts(tuple(rows)), _line(facts.cost_line(verdict))]
+
+
+def _facts(rows: tuple[Fact, ...]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", max_width=30)
+    grid.add_column()
+    for row in rows:
+        meaning = _text(f"  {row.meaning}" if row.meaning else "", "dim")
+        grid.add_row(_text(row.label), _text(row.value).append_text(meaning))
+    return Padding(grid, (0, 0, 0, 2))
+
+
+def _section(title: str) -> RenderableType:
+    return Text(f"\n{title}", style="bold")
+
+
+def _line(text: str, style: str = "") -> RenderableType:
+    return Padding(_text(text, style), (0, 0, 0, 2))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text taken as it is, never as markup, without anything a terminal would obey."""
+    return Text("".join(c if c.isprintable() else " " for c in text), style=style)

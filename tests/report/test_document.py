@@ -1,0 +1,161 @@
+import json
+import math
+
+import pytest
+
+from unstuck.findings.records import Cause, Kind
+from unstuck.report.document import to_document, to_json
+
+NUMBER = (int, float)
+ESTIMATE = {"value": NUMBER, "stderr": (*NUMBER, None)}
+MAYBE_ESTIMATE = {"value": (*NUMBER, None), "stderr": (*NUMBER, None)}
+CERTIFICATE = {"tolerance": NUMBER, "probability": NUMBER, "bound": NUMBER}
+SCHEMA = {
+    "schema": int,
+    "cause": (str, None),
+    "confidence": NUMBER,
+    "complete": bool,
+    "point": {
+        "kind": str,
+        "loss": (*NUMBER, None),
+        "gradient_norm": (*NUMBER, None),
+        "lambda_min": (*NUMBER, None),
+        "lambda_max": (*NUMBER, None),
+        "minimum_ratio": (*NUMBER, None),
+        "certificate": (CERTIFICATE, None),
+    },
+    "findings": [
+        {
+            "cause": str,
+            "confidence": NUMBER,
+            "evidence": [{"name": str, "value": (*NUMBER, None), "stderr": (*NUMBER, None)}],
+            "explanation": str,
+            "advice": str,
+        }
+    ],
+    "remedies": [{"name": str, "change": str, "gain": NUMBER, "low": NUMBER, "high": NUMBER}],
+    "cost": {"gradients": NUMBER, "products": int, "seconds": NUMBER, "peak_bytes": int, "engine": str},
+    "subject": {
+        "model": str,
+        "parameters": int,
+        "frozen": int,
+        "dtype": str,
+        "device": str,
+        "optimizer": (str, None),
+        "rate": (*NUMBER, None),
+        "decay": bool,
+        "mode": str,
+    },
+    "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool},
+    "loss": MAYBE_ESTIMATE,
+    "scale": (*NUMBER, None),
+    "length": NUMBER,
+    "gradient": {
+        "norm": (*NUMBER, None),
+        "rounding": NUMBER,
+        "noise": (*NUMBER, None),
+        "flatness": (*NUMBER, None),
+    },
+    "routes": [
+        {
+            "name": str,
+            "gain": ESTIMATE,
+            "slope": NUMBER,
+            "distance": NUMBER,
+            "multiple": (*NUMBER, None),
+            "distances": [NUMBER],
+            "losses": [(*NUMBER, None)],
+        }
+    ],
+    "spectrum": (
+        {
+            "size": int,
+            "exact": bool,
+            "lowest": [{"value": NUMBER, "residual": NUMBER}],
+            "highest": [{"value": NUMBER, "residual": NUMBER}],
+            "floor": CERTIFICATE,
+            "ceiling": CERTIFICATE,
+            "density": {"nodes": [NUMBER], "weights": [NUMBER]},
+            "positive": ESTIMATE,
+            "above": ESTIMATE,
+            "below": ESTIMATE,
+            "flat": NUMBER,
+            "trace": ESTIMATE,
+            "noise": NUMBER,
+            "products": int,
+        },
+        None,
+    ),
+    "slices": [
+        {
+            "name": str,
+            "eigenvalue": ESTIMATE,
+            "distances": [NUMBER],
+            "losses": [(*NUMBER, None)],
+            "model": [(*NUMBER, None)],
+        }
+    ],
+    "notes": [str],
+}
+
+
+def conforms(value, schema, where="document"):
+    """Raise AssertionError where `value` is not exactly what `schema` says."""
+    if isinstance(schema, dict):
+        assert set(value) == set(schema), f"{where} has fields {sorted(value)}"
+        for key, inner in schema.items():
+            conforms(value[key], inner, f"{where}.{key}")
+    elif isinstance(schema, list):
+        assert type(value) is list, f"{where} is {value!r}"
+        for item in value:
+            conforms(item, schema[0], f"{where}[]")
+    elif isinstance(schema, tuple) and isinstance(schema[0], dict):
+        if value is not None:
+            conforms(value, schema[0], where)
+    else:
+        types = schema if isinstance(schema, tuple) else (schema,)
+        assert (None if value is None else type(value)) in types, f"{where} is {value!r}"
+
+
+def refuse(constant):
+    message = f"{constant} is no JSON"
+    raise AssertionError(message)
+
+
+def test_every_document_follows_schema_1_to_the_field(verdict):
+    document = json.loads(to_json(verdict), parse_constant=refuse)
+    conforms(document, SCHEMA)
+    assert document["schema"] == 1
+    assert document["cause"] is None or document["cause"] in list(Cause)
+    assert document["point"]["kind"] in list(Kind)
+
+
+def test_the_dict_holds_plain_values_only_so_that_json_gives_it_back_unchanged(verdict):
+    document = to_document(verdict)
+    conforms(document, SCHEMA)
+    assert json.loads(to_json(verdict)) == document
+
+
+def test_an_undecided_verdict_has_no_cause_and_confidence_zero(undecided):
+    document = to_document(undecided)
+    assert (document["cause"], document["confidence"], document["spectrum"]) == (None, 0.0, None)
+
+
+def test_an_error_that_nobody_knows_is_null(undecided):
+    assert math.isinf(undecided.measured.loss.stderr)
+    assert to_document(undecided)["loss"] == {"value": 0.9, "stderr": None}
+
+
+def test_the_numbers_are_those_of_the_verdict(saddle):
+    document = to_document(saddle)
+    assert document["point"]["lambda_min"] == saddle.point.lambda_min
+    assert document["routes"][3]["gain"] == {"value": 0.312, "stderr": 0.014}
+    assert document["spectrum"]["floor"] == {"tolerance": 0.121, "probability": 0.99, "bound": -0.121 * 4.31}
+    assert document["findings"][0]["evidence"][0] == {"name": "lambda_min", "value": -0.497, "stderr": 0.021}
+
+
+def test_the_checker_of_these_tests_notices_a_missing_field(saddle):
+    document = to_document(saddle)
+    del document["spectrum"]["trace"]
+    with pytest.raises(AssertionError, match=r"document\.spectrum"):
+        conforms(document, SCHEMA)

@@ -1,0 +1,83 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from unstuck.report.facts import certificate_words, cost_line
+from unstuck.report.terminal import render, to_text
+
+
+def test_plain_text_has_no_terminal_codes_and_fits_the_width(verdict):
+    for width in (60, 80, 120):
+        text = to_text(verdict, width=width)
+        assert "\x1b" not in text
+        assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_the_cause_and_what_to_do_come_in_the_first_dozen_lines(saddle, minimum, valley):
+    for verdict, name in ((saddle, "Saddle point"), (minimum, "Local minimum"), (valley, "Step too large")):
+        head = "\n".join(to_text(verdict, width=80).splitlines()[:12])
+        assert name in head
+        assert "What to do:" in head
+
+
+def test_a_person_reads_where_the_decrease_comes_from_and_what_is_certified(saddle):
+    text = to_text(saddle, width=100)
+    for words in (
+        "along negative curvature",
+        "13.5 ± 0.61",
+        "39,000\u00d7",
+        "-0.512 ± 0.00086",
+        "-0.497 ± 0.021",
+        "no eigenvalue below -12.1 % of the largest (-0.522), with probability 99 %",
+        "52.1 ± 1.2 %",
+        "1,024 examples in 8 batches",
+        "64 gradients, 23 Hessian-vector products (retained graph), 1.2 s, 310 MB",
+    ):
+        assert words in text
+
+
+def test_every_other_finding_is_told_as_well(valley):
+    text = to_text(valley, width=100)
+    assert "Also found" in text
+    assert "Ill-conditioned · 88 % sure" in text
+
+
+def test_what_was_not_measured_is_said_and_not_guessed(undecided):
+    text = to_text(undecided, width=80)
+    assert "Not sure" in text
+    assert "sure" not in text.splitlines()[0].replace("Not sure", "")
+    assert "The curvature was not measured" in text
+    assert "None" not in text
+    assert "inf" not in text
+    assert "nan" not in text
+
+
+def test_a_users_text_cannot_speak_to_the_terminal_nor_be_taken_for_markup(hostile):
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="truecolor")
+    console.print(render(hostile))
+    shown = console.file.getvalue()
+    assert "\x1b[31m[bold]" not in shown
+    assert "[31m[bold]" in shown
+
+
+def test_a_coloured_terminal_gets_colour_and_no_color_takes_it_away(saddle, monkeypatch):
+    def shown():
+        console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
+        console.print(render(saddle))
+        return console.file.getvalue()
+
+    red = "\x1b[31m"
+    assert red in shown()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert red not in shown()
+
+
+@pytest.mark.parametrize("side", ["below", "above"])
+def test_a_certificate_never_claims_certainty_that_it_does_not_have(saddle, minimum, side):
+    assert "probability 99 %" in certificate_words(saddle.measured.spectrum.floor, side)
+    assert "all were computed" in certificate_words(minimum.measured.spectrum.floor, side)
+
+
+def test_a_run_without_products_does_not_name_an_engine(undecided):
+    assert cost_line(undecided) == "2.5 gradients, no Hessian-vector product, 310 ms, 280 MB"
