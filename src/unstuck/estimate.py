@@ -4,27 +4,41 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.special import ndtr, stdtrit
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error, in the value's own units."""
+    """A value with its standard error, in the value's own units.
+
+    Attributes:
+        degrees: Degrees of freedom that the standard error rests on. A spread over four batches is itself
+            uncertain, so that "three standard errors" must be Student's, not the normal law's.
+    """
 
     value: float
     stderr: float
+    degrees: float = math.inf
 
     def surely_below(self, bound: float, *, sigmas: float = 3.0) -> bool:
-        """Whether the value lies below `bound` by at least `sigmas` standard errors."""
-        return self.value + sigmas * self.stderr < bound
+        """Whether the value lies below `bound`, as surely as `sigmas` errors of a normal law would say."""
+        return self.value + self.margin(sigmas) < bound
 
     def surely_above(self, bound: float, *, sigmas: float = 3.0) -> bool:
-        """Whether the value lies above `bound` by at least `sigmas` standard errors."""
-        return self.value - sigmas * self.stderr > bound
+        """Whether the value lies above `bound`, as surely as `sigmas` errors of a normal law would say."""
+        return self.value - self.margin(sigmas) > bound
+
+    def margin(self, sigmas: float = 3.0) -> float:
+        """Half the width of the interval that covers as much as `sigmas` errors of a normal law."""
+        if self.stderr == 0.0 or math.isinf(self.stderr) or math.isinf(self.degrees):
+            return sigmas * self.stderr
+        return float(stdtrit(self.degrees, ndtr(sigmas))) * self.stderr
 
     def __truediv__(self, scale: float) -> "Estimate":
-        return Estimate(self.value / scale, self.stderr / abs(scale))
+        return Estimate(self.value / scale, self.stderr / abs(scale), self.degrees)
 
     def __neg__(self) -> "Estimate":
-        return Estimate(-self.value, self.stderr)
+        return Estimate(-self.value, self.stderr, self.degrees)
 
 
 def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> Estimate:
@@ -41,4 +55,4 @@ def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> Estimate
     if count == 1:
         return Estimate(mean, math.inf)
     spread = math.fsum((share * (value - mean)) ** 2 for share, value in zip(shares, values, strict=True))
-    return Estimate(mean, math.sqrt(count / (count - 1) * spread))
+    return Estimate(mean, math.sqrt(count / (count - 1) * spread), degrees=count - 1)

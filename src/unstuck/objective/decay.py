@@ -1,0 +1,58 @@
+"""Weight decay is part of what the optimizer descends on, so it is part of the loss here."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unstuck.objective.parameters import Parameters
+
+# Optimizers that add weight_decay * theta to the gradient, unless a group says decoupled_weight_decay.
+_COUPLED = (
+    torch.optim.SGD,
+    torch.optim.Adagrad,
+    torch.optim.RMSprop,
+    torch.optim.Adadelta,
+    torch.optim.Adamax,
+    torch.optim.ASGD,
+    torch.optim.Rprop,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adam,
+)
+
+
+def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> Float[Tensor, " n"] | None:
+    r"""Give $c$ such that the optimizer rests where $\nabla L(\theta) + c \odot \theta = 0$; None for none.
+
+    Coupled decay (SGD, Adam, ...) adds $\lambda \theta$ to the gradient: $c = \lambda$. Decoupled decay
+    (AdamW; Loshchilov & Hutter, 2019, algorithm 2) is outside the division by $\sigma$, so that with
+    $\sigma$ as it stands now $c = \lambda (\sigma + \epsilon)$. Optimizers this function does not know,
+    and decoupled ones that have not made a step yet, count as having none.
+    """
+    if optimizer is None:
+        return None
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    pieces: list[Tensor] = []
+    for slot in parameters.slots:
+        group = groups.get(id(slot.parameter), {})
+        state = optimizer.state.get(slot.parameter, {})
+        coefficient = _coefficient(optimizer, group, state)
+        pieces.append(torch.zeros_like(slot.parameter) + coefficient)
+    flat = parameters.flatten(pieces)
+    return flat if bool(flat.any()) else None
+
+
+def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> float | Tensor:
+    decay = float(group.get("weight_decay", 0.0))
+    decoupled = isinstance(optimizer, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
+    if not decay or not isinstance(optimizer, _COUPLED):
+        return 0.0
+    if not decoupled:
+        return decay
+    if "exp_avg_sq" not in state:
+        return 0.0
+    correction = 1.0 - group["betas"][1] ** float(state["step"])
+    return decay * ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])

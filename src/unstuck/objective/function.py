@@ -1,0 +1,172 @@
+"""The loss over a fixed sample of batches as a function of one flat vector."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.errors import TrainingError
+from unstuck.objective import ledger as price
+from unstuck.objective.decay import decay_coefficients
+from unstuck.objective.ledger import Ledger
+from unstuck.objective.products import Products, differentiable_twice
+from unstuck.objective.replay import Replay
+from unstuck.objective.sampling import Batch, moved
+from unstuck.training import Training
+
+
+class Objective:
+    r"""$L(\theta) = \sum_i w_i L_i(\theta) + \frac12 \theta^\top (c \odot \theta)$ over a sample of batches.
+
+    $L_i$ is the user's loss on batch $i$, $w_i$ its share of the examples, $c$ the weight decay that the
+    optimizer applies. The same $\theta$ always gives the same value: dropout is replayed, BatchNorm runs in
+    the mode the model is in and its running statistics start anew at each evaluation. The model itself is
+    never changed.
+
+    Args:
+        training: What the user brought.
+        batches: The sample.
+        dtype: Compute in this type throughout (float64, to see what float32 cannot); by default in the
+            parameters' own types, with $\theta$ kept in float32 at least.
+        ledger: Where to count what is spent.
+
+    Raises:
+        TrainingError: The loss cannot be evaluated; the message says why.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        batches: Sequence[Batch],
+        *,
+        dtype: torch.dtype | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger())
+        self.parameters = self.replay.parameters
+        device = self.parameters.device
+        self.batches = tuple(
+            Batch(moved(batch.content, device, dtype), batch.examples, batch.seed) for batch in batches
+        )
+        self.examples = sum(batch.examples for batch in batches)
+        self.weights = tuple(batch.examples / self.examples for batch in batches)
+        self.ledger = self.replay.ledger
+        self.decay = decay_coefficients(training.optimizer, self.parameters)
+        self.theta = self.parameters.current()
+        if not bool(self.theta.isfinite().all()):
+            raise TrainingError(_name_non_finite(self.replay))
+        self.replay.check(self.batches[0])
+
+    @cached_property
+    def differentiable_twice(self) -> bool:
+        """Whether autograd can differentiate the loss twice; if not, differences of gradients stand in."""
+        return differentiable_twice(self.replay, self.batches[0], self.theta)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.parameters.size
+
+    def value(self, theta: Float[Tensor, " n"]) -> float:
+        """Evaluate the loss; infinite where it overflows or is not a number."""
+        values = self.values(theta)
+        return math.fsum(weight * value for weight, value in zip(self.weights, values, strict=True))
+
+    def values(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> list[float]:
+        """Evaluate each batch's loss, weight decay included; `only` some of the batches, by index."""
+        penalty = self._penalty(theta)
+        leaves = self.parameters.pieces(theta)
+        with self.replay.session(), torch.no_grad():
+            return [
+                _finite(self.replay.loss(batch, leaves)) + penalty
+                for batch in self._counted(only, price.VALUE)
+            ]
+
+    def gradient(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> Float[Tensor, " n"]:
+        """Evaluate the gradient, over all batches or `only` some of them."""
+        return self.value_and_gradient(theta, only)[1]
+
+    def value_and_gradient(
+        self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
+    ) -> tuple[float, Float[Tensor, " n"]]:
+        """Evaluate the loss and its gradient together, over all batches or `only` some of them."""
+        total = torch.zeros_like(theta)
+        value = self._penalty(theta)
+        indices = range(len(self.batches)) if only is None else only
+        share = math.fsum(self.weights[index] for index in indices)
+        with self.replay.session():
+            for index in indices:
+                loss, gradient = self._differentiate(index, theta)
+                value += loss * self.weights[index] / share
+                total.add_(gradient, alpha=self.weights[index] / share)
+        return value, total if self.decay is None else total.addcmul_(self.decay, theta)
+
+    def batch_gradients(
+        self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
+    ) -> Iterator[Float[Tensor, " n"]]:
+        """Evaluate the gradient of each batch in turn, weight decay included."""
+        for index in range(len(self.batches)) if only is None else only:
+            # One session a batch: between two results the model is the user's own again.
+            with self.replay.session():
+                flat = self._differentiate(index, theta)[1]
+            yield flat if self.decay is None else flat.addcmul_(self.decay, theta)
+
+    def products(
+        self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None, *, memory: float = math.inf
+    ) -> Products:
+        """Prepare Hessian-vector products at `theta`, keeping graphs of at most `memory` bytes."""
+        indices = range(len(self.batches)) if only is None else only
+        batches = [self.batches[index] for index in indices]
+        return Products(
+            self.replay,
+            batches,
+            theta,
+            decay=self.decay,
+            memory=memory,
+            exact=self.differentiable_twice,
+        )
+
+    def quotients(
+        self, theta: Float[Tensor, " n"], direction: Float[Tensor, " n"], only: Sequence[int] | None = None
+    ) -> list[float]:
+        r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$."""
+        found: list[float] = []
+        for index in range(len(self.batches)) if only is None else only:
+            with self.products(theta, [index], memory=0) as products:
+                found.append(float(products(direction) @ direction / (direction @ direction)))
+        return found
+
+    def _penalty(self, theta: Float[Tensor, " n"]) -> float:
+        if self.decay is None:
+            return 0.0
+        return 0.5 * float((self.decay.double() * theta.double().square()).sum())
+
+    def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
+        batch = self.batches[index]
+        self.ledger.spend(price.GRADIENT, batch.examples)
+        leaves = self.parameters.leaves(theta)
+        loss = self.replay.loss(batch, leaves)
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return _finite(loss), self.parameters.flatten(gradients)
+
+    def _counted(self, only: Sequence[int] | None, cost: float) -> Iterator[Batch]:
+        for index in range(len(self.batches)) if only is None else only:
+            batch = self.batches[index]
+            self.ledger.spend(cost, batch.examples)
+            yield batch
+
+
+def _finite(loss: Tensor) -> float:
+    value = float(loss)
+    return value if math.isfinite(value) else math.inf
+
+
+def _name_non_finite(replay: Replay) -> str:
+    broken = [slot.name for slot in replay.parameters.slots if not bool(slot.parameter.isfinite().all())]
+    return (
+        f"`model` has NaN or Inf in {len(broken)} parameter tensors, first `{broken[0]}`: "
+        "start from an earlier checkpoint"
+    )
