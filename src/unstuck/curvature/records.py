@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from unstuck.estimate import Estimate
 
 
@@ -43,7 +46,7 @@ class Spectrum:
 
     Attributes:
         size: Number of eigenvalues, i.e. of parameters.
-        exact: All eigenvalues were computed from the materialised Hessian.
+        exact: All eigenvalues were computed.
         lowest: Smallest eigenvalues found, ascending; the first is lambda_min.
         highest: Largest eigenvalues found, descending; the first is lambda_max.
         floor: Lower end: no eigenvalue below `floor.bound`.
@@ -88,3 +91,64 @@ class Spectrum:
     def radius(self) -> float:
         """The largest |eigenvalue|: the Hessian's spectral norm."""
         return max(abs(self.lambda_min), abs(self.lambda_max))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What must be settled before a run may stop.
+
+    Attributes:
+        tolerance: Share of max|lambda|: does any eigenvalue lie below -`tolerance` * max|lambda|? Infinity if
+            nobody asks.
+        probability: With which the answer "none" must hold.
+        negative_to: After a negative eigenvalue has been found, lambda_min is followed to this relative
+            error, so that its eigenvector is a good way down. None to stop as soon as one is proven.
+        top: How many of the largest eigenvalues.
+        top_to: Relative error of those.
+        probes: Extra products for the trace.
+        flat: Below this share of max|lambda| an eigenvalue counts as flat.
+        max_products: Stop here in any case.
+    """
+
+    tolerance: float = 1e-3
+    probability: float = 0.99
+    negative_to: float | None = 0.05
+    top: int = 1
+    top_to: float = 0.01
+    probes: int = 0
+    flat: float = 1e-3
+    max_products: int = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run knows at a moment.
+
+    Attributes:
+        products: Spent so far.
+        lambda_min: Smallest eigenvalue found so far.
+        lambda_max: Largest eigenvalue found so far.
+    """
+
+    products: int
+    lambda_min: float
+    lambda_max: float
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A spectrum with the directions that belong to its two ends.
+
+    Attributes:
+        spectrum: Eigenvalues, each with its error.
+        lowest: Unit vector of lambda_min (this process's shard of it).
+        highest: Unit vector of lambda_max.
+        settled: Everything that was asked is answered.
+        interrupted: Ctrl-C ended the run; what was known then is here, and the caller should stop too.
+    """
+
+    spectrum: Spectrum
+    lowest: Float[Tensor, " n"]
+    highest: Float[Tensor, " n"]
+    settled: bool
+    interrupted: bool

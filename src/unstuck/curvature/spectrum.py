@@ -1,0 +1,195 @@
+"""Ask a symmetric operator about its eigenvalues, and stop as soon as the answer is settled."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from unstuck.curvature.certificate import ceiling, excludes, floor, mirrored
+from unstuck.curvature.dense import SHOWN, exact_spectrum
+from unstuck.curvature.density import density, fraction_above, quadrature
+from unstuck.curvature.lanczos import Array, Lanczos, Ritz
+from unstuck.curvature.records import Curvature, Eigenvalue, Progress, Question, Spectrum
+from unstuck.curvature.trace import Sample, complement_samples, projected_trace, quadrature_trace
+from unstuck.curvature.vectors import Operator, random_unit
+
+_DOUBT = 3.0  # an eigenvalue is negative beyond doubt if it is so by this many times the noise
+_EVERY = 20  # look at the answer after every step at first, later after each further 1/20 of the products
+_LISTED = 0.01  # relative error up to which an eigenvalue is listed though nobody asked for it
+
+
+def spectrum(
+    operator: Operator,
+    question: Question,
+    generator: torch.Generator,
+    *,
+    capacity: int = 256,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Curvature:
+    """Run Lanczos from a random start until the question is settled, and tell all that the run knows.
+
+    Args:
+        operator: Symmetric.
+        question: When to stop.
+        generator: All randomness comes from here.
+        capacity: Most vectors to hold at once.
+        progress: Is told now and then how far it is.
+        should_stop: Asked before every product but the first; when it says yes, what is known is returned.
+
+    Raises:
+        MeasurementError: A product is not finite; `capacity` is too small.
+        KeyboardInterrupt: Only before the first product is done. Later, the result says `interrupted`.
+    """
+    run = Lanczos(operator, random_unit(operator, generator), capacity=capacity, generator=generator)
+    stop = should_stop or _never
+    samples: list[Sample] = []
+    answered = interrupted = False
+    try:
+        answered = _answer(run, question, progress or _untold, stop)
+        if answered and not run.finished:
+            _probe(run, question, generator, stop, samples)
+    except KeyboardInterrupt:
+        if run.products == 0:
+            raise
+        interrupted = True
+    ritz = run.ritz()
+    return Curvature(
+        spectrum=_describe(run, ritz, question, samples),
+        lowest=run.vector(ritz.weights[:, 0]),
+        highest=run.vector(ritz.weights[:, -1]),
+        settled=answered and not interrupted,
+        interrupted=interrupted,
+    )
+
+
+def lower_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
+    """Whether nothing lies below the tolerance, with the probability asked for, or what does is known."""
+    radius, noise = ritz.radius, run.noise
+    if radius == 0 or question.tolerance == np.inf:
+        return True
+    # Below twice the noise no certificate can reach, so to ask for less would never end.
+    point = -(max(question.tolerance, 2 * noise) - noise) * radius
+    if excludes(run.chains[0], point, probability=question.probability, hidden=noise * radius):
+        return True
+    lowest = float(ritz.values[0])
+    if lowest >= -_DOUBT * noise * radius:
+        return False
+    if question.negative_to is None:
+        return True
+    return float(ritz.errors[0]) <= max(-question.negative_to * lowest, noise * radius)
+
+
+def upper_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
+    """Whether the largest eigenvalues are known as well as asked for."""
+    top = min(question.top, run.operator.size)
+    if top == 0:
+        return True
+    if len(ritz.values) < top:
+        return False
+    values, radius = ritz.values[-top:], ritz.radius
+    # An eigenvalue near zero has no scale of its own.
+    allowed = np.maximum(
+        question.top_to * np.maximum(np.abs(values), question.top_to * radius), run.noise * radius
+    )
+    if bool((ritz.errors[-top:] > allowed).any()):
+        return False
+    if top == 1 or radius == 0 or len(run.chains) == 1:
+        return True
+    # The first Krylov space has ended, so it holds one of each eigenvalue: are there more copies outside?
+    point, hidden = -float(values[0] + allowed[0]), run.noise * radius
+    return any(
+        excludes(mirrored(chain), point, probability=question.probability, hidden=hidden)
+        for chain in run.chains[1:][-2:]
+    )
+
+
+def _answer(
+    run: Lanczos, question: Question, progress: Callable[[Progress], None], stop: Callable[[], bool]
+) -> bool:
+    over = False
+    while not over:
+        for _ in range(1 + run.products // _EVERY):
+            _make_room(run, question)
+            run.step()
+            over = run.finished or run.products >= question.max_products or stop()
+            if over:
+                break
+        ritz = run.ritz()
+        progress(Progress(run.products, float(ritz.values[0]), float(ritz.values[-1])))
+        if run.finished or (
+            lower_end_settled(run, ritz, question) and upper_end_settled(run, ritz, question)
+        ):
+            return True
+    return False
+
+
+def _make_room(run: Lanczos, question: Question) -> None:
+    """Restart a full run, with most of the kept vectors at the end that is still unsettled."""
+    if not run.full:
+        return
+    ritz, keep = run.ritz(), len(run.basis) // 2
+    few = min(question.top + 2, keep // 2)
+    if upper_end_settled(run, ritz, question):
+        run.restart(keep - few, few)
+    elif lower_end_settled(run, ritz, question):
+        run.restart(2, keep - 2)
+    else:
+        run.restart(keep - max(few, keep // 2), max(few, keep // 2))
+
+
+def _probe(
+    run: Lanczos,
+    question: Question,
+    generator: torch.Generator,
+    stop: Callable[[], bool],
+    samples: list[Sample],
+) -> None:
+    drawn = complement_samples(run, generator)
+    while len(samples) < question.probes and not stop():
+        samples.append(next(drawn))
+
+
+def _describe(run: Lanczos, ritz: Ritz, question: Question, samples: Sequence[Sample]) -> Spectrum:
+    noise, size, radius = run.noise, run.operator.size, ritz.radius
+    if run.finished:
+        return exact_spectrum(ritz.values.tolist(), noise=noise, flat=question.flat, products=run.products)
+    found, blur, cut = quadrature(run, ritz), noise * radius, question.flat * radius
+    traces = [quadrature_trace(found)] + ([projected_trace(run, samples)] if samples else [])
+    start, trust = run.chains[0], question.probability
+    return Spectrum(
+        size=size,
+        exact=False,
+        lowest=_listed(ritz.values, ritz.residuals, ritz.errors, 1, blur),
+        highest=_listed(
+            ritz.values[::-1], ritz.residuals[::-1], ritz.errors[::-1], max(1, question.top), blur
+        ),
+        floor=floor(start, float(ritz.values[0]), radius, probability=trust, noise=noise),
+        ceiling=ceiling(start, float(ritz.values[-1]), radius, probability=trust, noise=noise),
+        density=density(found).record(),
+        positive=fraction_above(found, 0.0, blur=blur),
+        above=fraction_above(found, cut, blur=blur),
+        below=fraction_above(found.mirrored(), cut, blur=blur),
+        flat=question.flat,
+        trace=min(traces, key=lambda estimate: estimate.stderr),
+        noise=noise,
+        products=run.products + len(samples),
+    )
+
+
+def _listed(
+    values: Array, residuals: Array, errors: Array, least: int, blur: float
+) -> tuple[Eigenvalue, ...]:
+    """Return the leading eigenvalues: at least so many, and further ones as long as they are settled."""
+    settled = int(np.argmin(np.append(errors <= _LISTED * np.abs(values), False)))
+    count = min(max(least, settled), SHOWN)
+    found = zip(values[:count].tolist(), np.hypot(residuals[:count], blur).tolist(), strict=True)
+    return tuple(Eigenvalue(value, residual) for value, residual in found)
+
+
+def _untold(progress: Progress) -> None:
+    del progress
+
+
+def _never() -> bool:
+    return False
