@@ -55,11 +55,22 @@ class Fact:
 
 @dataclass(frozen=True)
 class Way:
-    """One route, ready to print: shares are of the loss; `slope` and `curvature` add up to a gain."""
+    """One route, ready to print.
+
+    Attributes:
+        gain: Percent of the loss, for a reader in a hurry; `percent` is the same with every digit and
+            `loss` in units of the loss.
+        share: The gain as a share of the loss, with its `stderr`.
+        slope: What the gradient accounts for; with `curvature` it adds up to a positive share.
+        rises: The loss rises beyond doubt.
+    """
 
     label: str
     gain: str
+    loss: str
+    percent: str
     share: float
+    stderr: float
     slope: float
     curvature: float
     rises: bool
@@ -116,9 +127,9 @@ def place(verdict: Verdict) -> tuple[Fact, ...]:
     if gradient.flatness is not None:
         facts.append(
             Fact(
-                "curvature along the gradient",
+                "gradient's curvature",
                 percent(gradient.flatness),
-                "of the largest; near zero would mean gradient-flat",
+                "of the largest there is along it; near zero would mean gradient-flat",
             )
         )
     return tuple(facts)
@@ -134,10 +145,6 @@ def curvature(verdict: Verdict) -> tuple[Fact, ...]:
     spectrum = verdict.measured.spectrum
     if spectrum is None:
         return ()
-    flat = Estimate(
-        1 - spectrum.above.value - spectrum.below.value,
-        math.hypot(spectrum.above.stderr, spectrum.below.stderr),
-    )
     limit = percent(spectrum.flat)
     return (
         _found("lowest eigenvalue", spectrum.lowest[0]),
@@ -148,11 +155,17 @@ def curvature(verdict: Verdict) -> tuple[Fact, ...]:
         Fact("", certificate_words(spectrum.ceiling, "above")),
         Fact("minimum ratio", _shares(spectrum.positive), "of the eigenvalues are positive"),
         Fact("curving down", _shares(spectrum.below), f"are below -{limit} of the largest"),
-        Fact("flat", _shares(flat), f"are within ±{limit} of the largest"),
+        Fact("flat", _shares(flat_share(spectrum)), f"are within ±{limit} of the largest"),
         Fact("curving up", _shares(spectrum.above), f"are above {limit} of the largest"),
         Fact("trace", with_error(spectrum.trace), "sum of all eigenvalues"),
         Fact("numerical noise", percent(spectrum.noise), "of the largest: closer to zero means zero"),
     )
+
+
+def flat_share(spectrum: Spectrum) -> Estimate:
+    """The share of eigenvalues that are neither clearly positive nor clearly negative."""
+    above, below = spectrum.above, spectrum.below
+    return Estimate(max(0.0, 1 - above.value - below.value), math.hypot(above.stderr, below.stderr))
 
 
 def certificate_words(certificate: Certificate, side: str) -> str:
@@ -223,7 +236,10 @@ def _way(route: Route, scale: float) -> Way:
     return Way(
         label=route_name(route.name),
         gain=gain(route.gain / scale),
+        loss=with_error(route.gain),
+        percent=with_error(route.gain, 100 / scale),
         share=share,
+        stderr=route.gain.stderr / scale,
         slope=slope,
         curvature=max(share, 0.0) - slope,
         rises=route.gain.surely_below(0.0) and -share > NEGLIGIBLE,

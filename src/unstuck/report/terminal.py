@@ -84,7 +84,7 @@ def _ways(verdict: Verdict) -> list[RenderableType]:
     blocks = [_section("Where can the next decrease come from?"), Padding(table, (0, 0, 0, 2))]
     if any(_cells(way.curvature, full) for way in rows):
         legend = Text.assemble(
-            "  ", ("█", "blue"), " owed to the slope  ", ("▒", "magenta"), " to negative curvature"
+            "  ", ("█", "blue"), " owed to the slope  ", ("▒", "yellow"), " to negative curvature"
         )
         blocks.append(legend)
     return blocks
@@ -96,7 +96,7 @@ def _bar(way: Way, full: float) -> Text:
     slope, curvature = _cells(way.slope, full), _cells(way.curvature, full)
     if slope + curvature == 0:
         return Text("▏", style="dim")
-    return Text.assemble(("█" * slope, "blue"), ("▒" * curvature, "magenta"))
+    return Text.assemble(("█" * slope, "blue"), ("▒" * curvature, "yellow"))
 
 
 def _cells(share: float, full: float) -> int:
@@ -152,7 +152,7 @@ def _small(verdict: Verdict) -> list[RenderableType]:
 
 def _facts(rows: tuple[Fact, ...]) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", max_width=30)
+    grid.add_column(style="dim", min_width=20, max_width=30)
     grid.add_column()
     for row in rows:
         meaning = _text(f"  {row.meaning}" if row.meaning else "", "dim")

@@ -183,6 +183,34 @@ ROUTES: dict[str, str] = {
     "escape": "escape, then descend",
 }
 
+CAPTIONS: dict[str, str] = {
+    "descent": (
+        "The best that the loss can do from here, by each way of going; measured, not extrapolated. "
+        "At a saddle only negative curvature has something to give, at a minimum nothing has; anywhere "
+        "else the bars show what the optimizer leaves behind, and which way it lies."
+    ),
+    "spectrum": (
+        "An eigenvalue says how strongly the loss bends along one direction. A saddle has some on both "
+        "sides of the shaded zone, a minimum has none on the left; beyond the dotted lines there is none, "
+        "with the probability that is written there. Below, the extreme ones as they were found, and as "
+        "they were judged on data kept aside."
+    ),
+    "slices": (
+        "The dots are the real loss, the dashes what its slope and curvature at this point predict. At a "
+        "saddle the lowest eigenvalue gives a hilltop and the highest a valley floor; at a minimum both "
+        "are valley floors."
+    ),
+    "line": (
+        "The loss on a walk along each way down. A lowest point left of the present step means that steps "
+        "are too large, one far to the right that they are too small; a curve that never dips below the "
+        "dashed line has nothing to give."
+    ),
+    "cost": (
+        "It is often said that the Hessian costs too much to look at. It does; so it was never formed, "
+        "only multiplied with a few vectors."
+    ),
+}
+
 ENGINES: dict[str, str] = {
     "retained": "retained graph",
     "fresh": "fresh graph each time",

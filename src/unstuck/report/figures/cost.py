@@ -1,0 +1,34 @@
+"""What the diagnosis cost, against forming the Hessian that it never formed."""
+
+import plotly.graph_objects as go
+
+from unstuck.findings.records import Verdict
+from unstuck.report.figures.theme import FLAT, UP, style
+from unstuck.report.numbers import count, memory, seconds, significant
+
+
+def cost(verdict: Verdict) -> go.Figure:
+    """Gradient evaluations: this diagnosis, and a Hessian built column by column (at least one each)."""
+    spent = verdict.cost
+    size = verdict.measured.subject.parameters
+    rows = (
+        ("this diagnosis", spent.gradients, UP, f"{seconds(spent.seconds)}, {memory(spent.peak_bytes)}"),
+        ("forming the Hessian", float(size), FLAT, "at least: one product per parameter"),
+    )
+    figure = go.Figure()
+    for label, number, colour, words in rows:
+        figure.add_bar(
+            y=[label],
+            x=[max(number, 1.0)],
+            orientation="h",
+            marker={"color": colour, "line_width": 0},
+            text=[f"{significant(number)}"],
+            textposition="outside",
+            cliponaxis=False,
+            showlegend=False,
+            hovertemplate=f"{label}: {count(number, 'gradient evaluation')}<br>{words}<extra></extra>",
+        )
+    style(figure, "What it cost", 210)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", showline=False)
+    figure.update_xaxes(type="log", title_text="gradient evaluations (log scale)", dtick=1)
+    return figure

@@ -1,0 +1,88 @@
+"""The real loss along each way down: how far the best step is from the one that is taken."""
+
+import math
+
+import plotly.graph_objects as go
+
+from unstuck.findings.records import Verdict
+from unstuck.measurements.records import Route
+from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, style
+from unstuck.report.words import route_name
+
+LOOKS = {"gradient": (UP, "circle"), "krylov": (GREEN, "square"), "curvature": (DOWN, "triangle-up")}
+HEADROOM = 1.5  # what is shown above the present loss, in units of the largest decrease
+
+
+def drawn_routes(verdict: Verdict) -> tuple[Route, ...]:
+    """The routes whose real loss was looked at on the way."""
+    return tuple(route for route in verdict.measured.routes if route.name in LOOKS and route.distances)
+
+
+def line(verdict: Verdict) -> go.Figure:
+    """Loss against step length, both as measured; the present loss and the present step are marked."""
+    routes = drawn_routes(verdict)
+    present = present_step(verdict)
+    figure = go.Figure()
+    for route in routes:
+        _curve(figure, route, present or 1.0)
+    here = routes[0].losses[0]
+    figure.add_hline(y=here, line={"color": QUIET, "dash": "dash", "width": 1.5})
+    _label(figure, "the loss here", x=0.0, y=here, xref="x domain", xanchor="left", yanchor="bottom")
+    if present is not None:
+        figure.add_vline(x=1.0, line={"color": MARK, "dash": "dot", "width": 1.5})
+        _label(figure, "present step", x=0.0, y=1.0, yref="y domain", xanchor="left", yanchor="top")
+    style(figure, "The real loss along each way down", 420)
+    unit = "length of the step" if present is None else "length of the step, as a multiple of the present one"
+    figure.update_xaxes(type="log", title_text=f"{unit} (log scale)", exponentformat="power")
+    figure.update_yaxes(title_text="loss", range=_heights(routes))
+    return figure
+
+
+def present_step(verdict: Verdict) -> float | None:
+    """Length of the step that the optimizer takes now, where any route was compared with it."""
+    for route in verdict.measured.routes:
+        if route.multiple and route.distance > 0:
+            return route.distance / route.multiple
+    return None
+
+
+def _curve(figure: go.Figure, route: Route, unit: float) -> None:
+    colour, symbol = LOOKS[route.name]
+    shown = [
+        (distance / unit, loss)
+        for distance, loss in zip(route.distances, route.losses, strict=True)
+        if distance > 0 and math.isfinite(loss)
+    ]
+    figure.add_scatter(
+        x=[distance for distance, _ in shown],
+        y=[loss for _, loss in shown],
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"symbol": symbol, "size": 7, "color": colour},
+        name=route_name(route.name),
+        showlegend=True,
+        hovertemplate="loss %{y:.4g}<br>after a step of %{x:.3g}<extra>"
+        + route_name(route.name)
+        + "</extra>",
+    )
+
+
+def _label(figure: go.Figure, text: str, **where: object) -> None:
+    figure.add_annotation(
+        text=text,
+        showarrow=False,
+        xshift=4,
+        font={"size": 12, "color": QUIET},
+        bgcolor="rgba(255,255,255,0.75)",
+        **where,
+    )
+
+
+def _heights(routes: tuple[Route, ...]) -> tuple[float, float]:
+    """From the best loss to a little above the present one; the walls of a valley go much higher."""
+    here = routes[0].losses[0]
+    finite = [loss for route in routes for loss in route.losses if math.isfinite(loss)]
+    drop = max(here - min(finite), 1e-6 * abs(here), 1e-12)
+    top = min(max(finite), here + HEADROOM * drop)
+    air = 0.08 * (top - min(finite)) or drop
+    return min(finite) - air, top + air

@@ -1,0 +1,66 @@
+"""How every figure looks: one template, one palette that the colour-blind can tell apart."""
+
+import math
+from collections.abc import Iterable
+
+import plotly.graph_objects as go
+
+# Okabe & Ito (2008), "Color universal design".
+UP = "#0072B2"  # positive curvature, and what is owed to the slope
+DOWN = "#D55E00"  # negative curvature
+FLAT = "#9AA0A6"
+MARK = "#1F2328"
+GREEN = "#009E73"
+QUIET = "#6B7280"
+
+FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+MINUS = "\u2212"
+
+_AXIS = {
+    "gridcolor": "#ECEEF1",
+    "linecolor": "#C7CBD1",
+    "zeroline": False,
+    "ticks": "outside",
+    "tickcolor": "#C7CBD1",
+    "ticklen": 4,
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 13, "color": QUIET}},
+    "tickfont": {"size": 12},
+    "exponentformat": "power",
+}
+_LAYOUT = {
+    "font": {"family": FONT, "size": 13, "color": MARK},
+    "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}},
+    "paper_bgcolor": "#FFFFFF",
+    "plot_bgcolor": "#FFFFFF",
+    "margin": {"l": 16, "r": 24, "t": 72, "b": 16},
+    "xaxis": _AXIS,
+    "yaxis": _AXIS,
+    "hoverlabel": {"bgcolor": "#FFFFFF", "bordercolor": "#C7CBD1", "font": {"family": FONT, "size": 13}},
+    "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    "bargap": 0.35,
+}
+
+
+def style(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """Give a figure the common look, its title and its height; the width is that of the page."""
+    template = go.layout.Template(layout=_LAYOUT)
+    return figure.update_layout(template=template, title_text=title, height=height, autosize=True)
+
+
+def minus(text: str) -> str:
+    """Write the minus sign as a minus sign; Plotly does so on its axes."""
+    return text.replace("-", MINUS)
+
+
+def padded(values: Iterable[float], share: float = 0.12) -> tuple[float, float]:
+    """The range of the finite values, with some air; a range is never empty."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    air = share * (high - low) or 0.01 * max(abs(low), 1e-12)
+    return low - air, high + air
+
+
+def steady(stderr: float) -> float:
+    """An error that can be drawn: one that nobody knows is drawn as none."""
+    return stderr if math.isfinite(stderr) else 0.0

@@ -1,0 +1,116 @@
+"""A verdict for people, in a browser: one page that needs nothing but itself, and a notebook's summary."""
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from unstuck.findings.records import Verdict
+from unstuck.report import facts, words
+from unstuck.report.document import to_json
+from unstuck.report.figures import available, figure
+from unstuck.report.figures.theme import MINUS
+from unstuck.report.numbers import probability
+
+FULL_BAR_AT_LEAST = 0.01  # of the loss, as in the terminal: a gain of nothing must look like nothing
+
+
+def to_html(verdict: Verdict) -> str:
+    """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
+    plotly, draw = get_plotlyjs(), _source("page.js")
+    document = to_json(verdict)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            **_contents(verdict),
+            style=Markup(_source("page.css")),  # noqa: S704 - our own file
+            plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
+            draw=Markup(draw),  # noqa: S704 - our own file
+            hashes=[_hash(plotly), _hash(draw)],
+            figures=_figures(verdict),
+            document=document,
+            download=base64.b64encode(document.encode()).decode(),
+        )
+    )
+
+
+def to_notebook(verdict: Verdict) -> str:
+    """Write the summary that a notebook shows: what it is, what to do, where a decrease can come from."""
+    return _environment().get_template("notebook.html.j2").render(**_contents(verdict))
+
+
+def _contents(verdict: Verdict) -> dict[str, Any]:
+    rows = facts.ways(verdict)
+    return {
+        "verdict": verdict,
+        "head": facts.headline(verdict),
+        "subject": facts.subject_line(verdict),
+        "others": [
+            (
+                words.cause_word(finding.cause),
+                probability(finding.confidence),
+                finding,
+                facts.evidence(finding),
+            )
+            for finding in facts.other_findings(verdict)
+        ],
+        "place": facts.place(verdict),
+        "rests_on": () if (main := facts.main_finding(verdict)) is None else facts.evidence(main),
+        "ways": rows,
+        "full": max(FULL_BAR_AT_LEAST, *(way.share for way in rows), 0.0),
+        "curvature": facts.curvature(verdict),
+        "curvature_sentence": (
+            facts.curvature_gap(verdict)
+            if verdict.measured.spectrum is None
+            else facts.spectrum_sentence(verdict.measured.spectrum)
+        ),
+        "remedies": [(remedy, facts.remedy_gain(remedy)) for remedy in verdict.remedies],
+        "sample": facts.sample_line(verdict),
+        "cost": facts.cost_line(verdict),
+    }
+
+
+def _figures(verdict: Verdict) -> list[dict[str, Any]]:
+    """Title and caption go into the page's own text, where they wrap; the rest is for Plotly."""
+    shown: list[dict[str, Any]] = []
+    for name in available(verdict):
+        drawn = figure(verdict, name)
+        plot = json.loads(drawn.to_json() or "{}")
+        title = plot["layout"].pop("title")["text"]
+        plot["layout"]["margin"] = {**plot["layout"]["template"]["layout"]["margin"], "t": 44}
+        shown.append({"name": name, "title": title, "caption": words.CAPTIONS[name], "plot": plot})
+    return shown
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unstuck.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _typographic
+    return environment
+
+
+def _source(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None  # noqa: S101 - for the type checker: given two functions above
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _typographic(text: str) -> str:
+    """Write a minus before a digit as a minus."""
+    return re.sub(r"(?<!\w)-(?=[\d.])|(?<=e)-(?=\d)", MINUS, text)
+
+
+def _hash(script: str) -> str:
+    """What the page's security policy knows a script by; a script that is not ours does not run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
