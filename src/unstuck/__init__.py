@@ -1,5 +1,8 @@
 """Why has the loss stopped going down? See README.md."""
 
+from unstuck.diagnosis import Diagnosis
+from unstuck.findings.records import Cause
+from unstuck.pipeline import diagnose
 from unstuck.training import Training, supervised
 
-__all__ = ["Training", "supervised"]
+__all__ = ["Cause", "Diagnosis", "Training", "diagnose", "supervised"]

@@ -56,9 +56,9 @@ class Route:
     """One way down, found on one half of the sample and judged on the other.
 
     Attributes:
-        name: "now" (the optimizer's own next step), "gradient" (line search along -g), "krylov" (best
-            point in the Krylov space of g), "curvature" (along the lowest eigenvector, both signs),
-            "escape" (the same, then a short descent from there).
+        name: "now" (the optimizer's own next step on a batch), "full" (the same on the whole gradient),
+            "gradient" (line search along -g), "krylov" (best point in the Krylov space of g), "curvature"
+            (along the lowest eigenvector, both signs), "escape" (the same, then a short descent from there).
         gain: Decrease of the loss at the best point, in units of the loss; negative if it rises.
         slope: The part of the gain that the gradient itself accounts for, -g.p at the best point p,
             at most the gain: what is left of it comes from negative curvature.

@@ -65,6 +65,16 @@ class Objective:
         """Whether autograd can differentiate the loss twice; if not, differences of gradients stand in."""
         return differentiable_twice(self.replay, self.batches[0], self.theta)
 
+    @cached_property
+    def stochastic(self) -> bool:
+        """Whether the loss draws random numbers (dropout and the like): another seed gives another value."""
+        first = self.batches[0]
+        leaves = self.parameters.pieces(self.theta)
+        seeds = (first.seed, first.seed + 104_729, first.seed + 1_299_709)
+        with self.replay.session(), torch.no_grad():
+            batches = [Batch(first.content, first.examples, seed) for seed in seeds]
+            return len({float(self.replay.loss(batch, leaves)) for batch in batches}) > 1
+
     @property
     def size(self) -> int:
         """Number of parameters."""
@@ -90,11 +100,14 @@ class Objective:
         return self.value_and_gradient(theta, only)[1]
 
     def value_and_gradient(
-        self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
+        self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None, *, decayed: bool = True
     ) -> tuple[float, Float[Tensor, " n"]]:
-        """Evaluate the loss and its gradient together, over all batches or `only` some of them."""
+        """Evaluate the loss and its gradient together, over all batches or `only` some of them.
+
+        `decayed` says whether weight decay counts; an optimizer adds it by itself.
+        """
         total = torch.zeros_like(theta)
-        value = self._penalty(theta)
+        value = self._penalty(theta) if decayed else 0.0
         indices = range(len(self.batches)) if only is None else only
         share = math.fsum(self.weights[index] for index in indices)
         with self.replay.session():
@@ -102,7 +115,7 @@ class Objective:
                 loss, gradient = self._differentiate(index, theta)
                 value += loss * self.weights[index] / share
                 total.add_(gradient, alpha=self.weights[index] / share)
-        return value, total if self.decay is None else total.addcmul_(self.decay, theta)
+        return value, total if self.decay is None or not decayed else total.addcmul_(self.decay, theta)
 
     def batch_gradients(
         self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
@@ -160,7 +173,7 @@ class Objective:
 
 
 def _finite(loss: Tensor) -> float:
-    value = float(loss)
+    value = float(loss.detach())
     return value if math.isfinite(value) else math.inf
 
 

@@ -63,9 +63,16 @@ def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool]) 
     return Draw(tuple(batches), exhausted)
 
 
-def repeated(batch: Batch, times: int) -> tuple[Batch, ...]:
-    """Repeat one batch under different seeds: what differs is the dropout."""
-    return tuple(Batch(batch.content, batch.examples, batch.seed + index) for index in range(times))
+def repeated(drawn: Draw, fewest: int) -> Draw:
+    """Repeat the batches under new seeds until there are `fewest`: what differs is the dropout."""
+    times = -(-fewest // len(drawn.batches))
+    # Turns of one batch side by side, so that every batch is in the half that finds and in the one that judges.
+    batches = tuple(
+        Batch(batch.content, batch.examples, batch.seed + turn * len(drawn.batches))
+        for batch in drawn.batches
+        for turn in range(times)
+    )
+    return Draw(batches, drawn.exhausted)
 
 
 def count_examples(content: Any) -> int:

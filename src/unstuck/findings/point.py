@@ -1,0 +1,124 @@
+"""What kind of point is this? Judged by the decrease in reach and by curvature, never by the size of g alone."""
+
+from dataclasses import replace
+
+from unstuck.curvature.records import Spectrum
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Kind, Point
+from unstuck.measurements.records import Measurements
+
+# A decrease is negligible below this share of the loss. Twenty Hessian-vector products find what a first-order
+# method needs hundreds of steps for; where even they gain less than a hundredth, going on is pointless.
+NEGLIGIBLE = 0.01
+
+# Beside a saddle the gradient is never quite zero. What it promises does not count when negative curvature
+# gains this many times more.
+DOMINANT = 10.0
+
+# ||Hg|| / (||H|| ||g||) below which g lies in the kernel of H; Frye et al. (2021, section 2.3) call a point
+# gradient-flat when more than 0.9 of g is out of reach of H, which this is a stricter form of.
+KERNEL = 0.01
+
+
+def classify(measured: Measurements) -> Point:
+    """Tell the kind of the point, and repeat the numbers that say so."""
+    spectrum = measured.spectrum
+    return Point(
+        kind=kind(measured),
+        loss=measured.loss.value,
+        gradient_norm=measured.gradient.norm,
+        lambda_min=spectrum.lambda_min if spectrum else None,
+        lambda_max=spectrum.lambda_max if spectrum else None,
+        minimum_ratio=spectrum.positive.value if spectrum else None,
+        certificate=spectrum.floor if spectrum else None,
+    )
+
+
+def kind(measured: Measurements) -> Kind:
+    """Tell the kind of the point: the first question that has a sure answer decides.
+
+    Is there descent that the gradient accounts for? Is there negative curvature that leads down? Is all
+    curvature negative? Is there no curvature to speak of? Is the gradient out of the curvature's reach? If
+    none of these, and nothing lies below the tolerance, it is a minimum.
+    """
+    slope = first_order_gain(measured)
+    if slope is None:
+        return Kind.UNDECIDED
+    saddle = leads_down(measured)
+    critical = slope.surely_below(NEGLIGIBLE * measured.scale)
+    if not critical and not (saddle and _outweighs(measured, slope)):
+        descending = slope.surely_above(NEGLIGIBLE * measured.scale)
+        return Kind.NOT_CRITICAL if descending else Kind.UNDECIDED
+    spectrum = measured.spectrum
+    if spectrum is None:
+        return Kind.UNDECIDED
+    if is_maximum(spectrum):
+        return Kind.MAXIMUM
+    return Kind.SADDLE if saddle else _without_way_down(measured, spectrum)
+
+
+def first_order_gain(measured: Measurements) -> Estimate | None:
+    """The largest gain that the gradient itself accounts for, along g or in its Krylov space; None if unknown."""
+    routes = [measured.route(name) for name in ("gradient", "krylov")]
+    gains = [replace(route.gain, value=route.slope) for route in routes if route is not None]
+    return max(gains, key=lambda gain: gain.value) if len(gains) == len(routes) else None
+
+
+def curvature_gain(measured: Measurements) -> Estimate | None:
+    """The largest gain along negative curvature, with or without a short descent behind it."""
+    routes = [measured.route(name) for name in ("curvature", "escape")]
+    return max((route.gain for route in routes if route), key=lambda gain: gain.value, default=None)
+
+
+def leads_down(measured: Measurements) -> bool:
+    """Whether the curvature is negative beyond doubt on data it was not found on, and the loss falls along it."""
+    lowest, route = measured.slice("lowest"), measured.route("curvature")
+    if lowest is None or route is None or measured.spectrum is None:
+        return False
+    doubt = 3.0 * measured.spectrum.noise * measured.spectrum.radius
+    return lowest.eigenvalue.surely_below(-doubt) and route.gain.surely_above(0.0)
+
+
+def is_maximum(spectrum: Spectrum) -> bool:
+    """Whether every direction curves down: the certificate of the upper end lies below zero."""
+    return spectrum.lambda_max < 0.0 and spectrum.ceiling.bound < 0.0
+
+
+def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
+    """Whether moving by the parameters' own length along the steepest direction would hardly matter."""
+    return 0.5 * spectrum.radius * max(measured.length, 1.0) ** 2 < NEGLIGIBLE * measured.scale
+
+
+def _outweighs(measured: Measurements, slope: Estimate) -> bool:
+    gain = curvature_gain(measured)
+    return gain is not None and gain.surely_above(DOMINANT * max(slope.value, 0.0))
+
+
+def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
+    if is_flat(measured, spectrum):
+        return Kind.PLATEAU
+    if _gradient_flat(measured):
+        return Kind.GRADIENT_FLAT
+    lowest = measured.slice("lowest")
+    if not measured.complete or lowest is None:
+        return Kind.UNDECIDED
+    doubt = 3.0 * spectrum.noise * spectrum.radius
+    if lowest.eigenvalue.surely_below(-doubt):
+        # Negative curvature, yet the real loss does not fall along it beyond doubt.
+        return Kind.UNDECIDED
+    if spectrum.floor.bound > 0.0:
+        return Kind.MINIMUM
+    flat = 1.0 - spectrum.above.value - spectrum.below.value
+    surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)
+    return Kind.DEGENERATE_MINIMUM if surely else Kind.MINIMUM
+
+
+def _gradient_flat(measured: Measurements) -> bool:
+    gradient = measured.gradient
+    promise = gradient.norm * max(measured.length, 1.0)
+    return (
+        gradient.flatness is not None
+        and gradient.flatness < KERNEL
+        and promise > NEGLIGIBLE * measured.scale
+        and gradient.norm > 3.0 * gradient.noise
+    )

@@ -1,0 +1,176 @@
+"""Routes down from the point: how much lower does the real loss get along each?"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.curvature.lanczos import Lanczos
+from unstuck.estimate import Estimate
+from unstuck.measurements.judging import Judge
+from unstuck.measurements.records import Route
+
+# A line search multiplies its step by this until the loss stops falling, then looks between.
+_STRIDE = 4.0
+
+# Strides in one direction before giving up: from the first guess up to 4^12 = 1.7e7 times it, or down.
+_MOST_STRIDES = 12
+
+# Dampings of the curvature-corrected step, relative to the largest curvature: from nearly a gradient step to
+# nearly a Newton step. Which of them the real loss likes best cannot be known beforehand.
+_DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4, 0.0)
+
+# Products spent on the Krylov space of g: as many as conjugate gradients need to bring the error of a valley
+# of condition 100 down by e^-4, 2 exp(-2 k / sqrt(100)) (Saad, Iterative Methods, 2003, section 6.11.3).
+KRYLOV_PRODUCTS = 20
+
+# Evaluations of the short descent that follows a step along negative curvature.
+_FOLLOW = 30
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best point of a search, and everything that was looked at on the way."""
+
+    displacement: Float[Tensor, " n"]
+    values: list[float]
+    distances: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float) -> Best:
+    """Look along a unit `direction` at `first`, and from there at ever longer or ever shorter distances.
+
+    The best distance is chosen on the half that finds.
+    """
+    seen: dict[float, list[float]] = {0.0: list(judge.base)}
+
+    def look(distance: float) -> float:
+        seen[distance] = judge.objective.values(judge.objective.theta + distance * direction)
+        return judge.found(seen[distance])
+
+    def best() -> float:
+        return min(seen, key=lambda distance: judge.found(seen[distance]))
+
+    _stride(look, first, judge.found(judge.base))
+    if best() > 0.0:
+        for distance in (0.5 * best(), 2.0 * best()):
+            if distance not in seen:
+                look(distance)
+    distances = tuple(sorted(seen))
+    losses = tuple(judge.judged(seen[distance]) for distance in distances)
+    return Best(best() * direction, seen[best()], distances, losses)
+
+
+def _stride(look: Callable[[float], float], first: float, base: float) -> None:
+    """Go on while the loss falls; where the first look is too far already, come back until it has fallen."""
+    distance, lowest = first, look(first)
+    factor = _STRIDE if lowest < base else 1.0 / _STRIDE
+    for _ in range(_MOST_STRIDES):
+        distance *= factor
+        loss = look(distance)
+        if lowest < base and loss >= lowest:
+            return
+        lowest = min(lowest, loss)
+
+
+def along_gradient(
+    judge: Judge, found: Float[Tensor, " n"], judged: Float[Tensor, " n"], first: float, present: float
+) -> Route:
+    """Line search along -g of the half that finds.
+
+    Args:
+        judge: Compares losses.
+        found: Gradient on the half that finds.
+        judged: Gradient on the half that judges.
+        first: Distance to look at first.
+        present: Length of the step that the optimizer takes now, or 0.
+    """
+    best = line_search(judge, -found / found.norm(), first)
+    multiple = float(best.displacement.norm()) / present if present else None
+    return _route("gradient", judge, best, judged, multiple=multiple)
+
+
+def along_krylov(
+    judge: Judge, run: Lanczos, found: Float[Tensor, " n"], judged: Float[Tensor, " n"]
+) -> Route:
+    r"""Best damped step $-|H|_\mu^{-1} g$ within the Krylov space of g, for several dampings $\mu$.
+
+    Negative curvature counts by its size (saddle-free Newton; Dauphin et al., 2014, section 4).
+    """
+    ritz = run.ritz()
+    floor = max(run.noise * ritz.radius, torch.finfo(found.dtype).tiny)
+    seen: list[tuple[Tensor, list[float]]] = [(torch.zeros_like(found), list(judge.base))]
+    for damping in _DAMPINGS:
+        stretch = abs(ritz.values) + max(damping * ritz.radius, floor)
+        weights = torch.from_numpy(ritz.weights @ (ritz.weights[0] / stretch)).to(found)
+        step = -found.norm() * run.basis.combine(weights)
+        seen.append((step, judge.objective.values(judge.objective.theta + step)))
+    step, values = min(seen, key=lambda pair: judge.found(pair[1]))
+    return _route("krylov", judge, Best(step, values, (), ()), judged)
+
+
+def along_curvature(
+    judge: Judge, lowest: Float[Tensor, " n"], gradient: Float[Tensor, " n"], first: float
+) -> tuple[Route, Float[Tensor, " n"]]:
+    """Line search along both signs of the lowest eigenvector; also returns the best displacement."""
+    sides = [line_search(judge, sign * lowest, first) for sign in (1.0, -1.0)]
+    best = min(sides, key=lambda side: judge.found(side.values))
+    return _route("curvature", judge, best, gradient), best.displacement
+
+
+def onward(judge: Judge, displacement: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> Route:
+    """Descend for a while from where the negative curvature led: does it lead anywhere?
+
+    By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions, on the half that finds.
+    """
+    objective, finds = judge.objective, judge.halves.finds
+    theta = (objective.theta + displacement).requires_grad_()
+    lowest, best = math.inf, theta.detach().clone()
+    descent = torch.optim.LBFGS([theta], max_iter=_FOLLOW, max_eval=_FOLLOW, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        nonlocal lowest, best
+        value, slope = objective.value_and_gradient(theta.detach(), finds)
+        if value < lowest:
+            lowest, best = value, theta.detach().clone()
+        theta.grad = slope
+        return value
+
+    descent.step(closure)
+    return _route("escape", judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
+
+
+def taken(name: str, judge: Judge, steps: Sequence[Float[Tensor, " n"]]) -> Route:
+    """What the optimizer's own next step gains, on average over the batches it might see."""
+    gains = [judge.gain(judge.objective.values(judge.objective.theta + step)) for step in steps]
+    mean = math.fsum(gain.value for gain in gains) / len(gains)
+    within = max(gain.stderr for gain in gains)
+    between = math.fsum((gain.value - mean) ** 2 for gain in gains) / max(len(gains) - 1, 1) / len(gains)
+    length = math.fsum(float(step.norm()) for step in steps) / len(steps)
+    stderr = math.hypot(within, math.sqrt(between)) if math.isfinite(mean) else math.inf
+    return Route(name, Estimate(mean, stderr, gains[0].degrees), slope=mean, distance=length, multiple=1.0)
+
+
+def _route(
+    name: str,
+    judge: Judge,
+    best: Best,
+    gradient: Float[Tensor, " n"],
+    *,
+    multiple: float | None = None,
+) -> Route:
+    gain = judge.gain(best.values)
+    promised = -float(gradient.double() @ best.displacement.double())
+    return Route(
+        name=name,
+        gain=gain,
+        slope=min(gain.value, promised),
+        distance=float(best.displacement.norm()),
+        multiple=multiple,
+        distances=best.distances,
+        losses=best.losses,
+    )

@@ -1,0 +1,201 @@
+"""From a training to its diagnosis: the one place that sees every stage."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from unstuck.diagnosis import Diagnosis
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Kind, Verdict
+from unstuck.findings.verdict import conclude
+from unstuck.measurements.examination import DENSE, Examination, Limits
+from unstuck.measurements.records import Cost, Sample
+from unstuck.objective import Draw, Objective, draw
+from unstuck.objective.ledger import Ledger
+from unstuck.objective.sampling import repeated, total_bytes
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+# What a verdict costs, roughly, in gradients: sixty products at two, forty looks at the loss, and the rest.
+_TYPICAL_COST = 200.0
+
+# Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure.
+_ROUNDS = (0.25, 0.9)
+
+# Half of these judge; with fewer the standard error over batches is hardly known.
+_FEWEST_BATCHES = 16
+
+# Shares of the memory: for graphs, for Lanczos vectors, for the sample.
+_GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
+
+# A verdict at this confidence needs no larger sample.
+_SURE = 0.9
+
+
+def diagnose(
+    training: Training,
+    *,
+    budget: float = 60.0,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: Told | None = None,
+) -> Diagnosis:
+    """Tell why the loss of a training has stopped going down.
+
+    Nothing of the training is changed, not by one bit: parameters, buffers, gradients, optimizer, random
+    generators and data are afterwards as they were, also after an exception or Ctrl-C. After Ctrl-C the
+    diagnosis holds what was known by then, and says `interrupted`.
+
+    Args:
+        training: What is stuck.
+        budget: Seconds to spend, roughly; the sample of data is chosen to fit.
+        seed: Of all randomness.
+        memory: Bytes to use beyond what is in use now; by default what is free.
+        progress: Is told what is done next, and which share of the whole is behind.
+
+    Raises:
+        TrainingError: The training cannot be evaluated; the message says why.
+        KeyboardInterrupt: Only when it came before anything was known.
+    """
+    if not 0.0 < budget < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
+    spending = _Spending(
+        start=time.monotonic(),
+        budget=budget,
+        memory=float(psutil.virtual_memory().available) if memory is None else memory,
+        seed=seed,
+        told=progress or _untold,
+    )
+    spending.told("reading the data", 0.0)
+    pace = _seconds_per_example(training, seed)
+    diagnosis: Diagnosis | None = None
+    for share in _ROUNDS:
+        drawn = _sample(training, spending, max(share * budget - spending.seconds, 0.05 * budget) / pace)
+        if diagnosis is not None and drawn.examples < 2 * diagnosis.verdict.measured.sample.examples:
+            break
+        diagnosis = _examine(training, drawn, spending, pace)
+        if diagnosis.interrupted or _sure(diagnosis.verdict):
+            break
+    spending.told("done", 1.0)
+    assert diagnosis is not None  # noqa: S101  # there is at least one round
+    return diagnosis
+
+
+@dataclass(frozen=True)
+class _Spending:
+    start: float
+    budget: float
+    memory: float
+    seed: int
+    told: Told
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def over(self) -> bool:
+        return self.seconds > 0.8 * self.budget
+
+
+def _seconds_per_example(training: Training, seed: int) -> float:
+    """Time one gradient on one batch; the second, since the first pays for starting up."""
+    first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
+    objective = Objective(training, first.batches)
+    seconds = math.inf
+    for _ in range(2):
+        begun = time.perf_counter()
+        objective.gradient(objective.theta)
+        seconds = min(seconds, time.perf_counter() - begun)
+    return seconds / first.examples
+
+
+def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
+    """Draw as many batches as time and memory allow, at least a few."""
+    room = _DATA * spending.memory
+    most = affordable / _TYPICAL_COST
+    size = 0.0
+
+    def enough(batches: int, examples: int) -> bool:
+        nonlocal size
+        if batches == 1:
+            size = one_batch
+        return (batches >= _FEWEST_BATCHES and examples >= most) or batches * size > room
+
+    one_batch = float(
+        total_bytes(draw(training.data, seed=spending.seed, enough=lambda n, _: n >= 1).batches[0].content)
+    )
+    return draw(training.data, seed=spending.seed, enough=enough)
+
+
+def _examine(training: Training, drawn: Draw, spending: _Spending, pace: float) -> Diagnosis:
+    ledger = Ledger()
+    objective = _objective(training, drawn, ledger)
+    stochastic = objective.stochastic
+    if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
+        # One pass over the data shows one draw of the dropout; judging needs several.
+        drawn = repeated(drawn, _FEWEST_BATCHES)
+        objective = _objective(training, drawn, ledger)
+    sample = Sample(
+        examples=drawn.examples,
+        batches=len(drawn.batches),
+        exhaustive=drawn.exhausted and not stochastic,
+        stochastic=stochastic,
+    )
+    limits = Limits(
+        over=spending.over,
+        graphs=_GRAPHS * spending.memory,
+        capacity=int(min(max(_VECTORS * spending.memory / objective.theta.nbytes, 8), 512)),
+        seed=spending.seed,
+        dense=objective.size * pace * drawn.examples * 3.0 < 0.5 * spending.budget,
+    )
+    examination = Examination(training, objective, sample, limits)
+    interrupted = False
+    try:
+        examination.run(spending.told)
+    except KeyboardInterrupt:
+        interrupted = True
+    cost = Cost(
+        gradients=ledger.gradients(drawn.examples),
+        products=ledger.products,
+        seconds=spending.seconds,
+        peak_bytes=_peak_bytes(),
+        engine=examination.engine,
+    )
+    return Diagnosis(conclude(examination.measured(), cost), interrupted)
+
+
+def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
+    """Compute small models in float64, where the sign of small eigenvalues is beyond doubt."""
+    objective = Objective(training, drawn.batches, ledger=ledger)
+    if objective.size > DENSE or objective.parameters.dtype == torch.float64:
+        return objective
+    try:
+        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64)
+    except UnstuckError:  # a loss that insists on its own type
+        return objective
+
+
+def _sure(verdict: Verdict) -> bool:
+    return verdict.confidence >= _SURE and verdict.point.kind is not Kind.UNDECIDED
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # noqa: PLC0415  # does not exist on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share
