@@ -21,7 +21,7 @@ from scipy.special import betaincinv
 from unstuck.curvature.lanczos import Chain, Cycle
 from unstuck.curvature.records import Certificate
 
-_BISECTIONS = 50
+_BISECTIONS = 40
 
 
 def floor(chain: Chain, lowest: float, radius: float, *, probability: float, noise: float) -> Certificate:
@@ -99,27 +99,31 @@ def _log_sum(chain: Chain, point: float, hidden: float) -> float:
     """Return the log of the sum of squared shares at `point`; -inf unless it lies below all Ritz values."""
     best, log_share = -math.inf, 0.0
     for cycle in chain.cycles:
-        gains = list(_log_ratios(cycle, point, hidden))
-        if any(math.isnan(gain) for gain in gains) or any(point >= kept for kept in cycle.kept):
+        if cycle.kept and point >= min(cycle.kept):
             return -math.inf
-        logs = 2 * (log_share + np.concatenate(([0.0], np.cumsum(gains))))
+        gains = _log_gains(cycle, point, hidden)
+        if gains is None:
+            return -math.inf
+        logs = 2 * (log_share + np.cumsum([0.0, *gains]))
         logs[0] += math.log1p(sum((b / (point - kept)) ** 2 for b, kept in _arrow(cycle)))
-        best = max(best, float(np.logaddexp.reduce(logs)) if gains else -math.inf)
-        log_share += sum(gains)
+        if gains:
+            best = max(best, float(np.logaddexp.reduce(logs)))
+            log_share += math.fsum(gains)
     return best
 
 
-def _log_ratios(cycle: Cycle, point: float, hidden: float) -> Iterator[float]:
-    """Yield log |c_{j+1} / c_j|: pivots of T - point over the off-diagonal; nan for one not positive."""
-    correction = sum(b * b / (kept - point) for b, kept in _arrow(cycle)) if cycle.kept else 0.0
+def _log_gains(cycle: Cycle, point: float, hidden: float) -> list[float] | None:
+    """Return every log |c_{j+1} / c_j|: a pivot of T - point over an off-diagonal. None if a pivot is negative."""
+    correction = sum(b * b / (kept - point) for b, kept in _arrow(cycle))
+    gains: list[float] = []
     for alpha, beta in zip(cycle.diagonal, cycle.offdiagonal, strict=True):
         pivot = alpha - point - correction
         if pivot <= 0:
-            yield math.nan
-            return
+            return None
         # What a coupling as small as the noise leaves out may be as large as the noise.
-        yield math.log(pivot) - math.log(beta + hidden) if beta + hidden > 0 else math.inf
+        gains.append(math.log(pivot) - math.log(beta + hidden) if beta + hidden > 0 else math.inf)
         correction = beta * beta / pivot
+    return gains
 
 
 def _arrow(cycle: Cycle) -> Iterator[tuple[float, float]]:

@@ -2,8 +2,8 @@ r"""Density and fractions from the quadrature that one random start has built.
 
 For a start q uniform on the sphere, $n\,q^\top f(A)\,q$ estimates $\mathrm{tr} f(A)$, and the eigenpairs of
 the run's Jacobi matrix are a Gauss rule for it (Ubaru, Chen & Saad, SIAM J. Matrix Anal. Appl. 38, 2017).
-Eigenvalues at both ends that the run has settled need no estimate: they are taken out with weight 1/n each, and
-the nodes between them share the rest.
+Eigenvalues at both ends that the run has settled need no estimate: they are taken out with weight 1/n each,
+and the nodes between them share the rest.
 """
 
 import math

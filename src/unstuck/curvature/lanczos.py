@@ -74,10 +74,16 @@ class Ritz:
     def errors(self) -> Array:
         r"""Of the values: the smaller of the residual r and $r^2/\text{gap}$ (Parlett 1998, section 11.7).
 
-        The gap is to the next Ritz value, which stands for the rest of the spectrum.
+        The gap is to the neighbouring Ritz value, which stands for the rest of the spectrum, less its own
+        error: at the edge of a bulk the neighbour is still far inside, and the gap without it would flatter.
         """
+        return self._errors_with_gaps_less(self._errors_with_gaps_less(np.zeros_like(self.values)))
+
+    def _errors_with_gaps_less(self, reach: Array) -> Array:
+        if len(self.values) == 1:
+            return self.residuals
         steps = np.diff(self.values)
-        gaps = np.minimum(np.append(np.inf, steps), np.append(steps, np.inf))
+        gaps = np.minimum(np.append(np.inf, steps - reach[:-1]), np.append(steps - reach[1:], np.inf))
         with np.errstate(divide="ignore", invalid="ignore"):
             quadratic = np.where(gaps > 0, self.residuals**2 / gaps, np.inf)
         return np.minimum(self.residuals, quadratic)

@@ -112,7 +112,7 @@ class Question:
 
     tolerance: float = 1e-3
     probability: float = 0.99
-    negative_to: float | None = 0.05
+    negative_to: float | None = 0.1
     top: int = 1
     top_to: float = 0.01
     probes: int = 0

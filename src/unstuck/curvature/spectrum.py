@@ -81,25 +81,30 @@ def lower_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
 
 
 def upper_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
-    """Whether the largest eigenvalues are known as well as asked for."""
-    top = min(question.top, run.operator.size)
+    """Whether the largest eigenvalues are known as well as asked for.
+
+    An eigenvalue that the start hardly touches shows up late, and moves all below it down the list by one. So
+    one more than was asked for must be settled, on the scale of the last one that was.
+    """
+    top, radius = min(question.top, run.operator.size), ritz.radius
     if top == 0:
         return True
-    if len(ritz.values) < top:
-        return False
-    values, radius = ritz.values[-top:], ritz.radius
+    if len(ritz.values) < top or radius == 0:
+        return len(ritz.values) >= top
+    asked = np.abs(ritz.values[-top:])
     # An eigenvalue near zero has no scale of its own.
-    allowed = np.maximum(
-        question.top_to * np.maximum(np.abs(values), question.top_to * radius), run.noise * radius
-    )
-    if bool((ritz.errors[-top:] > allowed).any()):
+    scales = np.maximum(asked, question.top_to * radius)
+    allowed = np.maximum(question.top_to * np.append(scales[0], scales), run.noise * radius)
+    if len(ritz.values) == top or bool((ritz.errors[-top - 1 :] > allowed).any()):
         return False
-    if top == 1 or radius == 0 or len(run.chains) == 1:
-        return True
-    # The first Krylov space has ended, so it holds one of each eigenvalue: are there more copies outside?
-    point, hidden = -float(values[0] + allowed[0]), run.noise * radius
+    return len(run.chains) == 1 or _no_more_copies(run, float(ritz.values[-top] + allowed[0]), question)
+
+
+def _no_more_copies(run: Lanczos, point: float, question: Question) -> bool:
+    """Whether an ended Krylov space, with one of each eigenvalue, has left none above `point` outside it."""
+    hidden = run.noise * run.ritz().radius
     return any(
-        excludes(mirrored(chain), point, probability=question.probability, hidden=hidden)
+        excludes(mirrored(chain), -point, probability=question.probability, hidden=hidden)
         for chain in run.chains[1:][-2:]
     )
 

@@ -1,0 +1,100 @@
+import signal
+import threading
+
+import pytest
+import torch
+from planted import generator, matrix, planted
+
+from unstuck.curvature.lanczos import Lanczos
+from unstuck.curvature.vectors import Basis, Operator, norm, random_unit, undisturbed
+
+
+def filled_basis(rows: int, size: int) -> tuple[Basis, torch.Tensor]:
+    basis = Basis(planted([1.0] * size))
+    orthonormal = torch.linalg.qr(torch.randn(size, rows, generator=generator(), dtype=torch.float64))[0].T
+    for row in orthonormal:
+        basis.append(row)
+    return basis, orthonormal
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 40])
+def test_a_basis_in_chunks_acts_as_one_matrix(rows):
+    basis, whole = filled_basis(rows, 50)
+    vector = torch.arange(50, dtype=torch.float64)
+    left, taken = basis.orthogonalise(vector)
+    torch.testing.assert_close(basis.coordinates(vector), whole @ vector)
+    torch.testing.assert_close(taken, whole @ vector)
+    torch.testing.assert_close(left, vector - whole.T @ (whole @ vector))
+    torch.testing.assert_close(basis.combine(torch.ones(rows, dtype=torch.float64)), whole.sum(dim=0))
+
+
+def test_rotating_a_basis_multiplies_its_rows_and_keeps_the_one_after_them():
+    basis, whole = filled_basis(40, 50)
+    rotation = torch.randn(39, 20, generator=generator(1), dtype=torch.float64)
+    basis.rotate(rotation)
+    assert len(basis) == 21
+    torch.testing.assert_close(torch.stack([basis[i] for i in range(20)]), rotation.T @ whole[:39])
+    torch.testing.assert_close(basis[20], whole[39])
+
+
+def test_a_random_start_is_a_unit_vector_that_only_the_generator_decides():
+    operator = planted([1.0] * 30)
+    before = torch.random.get_rng_state()
+    first, second = (random_unit(operator, generator(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert norm(first) == pytest.approx(1)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_ctrl_c_waits_until_the_block_is_done():
+    done = []
+
+    def work():
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_shards_on_two_processes_give_the_same_run_as_one_vector():
+    symmetric = matrix([float(i) for i in range(-5, 15)])
+    start = torch.randn(20, generator=generator(), dtype=torch.float64)
+    barrier, parts, shards, runs = (
+        threading.Barrier(2),
+        [None, None],
+        [slice(0, 7), slice(7, 20)],
+        [None, None],
+    )
+
+    def everywhere(rank, mine):
+        parts[rank] = mine
+        barrier.wait()
+        both = list(parts)
+        barrier.wait()
+        return both
+
+    def process(rank):
+        local = Operator(
+            lambda shard: (symmetric @ torch.cat(everywhere(rank, shard)))[shards[rank]],
+            20,
+            start[shards[rank]],
+            reduce=lambda partial: sum(everywhere(rank, partial)),
+        )
+        runs[rank] = Lanczos(local, start[shards[rank]], capacity=12)
+        for _ in range(18):
+            runs[rank].step()
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = Lanczos(Operator(lambda vector: symmetric @ vector, 20, start), start, capacity=12)
+    for _ in range(18):
+        alone.step()
+    for run in runs:
+        assert run.ritz().values == pytest.approx(alone.ritz().values, abs=1e-9)
