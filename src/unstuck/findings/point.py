@@ -1,5 +1,6 @@
 """What kind of point is this? Judged by the decrease in reach and by curvature, never by the size of g alone."""
 
+import math
 from dataclasses import replace
 
 from unstuck.curvature.records import Spectrum
@@ -11,13 +12,19 @@ from unstuck.measurements.records import Measurements
 # method needs hundreds of steps for; where even they gain less than a hundredth, going on is pointless.
 NEGLIGIBLE = 0.01
 
-# Beside a saddle the gradient is never quite zero. What it promises does not count when negative curvature
-# gains this many times more.
-DOMINANT = 10.0
+# Beside a saddle the gradient is never quite zero. What it promises does not count when a descent that begins
+# with negative curvature gains this many times more than the same descent without it.
+DOMINANT = 3.0
+
+# Negative curvature that leads nowhere counts all the same below this share of the largest curvature.
+TOLERANCE = 1e-3
 
 # ||Hg|| / (||H|| ||g||) below which g lies in the kernel of H; Frye et al. (2021, section 2.3) call a point
 # gradient-flat when more than 0.9 of g is out of reach of H, which this is a stricter form of.
 KERNEL = 0.01
+
+# It is remarkable only if the slope, did it go on for the length of the weights, would take this share of the loss.
+PROMISING = 0.1
 
 
 def classify(measured: Measurements) -> Point:
@@ -37,24 +44,21 @@ def classify(measured: Measurements) -> Point:
 def kind(measured: Measurements) -> Kind:
     """Tell the kind of the point: the first question that has a sure answer decides.
 
-    Is there descent that the gradient accounts for? Is there negative curvature that leads down? Is all
-    curvature negative? Is there no curvature to speak of? Is the gradient out of the curvature's reach? If
-    none of these, and nothing lies below the tolerance, it is a minimum.
+    Is there descent that the gradient accounts for? Is all curvature negative? Is there negative curvature
+    that leads down? Is there no curvature to speak of? Is the gradient out of the curvature's reach? If none
+    of these, and nothing lies below the tolerance, it is a minimum.
     """
-    slope = first_order_gain(measured)
-    if slope is None:
+    slope, spectrum = first_order_gain(measured), measured.spectrum
+    if slope is None or spectrum is None:
         return Kind.UNDECIDED
-    saddle = leads_down(measured)
-    critical = slope.surely_below(NEGLIGIBLE * measured.scale)
-    if not critical and not (saddle and _outweighs(measured, slope)):
+    if not slope.surely_below(NEGLIGIBLE * measured.scale) and not _outweighed(measured, slope):
         descending = slope.surely_above(NEGLIGIBLE * measured.scale)
         return Kind.NOT_CRITICAL if descending else Kind.UNDECIDED
-    spectrum = measured.spectrum
-    if spectrum is None:
-        return Kind.UNDECIDED
     if is_maximum(spectrum):
         return Kind.MAXIMUM
-    return Kind.SADDLE if saddle else _without_way_down(measured, spectrum)
+    if leads_down(measured) and (_deep(measured, spectrum) or _leads_far(measured)):
+        return Kind.SADDLE
+    return _without_way_down(measured, spectrum)
 
 
 def first_order_gain(measured: Measurements) -> Estimate | None:
@@ -65,9 +69,16 @@ def first_order_gain(measured: Measurements) -> Estimate | None:
 
 
 def curvature_gain(measured: Measurements) -> Estimate | None:
-    """The largest gain along negative curvature, with or without a short descent behind it."""
-    routes = [measured.route(name) for name in ("curvature", "escape")]
-    return max((route.gain for route in routes if route), key=lambda gain: gain.value, default=None)
+    """The largest gain that is owed to negative curvature: along it, or by a descent behind it less one without."""
+    curvature, escape, control = (measured.route(name) for name in ("curvature", "escape", "control"))
+    gains = [curvature.gain] if curvature else []
+    if escape and control:
+        stderr = math.hypot(escape.gain.stderr, control.gain.stderr)
+        owed = escape.gain.value - max(control.gain.value, 0.0)
+        gains.append(Estimate(owed, stderr, escape.gain.degrees))
+    elif escape:
+        gains.append(escape.gain)
+    return max(gains, key=lambda gain: gain.value, default=None)
 
 
 def leads_down(measured: Measurements) -> bool:
@@ -89,25 +100,42 @@ def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
     return 0.5 * spectrum.radius * max(measured.length, 1.0) ** 2 < NEGLIGIBLE * measured.scale
 
 
-def _outweighs(measured: Measurements, slope: Estimate) -> bool:
+def _outweighed(measured: Measurements, slope: Estimate) -> bool:
+    """Whether what the gradient promises is little beside what negative curvature gains, in a fair comparison."""
+    escape, control = measured.route("escape"), measured.route("control")
+    if escape is None or control is None or not leads_down(measured):
+        return False
+    return escape.gain.surely_above(DOMINANT * max(slope.value, control.gain.value, 0.0))
+
+
+def _deep(measured: Measurements, spectrum: Spectrum) -> bool:
+    lowest = measured.slice("lowest")
+    return lowest is not None and lowest.eigenvalue.surely_below(-TOLERANCE * spectrum.radius)
+
+
+def _leads_far(measured: Measurements) -> bool:
     gain = curvature_gain(measured)
-    return gain is not None and gain.surely_above(DOMINANT * max(slope.value, 0.0))
+    return gain is not None and gain.surely_above(NEGLIGIBLE * measured.scale)
+
+
+def _leads_nowhere(measured: Measurements) -> bool:
+    gain = curvature_gain(measured)
+    return gain is None or gain.surely_below(NEGLIGIBLE * measured.scale)
 
 
 def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
-    if is_flat(measured, spectrum):
+    nowhere = _leads_nowhere(measured)
+    if nowhere and is_flat(measured, spectrum):
         return Kind.PLATEAU
-    if _gradient_flat(measured):
+    if nowhere and _gradient_flat(measured):
         return Kind.GRADIENT_FLAT
-    lowest = measured.slice("lowest")
-    if not measured.complete or lowest is None:
-        return Kind.UNDECIDED
-    doubt = 3.0 * spectrum.noise * spectrum.radius
-    if lowest.eigenvalue.surely_below(-doubt):
-        # Negative curvature, yet the real loss does not fall along it beyond doubt.
+    if not nowhere or not measured.complete:
         return Kind.UNDECIDED
     if spectrum.floor.bound > 0.0:
         return Kind.MINIMUM
+    if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
+        # Curvature that is negative, and a loss that does not fall along it: neither a minimum nor a way down.
+        return Kind.PLATEAU
     flat = 1.0 - spectrum.above.value - spectrum.below.value
     surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)
     return Kind.DEGENERATE_MINIMUM if surely else Kind.MINIMUM
@@ -119,6 +147,6 @@ def _gradient_flat(measured: Measurements) -> bool:
     return (
         gradient.flatness is not None
         and gradient.flatness < KERNEL
-        and promise > NEGLIGIBLE * measured.scale
+        and promise > PROMISING * measured.scale
         and gradient.norm > 3.0 * gradient.noise
     )

@@ -27,8 +27,12 @@ _DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4, 0.0)
 # of condition 100 down by e^-4, 2 exp(-2 k / sqrt(100)) (Saad, Iterative Methods, 2003, section 6.11.3).
 KRYLOV_PRODUCTS = 20
 
-# Evaluations of the short descent that follows a step along negative curvature.
-_FOLLOW = 30
+# The short descent after a step along negative curvature: evaluations a leg, and legs. A weak saddle (|lambda_min|
+# a thousandth of lambda_max) takes a hundred evaluations to show where it leads.
+_LEG, _LEGS = 20, 5
+
+# It is decided once a tenth of the loss is gained, or when a leg gains less than a ten-thousandth.
+_DECIDED, _STALLED = 0.1, 1e-4
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,21 @@ def along_curvature(
     return _route("curvature", judge, best, gradient), best.displacement
 
 
-def onward(judge: Judge, displacement: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> Route:
-    """Descend for a while from where the negative curvature led: does it lead anywhere?
+def onward(
+    name: str, judge: Judge, displacement: Float[Tensor, " n"], gradient: Float[Tensor, " n"]
+) -> Route:
+    """Descend for a while from `displacement` on: does it lead anywhere?
 
-    By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions, on the half that finds.
+    By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions on the half that finds, in legs of
+    twenty evaluations, until a leg gains nothing, a tenth of the loss is gained, or the legs are used up.
     """
     objective, finds = judge.objective, judge.halves.finds
     theta = (objective.theta + displacement).requires_grad_()
+    here = judge.found(judge.base)
     lowest, best = math.inf, theta.detach().clone()
-    descent = torch.optim.LBFGS([theta], max_iter=_FOLLOW, max_eval=_FOLLOW, line_search_fn="strong_wolfe")
+    descent = torch.optim.LBFGS(
+        [theta], max_iter=_LEG, max_eval=_LEG, tolerance_grad=0.0, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> float:
         nonlocal lowest, best
@@ -140,19 +150,30 @@ def onward(judge: Judge, displacement: Float[Tensor, " n"], gradient: Float[Tens
         theta.grad = slope
         return value
 
-    descent.step(closure)
-    return _route("escape", judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
+    for _ in range(_LEGS):
+        before = lowest
+        descent.step(closure)
+        if here - lowest > _DECIDED * abs(here) or not lowest < before - _STALLED * abs(here):
+            break
+    return _route(name, judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
 
 
-def taken(name: str, judge: Judge, steps: Sequence[Float[Tensor, " n"]]) -> Route:
-    """What the optimizer's own next step gains, on average over the batches it might see."""
-    gains = [judge.gain(judge.objective.values(judge.objective.theta + step)) for step in steps]
+def taken(name: str, judge: Judge, displacements: Sequence[Float[Tensor, " n"]], *, steps: int = 1) -> Route:
+    """What a displacement by the optimizer's own steps gains, on average over those it might make."""
+    gains = [judge.gain(judge.objective.values(judge.objective.theta + step)) for step in displacements]
     mean = math.fsum(gain.value for gain in gains) / len(gains)
     within = max(gain.stderr for gain in gains)
     between = math.fsum((gain.value - mean) ** 2 for gain in gains) / max(len(gains) - 1, 1) / len(gains)
-    length = math.fsum(float(step.norm()) for step in steps) / len(steps)
+    length = math.fsum(float(step.norm()) for step in displacements) / len(displacements)
     stderr = math.hypot(within, math.sqrt(between)) if math.isfinite(mean) else math.inf
-    return Route(name, Estimate(mean, stderr, gains[0].degrees), slope=mean, distance=length, multiple=1.0)
+    return Route(
+        name,
+        Estimate(mean, stderr, gains[0].degrees),
+        slope=mean,
+        distance=length,
+        multiple=float(steps),
+        steps=steps,
+    )
 
 
 def _route(

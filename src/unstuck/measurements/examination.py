@@ -25,7 +25,7 @@ from unstuck.measurements.descent import (
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records import Gradient, Measurements, Route, Sample, Slice
 from unstuck.measurements.slices import look_along, natural_reach
-from unstuck.measurements.steps import next_step
+from unstuck.measurements.steps import next_step, next_steps
 from unstuck.measurements.subject import describe_subject
 from unstuck.objective import Objective
 from unstuck.objective.products import Products
@@ -43,7 +43,16 @@ _ZERO_LOSS = 1e-6
 _CLEARLY_DESCENDING = 0.05
 
 # The optimizer's next step is averaged over this many of the batches it might see.
-_NEXT_BATCHES = 4
+_NEXT_BATCHES = 8
+
+# How many steps of the optimizer to look ahead, and what they may cost in gradients over the sample.
+_AHEAD, _AHEAD_COST = 16, 8
+
+# The cosine between the optimizer's step and -g from which on the step counts as pointing along -g.
+_ALONG = 0.9
+
+# Negative curvature is compared with plain descent when it gains this many times what the slope does.
+_COMPARED = 2.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ class Examination:
         self._judge = Judge(objective, self._halves, objective.values(objective.theta))
         self._gradients: tuple[Tensor, Tensor] | None = None
         self._flatness: float | None = None
+        self._rate: float | None = None
+        self._descending = False
         self._routes: list[Route] = []
         self._slices: list[Slice] = []
         self._curvature: Curvature | None = None
@@ -92,7 +103,7 @@ class Examination:
         told("the gradient", 0.02)
         finds, judges = self._measure_gradient()
         told("the optimizer's own next step", 0.06)
-        present = self._step()
+        present = self._step(finds)
         with self._objective.products(
             self._objective.theta, self._halves.finds, memory=self._limits.graphs
         ) as products:
@@ -142,7 +153,14 @@ class Examination:
         norm = float((finds + judges).norm()) / 2.0
         # The halves differ by the noise of both; their mean has half of that.
         noise = 0.5 * float((finds - judges).norm())
-        return Gradient(norm, rounding, noise, self._flatness if norm > rounding else None)
+        steep = max(self._curvature.spectrum.lambda_max, 0.0) if self._curvature else 0.0
+        return Gradient(
+            norm=norm,
+            rounding=rounding,
+            noise=noise,
+            flatness=self._flatness if norm > rounding else None,
+            stable=2.0 / (steep * self._rate) if steep and self._rate else None,
+        )
 
     def _measure_gradient(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Measure the gradient on the half that finds and on the half that judges."""
@@ -152,16 +170,26 @@ class Examination:
         self._gradients = finds, judges
         return self._gradients
 
-    def _step(self) -> float:
+    def _step(self, found: Float[Tensor, " n"]) -> float:
         """Measure what the optimizer itself would gain; give the length of its step on the whole gradient."""
-        optimizer, finds = self._training.optimizer, self._halves.finds
+        optimizer, finds, judge = self._training.optimizer, self._halves.finds, self._judge
         if optimizer is None:
             return 0.0
         steps = [next_step(self._objective, optimizer, [index]) for index in finds[:_NEXT_BATCHES]]
-        self._routes.append(taken("now", self._judge, steps))
         whole = next_step(self._objective, optimizer, finds) if len(finds) > 1 else steps[0]
-        self._routes.append(taken("full", self._judge, [whole]))
-        return float(whole.norm())
+        order = (finds * _AHEAD)[: min(_AHEAD, _AHEAD_COST * len(self._judge.base))]
+        half = len(order) // 2
+        midway, ahead = next_steps(self._objective, optimizer, order, (half, len(order)))
+        self._routes += [
+            taken("now", judge, steps),
+            taken("full", judge, [whole]),
+            taken("midway", judge, [midway], steps=half),
+            taken("ahead", judge, [ahead], steps=len(order)),
+        ]
+        length = float(whole.norm())
+        if -float(whole @ found) > _ALONG * length * float(found.norm()):
+            self._rate = length / float(found.norm())
+        return length
 
     def _descend(
         self,
@@ -191,11 +219,10 @@ class Examination:
         operator = self._operator(products)
         if self._limits.dense and operator.size <= DENSE:
             return dense_spectrum(operator, progress=lambda done: told(done / operator.size))
-        slope = max(min(route.slope, route.gain.value) for route in self._routes if route.name != "now")
-        descending = slope > _CLEARLY_DESCENDING * self._scale()
+        self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
         return spectrum(
             operator,
-            Question(tolerance=1e-2, negative_to=None) if descending else Question(top=3, probes=4),
+            Question(tolerance=1e-2, negative_to=None) if self._descending else Question(top=3, probes=4),
             torch.Generator().manual_seed(self._limits.seed),
             capacity=self._limits.capacity,
             # How many products it will take is not known; sixty are typical.
@@ -203,18 +230,26 @@ class Examination:
             should_stop=self._limits.over,
         )
 
+    def _slope(self) -> float:
+        """The largest gain that the gradient accounts for."""
+        return max(route.slope for route in self._routes if route.name in ("gradient", "krylov"))
+
     def _operator(self, products: Products) -> Operator:
         return Operator(products, self._objective.size, self._objective.theta, noise=products.noise)
 
     def _descend_by_curvature(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
-        lowest = curvature.spectrum.lambda_min
-        if lowest >= 0.0:
+        lowest, judge = curvature.spectrum.lambda_min, self._judge
+        if lowest >= 0.0 or self._descending:
             return
         reach = natural_reach(0.1 * self._scale(), lowest, self._length)
-        route, displacement = along_curvature(self._judge, curvature.lowest, judges, reach)
+        route, displacement = along_curvature(judge, curvature.lowest, judges, reach)
         self._routes.append(route)
-        if route.distance > 0.0:
-            self._routes.append(onward(self._judge, displacement, judges))
+        if route.distance == 0.0:
+            return
+        escape = onward("escape", judge, displacement, judges)
+        self._routes.append(escape)
+        if escape.gain.value > _COMPARED * self._slope():
+            self._routes.append(onward("control", judge, torch.zeros_like(displacement), judges))
 
     def _look(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
         ends = (

@@ -57,8 +57,9 @@ class Route:
 
     Attributes:
         name: "now" (the optimizer's own next step on a batch), "full" (the same on the whole gradient),
-            "gradient" (line search along -g), "krylov" (best point in the Krylov space of g), "curvature"
-            (along the lowest eigenvector, both signs), "escape" (the same, then a short descent from there).
+            "ahead" (its next `steps` steps), "midway" (half of those), "gradient" (line search along -g),
+            "krylov" (best point in the Krylov space of g), "curvature" (along the lowest eigenvector, both
+            signs), "escape" (the same, then a short descent from there), "control" (that descent without it).
         gain: Decrease of the loss at the best point, in units of the loss; negative if it rises.
         slope: The part of the gain that the gradient itself accounts for, -g.p at the best point p,
             at most the gain: what is left of it comes from negative curvature.
@@ -66,6 +67,7 @@ class Route:
         multiple: That step as a multiple of the one the optimizer takes now, where that makes sense.
         distances: Distances at which the real loss was looked at, ascending, 0 first.
         losses: The real loss there, on the half that judges.
+        steps: How many steps of the optimizer it took.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Route:
     multiple: float | None = None
     distances: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ class Gradient:
 
     Attributes:
         norm: Euclidean norm over the whole sample.
+        stable: The step, as a multiple of the present one, beyond which gradient descent is thrown out along
+            the steepest direction: (2 / lambda_max) ||g|| / ||present step||. None if the optimizer's step
+            does not point along -g (an adaptive one has another metric).
         rounding: Norm that rounding alone would leave; a smaller `norm` says nothing.
         noise: Norm of its standard error over batches; infinite when there is one batch only, 0 when
             the sample is exhaustive.
@@ -113,6 +119,7 @@ class Gradient:
     rounding: float
     noise: float
     flatness: float | None
+    stable: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The step that the optimizer would take next, taken on copies."""
+"""The steps that the optimizer would take next, taken on copies."""
 
 import copy
 from collections.abc import Sequence
@@ -11,23 +11,48 @@ from torch.optim import Optimizer
 from unstuck.objective import Objective
 
 
-def next_step(objective: Objective, optimizer: Optimizer, only: Sequence[int]) -> Float[Tensor, " n"]:
-    """Displacement by the optimizer's next step on the batches `only`; its own state stays as it is.
+class Twin:
+    """A copy of the optimizer, with its state, that moves a copy of the parameters.
 
-    The copy has no hooks: neither those of a scheduler nor the user's.
+    It has no hooks: neither those of a scheduler nor the user's.
     """
-    slots = objective.parameters.slots
-    copies = [slot.parameter.detach().clone().requires_grad_() for slot in slots]
-    memo = {id(slot.parameter): twin for slot, twin in zip(slots, copies, strict=True)}
-    twin = copy.deepcopy(optimizer, memo)  # type: ignore[arg-type]
 
-    def closure() -> float:
-        theta = objective.parameters.flatten(copies)
-        value, gradient = objective.value_and_gradient(theta, only, decayed=False)
-        for parameter, piece in zip(copies, objective.parameters.pieces(gradient), strict=True):
-            parameter.grad = piece.to(parameter.device, parameter.dtype)
-        return value
+    def __init__(self, objective: Objective, optimizer: Optimizer) -> None:
+        self._objective = objective
+        slots = objective.parameters.slots
+        self._copies = [slot.parameter.detach().clone().requires_grad_() for slot in slots]
+        memo = {id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)}
+        self._optimizer = copy.deepcopy(optimizer, memo)  # type: ignore[arg-type]
 
-    with torch.enable_grad():
-        twin.step(closure)
-    return objective.parameters.flatten(copies) - objective.theta
+    def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
+        """Take one step on the batches `only`, and give the displacement from the point since the beginning."""
+        objective = self._objective
+
+        def closure() -> float:
+            theta = objective.parameters.flatten(self._copies)
+            value, gradient = objective.value_and_gradient(theta, only, decayed=False)
+            for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
+                parameter.grad = piece.to(parameter.device, parameter.dtype)
+            return value
+
+        with torch.enable_grad():
+            self._optimizer.step(closure)
+        return objective.parameters.flatten(self._copies) - objective.theta
+
+
+def next_step(objective: Objective, optimizer: Optimizer, only: Sequence[int]) -> Float[Tensor, " n"]:
+    """Displacement by the optimizer's next step on the batches `only`."""
+    return Twin(objective, optimizer).step(only)
+
+
+def next_steps(
+    objective: Objective, optimizer: Optimizer, order: Sequence[int], marks: Sequence[int]
+) -> list[Float[Tensor, " n"]]:
+    """Displacements after so many steps as each of `marks` says, one batch of `order` after the other."""
+    twin = Twin(objective, optimizer)
+    found: list[Float[Tensor, " n"]] = []
+    for taken, index in enumerate(order, start=1):
+        displacement = twin.step([index])
+        if taken in marks:
+            found.append(displacement)
+    return found
