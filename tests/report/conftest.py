@@ -28,7 +28,7 @@ GRADIENT = Gradient(2.1e-6, 4.0e-8, 1.9e-3, 0.31)
 
 def route(name, gain, stderr, loss=2.3026, curve=None, **changes):
     """A route whose real loss is `loss - curve(distance)`."""
-    made = dataclasses.replace(Route(name, Estimate(gain, stderr), 0.0, 0.01), **changes)
+    made = dataclasses.replace(Route(name, Estimate(gain, stderr, 7), 0.0, 0.01), **changes)
     if curve is None:
         return made
     distances = (0.0, *(made.distance * 2.0**k for k in range(-6, 5)))
@@ -121,7 +121,8 @@ def make_saddle():
         ),
         route("krylov", 9.1e-6, 5.2e-6, slope=9.0e-6, distance=0.021),
         route("curvature", 0.312, 0.014, distance=1.48, curve=lambda x: 0.26 * x * x - 0.055 * x**4),
-        route("escape", 1.04, 0.03, slope=0.73, distance=3.9),
+        route("escape", 1.04, 0.03, slope=0.73, distance=3.9, steps=50),
+        route("control", 4e-6, 3e-6, slope=4e-6, distance=1e-4, steps=50),
     )
     slices = (
         slice_("lowest", -0.497, 0.021, loss=2.3026, reach=2.2, quartic=0.052),
@@ -131,7 +132,7 @@ def make_saddle():
     finding = Finding(
         Cause.SADDLE_POINT,
         0.993,
-        (Evidence("lambda_min", -0.497, 0.021), Evidence("gain_curvature", 0.312, 0.014)),
+        (Evidence("lambda_min", -0.497, 0.021), Evidence("curvature_gain", 0.1355, 0.0061)),
         "The slope is gone, yet the loss bends down along one direction: half a unit of negative curvature "
         "that held up on data it was not found on. Following it really lowers the loss, by 13.5 %.",
         "Take one step along the direction of negative curvature (`unstuck escape`), then train on.",
@@ -212,6 +213,9 @@ def make_valley():
     spectrum = make_spectrum(low, high, nodes, (1e-4, 2e-4, 0.7, 0.2, 0.09, 2e-4, 1e-4, 1e-4), 0.001)
     routes = (
         route("now", -0.0312, 0.0041, slope=0.2, distance=0.11, multiple=1.0, loss=0.71),
+        route("full", -0.0215, 0.0037, slope=0.2, distance=0.11, multiple=1.0, loss=0.71),
+        route("midway", -0.014, 0.005, distance=0.3, steps=25),
+        route("ahead", -0.012, 0.0051, distance=0.4, steps=50),
         route(
             "gradient",
             0.052,
@@ -230,7 +234,7 @@ def make_valley():
     large = Finding(
         Cause.STEP_TOO_LARGE,
         0.97,
-        (Evidence("multiple", 0.089), Evidence("eta_lambda_max", 10.4, 0.3)),
+        (Evidence("step_multiple", 0.089), Evidence("eta_lambda_max", 10.4, 0.3)),
         "The best step along the gradient is a tenth of the one the optimizer takes, which overshoots. "
         "So the run bounces between the walls and the loss stays where it is.",
         "Lower the learning rate from 0.05 to about 0.005.",
@@ -238,11 +242,11 @@ def make_valley():
     ill = Finding(
         Cause.ILL_CONDITIONED,
         0.88,
-        (Evidence("gain_krylov_over_gradient", 4.4, 0.3),),
+        (Evidence("krylov_over_gradient", 4.4, 0.3),),
         "Correcting the step for curvature gains four times what the best plain step gains.",
         "Try Adam, or normalise the inputs.",
     )
-    gradient = Gradient(10.6, 4e-7, 0.4, 0.62)
+    gradient = Gradient(10.6, 4e-7, 0.4, 0.62, stable=0.19)
     measured = measurements(0.71, routes, spectrum, slices, gradient=gradient)
     return Verdict(Cause.STEP_TOO_LARGE, 0.97, point, (large, ill), (), measured, COST)
 

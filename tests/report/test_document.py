@@ -7,8 +7,8 @@ from unstuck.findings.records import Cause, Kind
 from unstuck.report.document import to_document, to_json
 
 NUMBER = (int, float)
-ESTIMATE = {"value": NUMBER, "stderr": (*NUMBER, None)}
-MAYBE_ESTIMATE = {"value": (*NUMBER, None), "stderr": (*NUMBER, None)}
+ESTIMATE = {"value": NUMBER, "stderr": (*NUMBER, None), "degrees": (*NUMBER, None)}
+MAYBE_ESTIMATE = {**ESTIMATE, "value": (*NUMBER, None)}
 CERTIFICATE = {"tolerance": NUMBER, "probability": NUMBER, "bound": NUMBER}
 SCHEMA = {
     "schema": int,
@@ -55,6 +55,7 @@ SCHEMA = {
         "rounding": NUMBER,
         "noise": (*NUMBER, None),
         "flatness": (*NUMBER, None),
+        "stable": (*NUMBER, None),
     },
     "routes": [
         {
@@ -62,6 +63,7 @@ SCHEMA = {
             "gain": ESTIMATE,
             "slope": NUMBER,
             "distance": NUMBER,
+            "steps": int,
             "multiple": (*NUMBER, None),
             "distances": [NUMBER],
             "losses": [(*NUMBER, None)],
@@ -143,13 +145,13 @@ def test_an_undecided_verdict_has_no_cause_and_confidence_zero(undecided):
 
 def test_an_error_that_nobody_knows_is_null(undecided):
     assert math.isinf(undecided.measured.loss.stderr)
-    assert to_document(undecided)["loss"] == {"value": 0.9, "stderr": None}
+    assert to_document(undecided)["loss"] == {"value": 0.9, "stderr": None, "degrees": None}
 
 
 def test_the_numbers_are_those_of_the_verdict(saddle):
     document = to_document(saddle)
     assert document["point"]["lambda_min"] == saddle.point.lambda_min
-    assert document["routes"][3]["gain"] == {"value": 0.312, "stderr": 0.014}
+    assert document["routes"][3]["gain"] == {"value": 0.312, "stderr": 0.014, "degrees": 7}
     assert document["spectrum"]["floor"] == {"tolerance": 0.121, "probability": 0.99, "bound": -0.121 * 4.31}
     assert document["findings"][0]["evidence"][0] == {"name": "lambda_min", "value": -0.497, "stderr": 0.021}
 

@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from unstuck.report.facts import certificate_words, cost_line
+from unstuck.report.eigenvalues import certificate_words
+from unstuck.report.facts import cost_line, main_ways, ways
 from unstuck.report.terminal import render, to_text
 
 
@@ -81,3 +82,10 @@ def test_a_certificate_never_claims_certainty_that_it_does_not_have(saddle, mini
 
 def test_a_run_without_products_does_not_name_an_engine(undecided):
     assert cost_line(undecided) == "2.5 gradients, no Hessian-vector product, 310 ms, 280 MB"
+
+
+def test_waypoints_are_for_the_experts_table_alone(valley):
+    assert [way.label for way in main_ways(valley)] == [
+        way.label for way in ways(valley) if way.label != "the optimizer's next 25 steps"
+    ]
+    assert len(ways(valley)) == len(valley.measured.routes) == len(main_ways(valley)) + 1

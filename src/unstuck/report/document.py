@@ -89,7 +89,7 @@ def _remedy(remedy: Remedy) -> Document:
 
 
 def _estimate(estimate: Estimate) -> Document:
-    return {"value": estimate.value, "stderr": estimate.stderr}
+    return {"value": estimate.value, "stderr": estimate.stderr, "degrees": estimate.degrees}
 
 
 def _route(route: Route) -> Document:
@@ -98,6 +98,7 @@ def _route(route: Route) -> Document:
         "gain": _estimate(route.gain),
         "slope": route.slope,
         "distance": route.distance,
+        "steps": route.steps,
         "multiple": route.multiple,
         "distances": list(route.distances),
         "losses": list(route.losses),

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from unstuck.curvature.records import Certificate, Eigenvalue, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
 from unstuck.measurements.records import Gradient, Route
@@ -26,9 +25,12 @@ from unstuck.report.words import (
     cause_word,
     engine_name,
     evidence_name,
+    is_gain,
     kind_sentence,
     route_name,
 )
+
+WAYPOINTS = {"midway"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def main_finding(verdict: Verdict) -> Finding | None:
     return next((finding for finding in verdict.findings if finding.cause == verdict.cause), None)
 
 
+def others_title(verdict: Verdict) -> str:
+    """What the other findings are, next to a cause or without one."""
+    return "Also found" if verdict.cause is not None else "Possible, but not sure"
+
+
 def other_findings(verdict: Verdict) -> tuple[Finding, ...]:
     """Every other cause that holds as well."""
     return tuple(finding for finding in verdict.findings if finding.cause != verdict.cause)
@@ -132,6 +139,14 @@ def place(verdict: Verdict) -> tuple[Fact, ...]:
                 "of the largest there is along it; near zero would mean gradient-flat",
             )
         )
+    if gradient.stable is not None:
+        facts.append(
+            Fact(
+                "longest stable step",
+                f"{significant(gradient.stable)}{TIMES}",
+                "the present one; a longer one is thrown out along the steepest direction",
+            )
+        )
     return tuple(facts)
 
 
@@ -140,42 +155,13 @@ def ways(verdict: Verdict) -> tuple[Way, ...]:
     return tuple(_way(route, verdict.measured.scale) for route in verdict.measured.routes)
 
 
-def curvature(verdict: Verdict) -> tuple[Fact, ...]:
-    """What is known about the eigenvalues; nothing when the curvature was not measured."""
-    spectrum = verdict.measured.spectrum
-    if spectrum is None:
-        return ()
-    limit = percent(spectrum.flat)
-    return (
-        _found("lowest eigenvalue", spectrum.lowest[0]),
-        *_judged(verdict, "lowest"),
-        _found("highest eigenvalue", spectrum.highest[0]),
-        *_judged(verdict, "highest"),
-        Fact("certificate", certificate_words(spectrum.floor, "below")),
-        Fact("", certificate_words(spectrum.ceiling, "above")),
-        Fact("minimum ratio", _shares(spectrum.positive), "of the eigenvalues are positive"),
-        Fact("curving down", _shares(spectrum.below), f"are below -{limit} of the largest"),
-        Fact("flat", _shares(flat_share(spectrum)), f"are within ±{limit} of the largest"),
-        Fact("curving up", _shares(spectrum.above), f"are above {limit} of the largest"),
-        Fact("trace", with_error(spectrum.trace), "sum of all eigenvalues"),
-        Fact("numerical noise", percent(spectrum.noise), "of the largest: closer to zero means zero"),
+def main_ways(verdict: Verdict) -> tuple[Way, ...]:
+    """The same for a reader in a hurry: without the waypoints that only an expert asks for."""
+    return tuple(
+        _way(route, verdict.measured.scale)
+        for route in verdict.measured.routes
+        if route.name not in WAYPOINTS
     )
-
-
-def flat_share(spectrum: Spectrum) -> Estimate:
-    """The share of eigenvalues that are neither clearly positive nor clearly negative."""
-    above, below = spectrum.above, spectrum.below
-    return Estimate(max(0.0, 1 - above.value - below.value), math.hypot(above.stderr, below.stderr))
-
-
-def certificate_words(certificate: Certificate, side: str) -> str:
-    """Say what the certificate of the lower ("below") or upper ("above") end of the spectrum promises."""
-    limit = significant(certificate.bound)
-    if side == "below" and certificate.tolerance > 0:
-        limit = f"-{percent(certificate.tolerance)} of the largest ({limit})"
-    if certificate.probability == 1:
-        return f"no eigenvalue {side} {limit}: all were computed"
-    return f"no eigenvalue {side} {limit}, with probability {probability(certificate.probability)}"
 
 
 def evidence(finding: Finding) -> tuple[Fact, ...]:
@@ -212,29 +198,11 @@ def cost_line(verdict: Verdict) -> str:
     )
 
 
-def curvature_gap(verdict: Verdict) -> str:
-    """Why there is no curvature to show."""
-    if verdict.measured.complete:
-        return "The curvature was not measured."
-    return "The curvature was not measured: the measurement ended before its turn came."
-
-
-def spectrum_sentence(spectrum: Spectrum) -> str:
-    """How the eigenvalues were found, in one sentence."""
-    if spectrum.exact:
-        return f"All {count(spectrum.size, 'eigenvalue')} were computed from the full Hessian."
-    found = len(spectrum.lowest) + len(spectrum.highest)
-    return (
-        f"{found} of {count(spectrum.size, 'eigenvalue')} were found one by one and the others estimated, "
-        f"from {count(spectrum.products, 'Hessian-vector product')}."
-    )
-
-
 def _way(route: Route, scale: float) -> Way:
     share = route.gain.value / scale
     slope = min(max(route.slope / scale, 0.0), max(share, 0.0))
     return Way(
-        label=route_name(route.name),
+        label=route_name(route.name, route.steps),
         gain=gain(route.gain / scale),
         loss=with_error(route.gain),
         percent=with_error(route.gain, 100 / scale),
@@ -248,23 +216,6 @@ def _way(route: Route, scale: float) -> Way:
     )
 
 
-def _found(label: str, eigenvalue: Eigenvalue) -> Fact:
-    return Fact(label, f"{significant(eigenvalue.value)} ± {significant(eigenvalue.residual, 2)}", "residual")
-
-
-def _judged(verdict: Verdict, name: str) -> tuple[Fact, ...]:
-    """The same eigenvalue on the half of the sample that judges."""
-    slice_ = verdict.measured.slice(name)
-    if slice_ is None:
-        return ()
-    data = "on all the data" if verdict.measured.sample.exhaustive else "on data that it was not found on"
-    return (Fact("", with_error(slice_.eigenvalue), f"curvature along it, {data}"),)
-
-
-def _shares(estimate: Estimate) -> str:
-    return f"{with_error(estimate, 100.0)} %"
-
-
 def _against(gradient: Gradient) -> str:
     """What the norm of a gradient has to be compared with."""
     rounding = significant(gradient.rounding, 2)
@@ -275,9 +226,11 @@ def _against(gradient: Gradient) -> str:
 
 
 def _evidence_value(item: Evidence) -> str:
+    """Gains are shares of the loss and read best in percent of it."""
+    scale, unit = (100.0, " % of the loss") if is_gain(item.name) else (1.0, "")
     if item.stderr is None:
-        return significant(item.value)
-    return with_error(Estimate(item.value, item.stderr))
+        return significant(scale * item.value) + unit
+    return with_error(Estimate(item.value, item.stderr), scale) + unit
 
 
 def _unanswered(verdict: Verdict) -> str:

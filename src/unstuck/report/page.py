@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
-from unstuck.report import facts, words
+from unstuck.report import eigenvalues, facts, words
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure
 from unstuck.report.figures.theme import MINUS
@@ -46,7 +46,7 @@ def to_notebook(verdict: Verdict) -> str:
 
 
 def _contents(verdict: Verdict) -> dict[str, Any]:
-    rows = facts.ways(verdict)
+    rows = facts.main_ways(verdict)
     return {
         "verdict": verdict,
         "head": facts.headline(verdict),
@@ -60,15 +60,17 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
             )
             for finding in facts.other_findings(verdict)
         ],
+        "others_title": facts.others_title(verdict),
         "place": facts.place(verdict),
         "rests_on": () if (main := facts.main_finding(verdict)) is None else facts.evidence(main),
         "ways": rows,
+        "all_ways": facts.ways(verdict),
         "full": max(FULL_BAR_AT_LEAST, *(way.share for way in rows), 0.0),
-        "curvature": facts.curvature(verdict),
+        "curvature": eigenvalues.eigenvalue_facts(verdict),
         "curvature_sentence": (
-            facts.curvature_gap(verdict)
+            eigenvalues.curvature_gap(verdict)
             if verdict.measured.spectrum is None
-            else facts.spectrum_sentence(verdict.measured.spectrum)
+            else eigenvalues.spectrum_sentence(verdict.measured.spectrum)
         ),
         "remedies": [(remedy, facts.remedy_gain(remedy)) for remedy in verdict.remedies],
         "sample": facts.sample_line(verdict),
@@ -84,8 +86,19 @@ def _figures(verdict: Verdict) -> list[dict[str, Any]]:
         plot = json.loads(drawn.to_json() or "{}")
         title = plot["layout"].pop("title")["text"]
         plot["layout"]["margin"] = {**plot["layout"]["template"]["layout"]["margin"], "t": 44}
-        shown.append({"name": name, "title": title, "caption": words.CAPTIONS[name], "plot": plot})
+        shown.append(
+            {
+                "name": name,
+                "title": title,
+                "caption": words.caption(name, whole=_whole(verdict)),
+                "plot": plot,
+            }
+        )
     return shown
+
+
+def _whole(verdict: Verdict) -> bool:
+    return verdict.measured.spectrum is not None and verdict.measured.spectrum.exact
 
 
 def _environment() -> Environment:
@@ -97,6 +110,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _typographic
+    environment.filters["code"] = _code
     return environment
 
 
@@ -109,6 +123,11 @@ def _source(name: str) -> str:
 def _typographic(text: str) -> str:
     """Write a minus before a digit as a minus."""
     return re.sub(r"(?<!\w)-(?=[\d.])|(?<=e)-(?=\d)", MINUS, text)
+
+
+def _code(text: str) -> Markup:
+    """Set what stands in backticks as code; everything is escaped first."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def _hash(script: str) -> str:

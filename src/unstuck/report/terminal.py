@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unstuck.findings.records import Verdict
-from unstuck.report import facts
+from unstuck.report import eigenvalues, facts
 from unstuck.report.facts import Fact, Way
 from unstuck.report.numbers import probability
 from unstuck.report.words import Tone, cause_word
@@ -69,7 +69,7 @@ def _place(verdict: Verdict) -> list[RenderableType]:
 
 
 def _ways(verdict: Verdict) -> list[RenderableType]:
-    rows = facts.ways(verdict)
+    rows = facts.main_ways(verdict)
     if not rows:
         return []
     full = max(FULL_BAR_AT_LEAST, *(way.share for way in rows))
@@ -106,9 +106,9 @@ def _cells(share: float, full: float) -> int:
 def _curvature(verdict: Verdict) -> list[RenderableType]:
     spectrum = verdict.measured.spectrum
     if spectrum is None:
-        return [_section("Curvature"), _line(facts.curvature_gap(verdict))]
-    sentence = _line(facts.spectrum_sentence(spectrum), "dim")
-    return [_section("Curvature"), _facts(facts.curvature(verdict)), sentence]
+        return [_section("Curvature"), _line(eigenvalues.curvature_gap(verdict))]
+    sentence = _line(eigenvalues.spectrum_sentence(spectrum), "dim")
+    return [_section("Curvature"), _facts(eigenvalues.eigenvalue_facts(verdict)), sentence]
 
 
 def _others(verdict: Verdict) -> list[RenderableType]:
@@ -118,7 +118,7 @@ def _others(verdict: Verdict) -> list[RenderableType]:
         blocks += [_section("What the verdict rests on"), _facts(facts.evidence(main))]
     others = facts.other_findings(verdict)
     if others:
-        blocks.append(_section("Also found"))
+        blocks.append(_section(facts.others_title(verdict)))
     for finding in others:
         title = Text.assemble(
             (cause_word(finding.cause).name, "bold"), f" · {probability(finding.confidence)} sure"
@@ -152,7 +152,7 @@ def _small(verdict: Verdict) -> list[RenderableType]:
 
 def _facts(rows: tuple[Fact, ...]) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", min_width=20, max_width=30)
+    grid.add_column(style="dim", min_width=20, max_width=34)
     grid.add_column()
     for row in rows:
         meaning = _text(f"  {row.meaning}" if row.meaning else "", "dim")

@@ -177,10 +177,14 @@ KINDS: dict[Kind, tuple[str, str]] = {
 
 ROUTES: dict[str, str] = {
     "now": "the optimizer's next step",
+    "full": "the same on the whole gradient",
+    "midway": "the optimizer's next steps",
+    "ahead": "the optimizer's next steps",
     "gradient": "along the gradient",
     "krylov": "curvature-corrected (Krylov)",
     "curvature": "along negative curvature",
     "escape": "escape, then descend",
+    "control": "descend without the escape",
 }
 
 CAPTIONS: dict[str, str] = {
@@ -211,6 +215,8 @@ CAPTIONS: dict[str, str] = {
     ),
 }
 
+WHOLE = "It is often said that the Hessian costs too much to look at. This one is small enough to be formed whole."
+
 ENGINES: dict[str, str] = {
     "retained": "retained graph",
     "fresh": "fresh graph each time",
@@ -220,12 +226,19 @@ ENGINES: dict[str, str] = {
 EVIDENCE: dict[str, str] = {
     "lambda_min": "lowest eigenvalue",
     "lambda_max": "highest eigenvalue",
+    "largest_curvature": "largest curvature",
+    "certificate_bound": "certified lower bound",
     "gradient_norm": "norm of the gradient",
-    "minimum_ratio": "share of positive eigenvalues (minimum ratio)",
-    "flatness": "share of the curvature that acts along the gradient",
-    "tolerance": "certified tolerance, share of the largest eigenvalue",
-    "probability": "probability of the certificate",
+    "minimum_ratio": "share of positive eigenvalues",
+    "flatness": "gradient's curvature over the largest",
+    "step_multiple": "best step over present step",
+    "krylov_over_gradient": "corrected gain over plain gain",
+    "share_of_best_step": "share of the best step's gain",
+    "slope_gain": "gain owed to the slope",
+    "gain_per_step": "gain of each step",
+    "best_over_stable_step": "best step over longest stable step",
 }
+_GAIN = "_gain"  # how the names of routes' gains end
 
 
 def cause_word(cause: Cause | None) -> Word:
@@ -238,14 +251,28 @@ def kind_sentence(kind: Kind) -> str:
     return ": ".join(KINDS[kind])
 
 
-def route_name(name: str) -> str:
+def route_name(name: str, steps: int = 1) -> str:
     """What a route is called; one without a word of its own keeps its name."""
-    return ROUTES.get(name, name)
+    said = ROUTES.get(name, name)
+    return said.replace("next steps", f"next {steps} steps")
 
 
 def evidence_name(name: str) -> str:
-    """What a measured number is called; a name such as `noise_scale` reads "noise scale"."""
-    return EVIDENCE.get(name, name.replace("_", " "))
+    """What a measured number is called: `noise_scale` reads "noise scale", `krylov_gain` names its route."""
+    route = name.removesuffix(_GAIN)
+    if name in EVIDENCE or route not in ROUTES:
+        return EVIDENCE.get(name, name.replace("_", " "))
+    return f"gain: {ROUTES[route]}"
+
+
+def is_gain(name: str) -> bool:
+    """Whether a measured number is a gain, as a share of the loss."""
+    return name.endswith(_GAIN) or name.startswith("gain_")
+
+
+def caption(name: str, *, whole: bool) -> str:
+    """What a figure teaches; `whole` says that the Hessian was small enough to be formed."""
+    return WHOLE if whole and name == "cost" else CAPTIONS[name]
 
 
 def engine_name(name: str) -> str:

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
-from unstuck.report.figures.theme import FLAT, UP, style
+from unstuck.report.figures.theme import FLAT, UP, decades, style
 from unstuck.report.numbers import count, memory, seconds, significant
 
 
@@ -30,5 +30,6 @@ def cost(verdict: Verdict) -> go.Figure:
         )
     style(figure, "What it cost", 210)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", showline=False)
-    figure.update_xaxes(type="log", title_text="gradient evaluations (log scale)", dtick=1)
+    most = max(10.0, spent.gradients, float(size))
+    figure.update_xaxes(**decades(1.0, 2 * most), title_text="gradient evaluations (log scale)")
     return figure

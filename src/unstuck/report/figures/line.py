@@ -6,11 +6,12 @@ import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Route
-from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, style
+from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, decades, style
 from unstuck.report.words import route_name
 
 LOOKS = {"gradient": (UP, "circle"), "krylov": (GREEN, "square"), "curvature": (DOWN, "triangle-up")}
-HEADROOM = 1.5  # what is shown above the present loss, in units of the largest decrease
+SMALLEST_DROP = 1e-3  # of the loss: a smaller decrease must look like none
+HEADROOM = 0.8  # what is shown above the present loss, in units of the largest decrease
 
 
 def drawn_routes(verdict: Verdict) -> tuple[Route, ...]:
@@ -28,22 +29,32 @@ def line(verdict: Verdict) -> go.Figure:
     here = routes[0].losses[0]
     figure.add_hline(y=here, line={"color": QUIET, "dash": "dash", "width": 1.5})
     _label(figure, "the loss here", x=0.0, y=here, xref="x domain", xanchor="left", yanchor="bottom")
+    style(figure, "The real loss along each way down", 420)
+    low, high = _lengths(routes, present)
     if present is not None:
         figure.add_vline(x=1.0, line={"color": MARK, "dash": "dot", "width": 1.5})
-        _label(figure, "present step", x=0.0, y=1.0, yref="y domain", xanchor="left", yanchor="top")
-    style(figure, "The real loss along each way down", 420)
+        side = "left" if low * high > 1.0 else "right"
+        _label(figure, "present step", x=0.0, y=1.0, yref="y domain", xanchor=side, yanchor="top")
     unit = "length of the step" if present is None else "length of the step, as a multiple of the present one"
-    figure.update_xaxes(type="log", title_text=f"{unit} (log scale)", exponentformat="power")
-    figure.update_yaxes(title_text="loss", range=_heights(routes))
+    figure.update_xaxes(**decades(low, high), title_text=f"{unit} (log scale)")
+    figure.update_yaxes(title_text="loss", range=_heights(routes, verdict.measured.scale))
     return figure
 
 
 def present_step(verdict: Verdict) -> float | None:
-    """Length of the step that the optimizer takes now, where any route was compared with it."""
-    for route in verdict.measured.routes:
-        if route.multiple and route.distance > 0:
+    """Length of the step that the optimizer takes now, as the routes were compared with it."""
+    for name in ("gradient", "full", "now"):
+        route = verdict.measured.route(name)
+        if route is not None and route.multiple and route.distance > 0:
             return route.distance / route.multiple
     return None
+
+
+def _lengths(routes: tuple[Route, ...], present: float | None) -> tuple[float, float]:
+    """The lengths that were tried, and the present one, with some air on both sides."""
+    tried = [distance / (present or 1.0) for route in routes for distance in route.distances if distance > 0]
+    tried += [1.0] if present else []
+    return min(tried) / 1.5, 1.5 * max(tried)
 
 
 def _curve(figure: go.Figure, route: Route, unit: float) -> None:
@@ -71,18 +82,17 @@ def _label(figure: go.Figure, text: str, **where: object) -> None:
     figure.add_annotation(
         text=text,
         showarrow=False,
-        xshift=4,
+        xshift=-4 if where["xanchor"] == "right" else 4,
         font={"size": 12, "color": QUIET},
         bgcolor="rgba(255,255,255,0.75)",
         **where,
     )
 
 
-def _heights(routes: tuple[Route, ...]) -> tuple[float, float]:
+def _heights(routes: tuple[Route, ...], scale: float) -> tuple[float, float]:
     """From the best loss to a little above the present one; the walls of a valley go much higher."""
     here = routes[0].losses[0]
     finite = [loss for route in routes for loss in route.losses if math.isfinite(loss)]
-    drop = max(here - min(finite), 1e-6 * abs(here), 1e-12)
-    top = min(max(finite), here + HEADROOM * drop)
-    air = 0.08 * (top - min(finite)) or drop
-    return min(finite) - air, top + air
+    drop = max(here - min(finite), SMALLEST_DROP * scale)
+    top = here + HEADROOM * drop if max(finite) > here else here
+    return here - 1.15 * drop, top + 0.15 * drop

@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from unstuck.report.figures.theme import MINUS
+from unstuck.report.figures.theme import MINUS, power_of_ten
 
-DECIMAL = (1e-3, 1e4)  # magnitudes in between are labelled as decimals
 MOST_DECADES = 4  # labelled on each side
 
 
@@ -30,14 +29,7 @@ class SignedAxis:
         stride = 1 + (last - first) // MOST_DECADES
         powers = range(last, first - 1, -stride)
         ticks = [(0.0, "0")]
-        ticks += [(10.0**power, _label(power)) for power in powers if 10.0**power <= high]
-        ticks += [(-(10.0**power), MINUS + _label(power)) for power in powers if -(10.0**power) >= low]
+        ticks += [(10.0**power, power_of_ten(power)) for power in powers if 10.0**power <= high]
+        ticks += [(-(10.0**power), MINUS + power_of_ten(power)) for power in powers if -(10.0**power) >= low]
         ticks.sort()
         return [self.at(value) for value, _ in ticks], [label for _, label in ticks]
-
-
-def _label(power: int) -> str:
-    low, high = DECIMAL
-    if low <= 10.0**power <= high:
-        return f"{10.0**power:,.{max(0, -power)}f}"
-    return f"10<sup>{power}</sup>".replace("-", MINUS)

@@ -12,9 +12,9 @@ from unstuck.curvature.records import Certificate, Spectrum
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Verdict
-from unstuck.report.facts import flat_share
+from unstuck.report.eigenvalues import flat_share
 from unstuck.report.figures.signed_axis import SignedAxis
-from unstuck.report.figures.theme import DOWN, FLAT, MARK, QUIET, UP, minus, steady, style
+from unstuck.report.figures.theme import DOWN, FLAT, MARK, QUIET, UP, decades, minus, steady, style
 from unstuck.report.numbers import count, percent, probability, significant, with_error
 
 BINS_IN_FLAT = 4  # so that zero and both limits of the flat zone are edges of bins
@@ -88,18 +88,15 @@ def _histogram(figure: go.Figure, known: Spectrum, axis: SignedAxis) -> None:
             row=1,
             col=1,
         )
-    figure.update_yaxes(**_heights(max(bins.values(), default=1.0)), row=1, col=1)
+    figure.update_yaxes(**_heights(known, max(bins.values(), default=1.0)), row=1, col=1)
 
 
-def _heights(most: float) -> dict[str, Any]:
+def _heights(known: Spectrum, most: float) -> dict[str, Any]:
+    what = "eigenvalues" if known.exact else "eigenvalues, estimated"
     if most < LOGARITHMIC_FROM:
-        return {"type": "linear", "rangemode": "tozero", "title_text": "eigenvalues"}
-    return {
-        "type": "log",
-        "range": [math.log10(0.5), math.log10(most) + 0.5],
-        "title_text": "eigenvalues (log scale)",
-        "dtick": 1,
-    }
+        step = math.ceil(most / 5)
+        return {"type": "linear", "rangemode": "tozero", "dtick": step, "title_text": what}
+    return {**decades(0.5, 3 * most), "title_text": f"{what} (log scale)"}
 
 
 def _bin_words(axis: SignedAxis, low: float, high: float, number: float) -> str:
@@ -184,7 +181,7 @@ def _axes(figure: go.Figure, known: Spectrum, axis: SignedAxis) -> None:
     low = min(known.floor.bound, known.lambda_min, -1.5 * axis.unit)
     high = max(known.ceiling.bound, known.lambda_max, 1.5 * axis.unit)
     positions, labels = axis.ticks(low, high)
-    margin = 0.04 * (axis.at(high) - axis.at(low))
+    margin = 0.04 * (axis.at(high) - axis.at(low)) + axis.at(axis.unit) / BINS_IN_FLAT
     figure.update_xaxes(
         range=[axis.at(low) - margin, axis.at(high) + margin],
         tickvals=positions,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -14,6 +15,9 @@ GREEN = "#009E73"
 QUIET = "#6B7280"
 
 FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+DECIMAL = (-3, 4)  # powers of ten in between are written as decimals
+MOST_DECADES = 8  # labelled on an axis
+SHORT = 200  # of a logarithmic axis: the ratio of its ends below which powers of ten are too few
 MINUS = "\u2212"
 
 _AXIS = {
@@ -26,7 +30,7 @@ _AXIS = {
     "automargin": True,
     "title": {"standoff": 8, "font": {"size": 13, "color": QUIET}},
     "tickfont": {"size": 12},
-    "exponentformat": "power",
+    "ticklabelstandoff": 4,
 }
 _LAYOUT = {
     "font": {"family": FONT, "size": 13, "color": MARK},
@@ -46,6 +50,30 @@ def style(figure: go.Figure, title: str, height: int) -> go.Figure:
     """Give a figure the common look, its title and its height; the width is that of the page."""
     template = go.layout.Template(layout=_LAYOUT)
     return figure.update_layout(template=template, title_text=title, height=height, autosize=True)
+
+
+def decades(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis from `low` to `high` (values), labelled at powers of ten; a short one at 2 and 5 too."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    stride = 1 + (last - first) // MOST_DECADES
+    axis: dict[str, Any] = {"type": "log", "range": [math.log10(low), math.log10(high)]}
+    if high / low < SHORT:
+        values = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
+        return {**axis, "tickvals": values, "ticktext": [f"{value:.1g}" for value in values]}
+    powers = range(first, last + 1, stride)
+    ticks = {
+        "tickvals": [10.0**power for power in powers],
+        "ticktext": [power_of_ten(power) for power in powers],
+    }
+    return {**axis, **ticks}
+
+
+def power_of_ten(power: int) -> str:
+    """Write 10 to that power, as a decimal where that is short."""
+    low, high = DECIMAL
+    if low <= power <= high:
+        return f"{10.0**power:,.{max(0, -power)}f}"
+    return minus(f"10<sup>{power}</sup>")
 
 
 def minus(text: str) -> str:
