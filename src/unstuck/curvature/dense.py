@@ -138,7 +138,7 @@ def exact_spectrum(values: list[float], *, noise: float, flat: float, products: 
         floor=_surely(values[0] - error, error - values[0], radius),
         ceiling=_surely(values[-1] + error, values[-1] + error, radius),
         density=Density(tuple(values), (1 / size,) * size),
-        positive=_share_above(values, error, error),
+        positive=_share_above(values, 0.0, error),
         above=_share_above(values, flat * radius, error),
         below=_share_above([-value for value in values], flat * radius, error),
         flat=flat,
@@ -153,6 +153,6 @@ def _surely(bound: float, beyond: float, radius: float) -> Certificate:
 
 
 def _share_above(values: list[float], point: float, error: float) -> Estimate:
-    above = sum(value > point for value in values)
+    above = sum(value > point + error for value in values)
     undecided = sum(abs(value - point) <= error for value in values)
     return Estimate(above / len(values), 0.5 * undecided / len(values))

@@ -1,6 +1,7 @@
 """Ask a symmetric operator about its eigenvalues, and stop as soon as the answer is settled."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch
 from unstuck.curvature.certificate import ceiling, excludes, floor, mirrored
 from unstuck.curvature.dense import SHOWN, exact_spectrum
 from unstuck.curvature.density import density, fraction_above, quadrature
-from unstuck.curvature.lanczos import Array, Lanczos, Ritz
+from unstuck.curvature.lanczos import Array, Chain, Cycle, Lanczos, Ritz
 from unstuck.curvature.records import Curvature, Eigenvalue, Progress, Question, Spectrum
 from unstuck.curvature.trace import Sample, complement_samples, projected_trace, quadrature_trace
 from unstuck.curvature.vectors import Operator, random_unit
@@ -97,16 +98,27 @@ def upper_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
     allowed = np.maximum(question.top_to * np.append(scales[0], scales), run.noise * radius)
     if len(ritz.values) == top or bool((ritz.errors[-top - 1 :] > allowed).any()):
         return False
-    return len(run.chains) == 1 or _no_more_copies(run, float(ritz.values[-top] + allowed[0]), question)
-
-
-def _no_more_copies(run: Lanczos, point: float, question: Question) -> bool:
-    """Whether an ended Krylov space, with one of each eigenvalue, has left none above `point` outside it."""
-    hidden = run.noise * run.ritz().radius
-    return any(
-        excludes(mirrored(chain), -point, probability=question.probability, hidden=hidden)
-        for chain in run.chains[1:][-2:]
+    tails = list(_tails(run))
+    point, hidden = -float(ritz.values[-top] + allowed[0]), run.noise * radius
+    return not tails or any(
+        excludes(mirrored(tail), point, probability=question.probability, hidden=hidden) for tail in tails
     )
+
+
+def _tails(run: Lanczos) -> Iterator[Chain]:
+    """Yield what came after each point where the Krylov space of a start had ended, or all but ended.
+
+    Up to there the run has one of each eigenvalue; only what came after can tell whether there are more copies.
+    It began at random: at a new start, or at what rounding had left over.
+    """
+    ended = math.sqrt(torch.finfo(run.operator.like.dtype).eps) * run.scale
+    for chain in run.chains:
+        if chain is not run.chains[0]:
+            yield chain
+        for cycle in chain.cycles:
+            for after in np.flatnonzero(np.array(cycle.offdiagonal) <= ended) + 1:
+                rest = Cycle(diagonal=cycle.diagonal[after:], offdiagonal=cycle.offdiagonal[after:])
+                yield Chain(chain.dimension, [rest])
 
 
 def _answer(
