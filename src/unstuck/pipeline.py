@@ -34,6 +34,9 @@ _FEWEST_BATCHES = 16
 # Shares of the memory: for graphs, for Lanczos vectors, for the sample.
 _GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
 
+# A second look at a sample that is hardly larger would only repeat the first.
+_WORTHWHILE = 1.5
+
 # A verdict at this confidence needs no larger sample.
 _SURE = 0.9
 
@@ -78,7 +81,10 @@ def diagnose(
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
         drawn = _sample(training, spending, max(share * budget - spending.seconds, 0.05 * budget) / pace)
-        if diagnosis is not None and drawn.examples < 2 * diagnosis.verdict.measured.sample.examples:
+        if (
+            diagnosis is not None
+            and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples
+        ):
             break
         diagnosis = _examine(training, drawn, spending, pace)
         if diagnosis.interrupted or _sure(diagnosis.verdict):

@@ -16,7 +16,7 @@ NEGLIGIBLE = 0.01
 # with negative curvature gains this many times more than the same descent without it.
 DOMINANT = 3.0
 
-# Negative curvature that leads nowhere counts all the same below this share of the largest curvature.
+# With nothing below minus this share of the largest curvature a point may be called a minimum.
 TOLERANCE = 1e-3
 
 # ||Hg|| / (||H|| ||g||) below which g lies in the kernel of H; Frye et al. (2021, section 2.3) call a point
@@ -56,7 +56,7 @@ def kind(measured: Measurements) -> Kind:
         return Kind.NOT_CRITICAL if descending else Kind.UNDECIDED
     if is_maximum(spectrum):
         return Kind.MAXIMUM
-    if leads_down(measured) and (_deep(measured, spectrum) or _leads_far(measured)):
+    if leads_down(measured) and _leads_far(measured):
         return Kind.SADDLE
     return _without_way_down(measured, spectrum)
 
@@ -108,11 +108,6 @@ def _outweighed(measured: Measurements, slope: Estimate) -> bool:
     return escape.gain.surely_above(DOMINANT * max(slope.value, control.gain.value, 0.0))
 
 
-def _deep(measured: Measurements, spectrum: Spectrum) -> bool:
-    lowest = measured.slice("lowest")
-    return lowest is not None and lowest.eigenvalue.surely_below(-TOLERANCE * spectrum.radius)
-
-
 def _leads_far(measured: Measurements) -> bool:
     gain = curvature_gain(measured)
     return gain is not None and gain.surely_above(NEGLIGIBLE * measured.scale)
@@ -134,7 +129,7 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
     if spectrum.floor.bound > 0.0:
         return Kind.MINIMUM
     if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
-        # Curvature that is negative, and a loss that does not fall along it: neither a minimum nor a way down.
+        # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
         return Kind.PLATEAU
     flat = 1.0 - spectrum.above.value - spectrum.below.value
     surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)

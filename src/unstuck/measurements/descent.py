@@ -31,7 +31,7 @@ KRYLOV_PRODUCTS = 20
 # a thousandth of lambda_max) takes a hundred evaluations to show where it leads.
 _LEG, _LEGS = 20, 5
 
-# It is decided once a tenth of the loss is gained, or when a leg gains less than a ten-thousandth.
+# It is decided once a tenth of the loss is gained, or when a leg other than the first gains next to nothing.
 _DECIDED, _STALLED = 0.1, 1e-4
 
 
@@ -132,7 +132,7 @@ def onward(
     """Descend for a while from `displacement` on: does it lead anywhere?
 
     By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions on the half that finds, in legs of
-    twenty evaluations, until a leg gains nothing, a tenth of the loss is gained, or the legs are used up.
+    twenty evaluations, until a tenth of the loss is gained, a leg gains nothing, or the legs are used up.
     """
     objective, finds = judge.objective, judge.halves.finds
     theta = (objective.theta + displacement).requires_grad_()
@@ -150,10 +150,10 @@ def onward(
         theta.grad = slope
         return value
 
-    for _ in range(_LEGS):
+    for leg in range(_LEGS):
         before = lowest
         descent.step(closure)
-        if here - lowest > _DECIDED * abs(here) or not lowest < before - _STALLED * abs(here):
+        if here - lowest > _DECIDED * abs(here) or (leg and not lowest < before - _STALLED * abs(here)):
             break
     return _route(name, judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
 
