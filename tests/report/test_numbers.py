@@ -43,6 +43,20 @@ def test_a_value_is_written_no_finer_than_its_error(value, stderr, text):
     assert numbers.with_error(Estimate(value, stderr)) == text
 
 
+@pytest.mark.parametrize(
+    ("share", "stderr", "text"),
+    [
+        (3e-6, 2e-6, "under 0.001"),
+        (-0.0000121, 0.0000055, "-0.00121 ± 0.00055"),
+        (0.458, 6.7e-7, "45.8 ± 0"),
+        (0.135, 0.0061, "13.5 ± 0.61"),
+        (0.2, math.inf, "20.0 ± ?"),
+    ],
+)
+def test_a_gain_in_percent_hides_only_what_does_not_count(share, stderr, text):
+    assert numbers.gain(Estimate(share, stderr)) == text
+
+
 @given(st.floats(-1e300, 1e300))
 def test_a_written_number_reads_back_within_half_a_percent(value):
     shown = float(numbers.significant(value).replace(",", ""))

@@ -52,8 +52,8 @@ def gain(estimate: Estimate) -> str:
     """Write a gain, a share of one, in percent; one that is surely negligible reads "under 0.001"."""
     if abs(estimate.value) + 2 * estimate.stderr < NEGLIGIBLE:
         return f"under {100 * NEGLIGIBLE:g}"
-    if 0 < estimate.stderr < NEGLIGIBLE:
-        return f"{significant(100 * estimate.value)} ± 0.000"
+    if 0 < estimate.stderr < min(NEGLIGIBLE / 2, abs(estimate.value) / 1000):
+        return f"{significant(100 * estimate.value)} ± 0"
     return with_error(estimate, 100.0)
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -115,9 +116,7 @@ def _environment() -> Environment:
 
 
 def _source(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None  # noqa: S101 - for the type checker: given two functions above
-    return environment.loader.get_source(environment, name)[0]
+    return (files("unstuck.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _typographic(text: str) -> str:

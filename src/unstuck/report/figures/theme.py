@@ -31,6 +31,7 @@ _AXIS = {
     "title": {"standoff": 8, "font": {"size": 13, "color": QUIET}},
     "tickfont": {"size": 12},
     "ticklabelstandoff": 4,
+    "exponentformat": "power",
 }
 _LAYOUT = {
     "font": {"family": FONT, "size": 13, "color": MARK},
