@@ -17,10 +17,10 @@ def filled_basis(rows: int, size: int) -> tuple[Basis, torch.Tensor]:
     return basis, orthonormal
 
 
-@pytest.mark.parametrize("rows", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 150])
 def test_a_basis_in_chunks_acts_as_one_matrix(rows):
-    basis, whole = filled_basis(rows, 50)
-    vector = torch.arange(50, dtype=torch.float64)
+    basis, whole = filled_basis(rows, 200)
+    vector = torch.arange(200, dtype=torch.float64)
     left, taken = basis.orthogonalise(vector)
     torch.testing.assert_close(basis.coordinates(vector), whole @ vector)
     torch.testing.assert_close(taken, whole @ vector)
@@ -29,12 +29,12 @@ def test_a_basis_in_chunks_acts_as_one_matrix(rows):
 
 
 def test_rotating_a_basis_multiplies_its_rows_and_keeps_the_one_after_them():
-    basis, whole = filled_basis(40, 50)
-    rotation = torch.randn(39, 20, generator=generator(1), dtype=torch.float64)
+    basis, whole = filled_basis(140, 200)
+    rotation = torch.randn(139, 70, generator=generator(1), dtype=torch.float64)
     basis.rotate(rotation)
-    assert len(basis) == 21
-    torch.testing.assert_close(torch.stack([basis[i] for i in range(20)]), rotation.T @ whole[:39])
-    torch.testing.assert_close(basis[20], whole[39])
+    assert len(basis) == 71
+    torch.testing.assert_close(torch.stack([basis[i] for i in range(70)]), rotation.T @ whole[:139])
+    torch.testing.assert_close(basis[70], whole[139])
 
 
 def test_a_random_start_is_a_unit_vector_that_only_the_generator_decides():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtri
 
-from unstuck.curvature.lanczos import Array, Cycle, Lanczos, Ritz
+from unstuck.curvature.lanczos import Array, Cycle, Lanczos, Ritz, eigenpairs
 from unstuck.curvature.records import Density
 from unstuck.estimate import Estimate
 
@@ -90,7 +90,7 @@ def jacobi(cycle: Cycle) -> Array:
 
 def gauss(matrix: Array) -> Rule:
     """Nodes and weights of a Jacobi matrix: eigenvalues, and first entries of eigenvectors squared."""
-    nodes, vectors = np.linalg.eigh(matrix)
+    nodes, vectors = eigenpairs(matrix, banded=True)
     return Rule(nodes, vectors[0] ** 2)
 
 
@@ -103,7 +103,7 @@ def radau(cycle: Cycle, point: float) -> Rule:
     """
     matrix = jacobi(cycle)
     coupling = cycle.offdiagonal[-1]
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = eigenpairs(matrix, banded=True)
     exhausted = coupling <= _RESOLVED**2 * np.abs(values).max()
     if exhausted or np.abs(values - point).min() <= _resolution(matrix):
         return Rule(values, vectors[0] ** 2)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from unstuck.curvature.vectors import Basis, Operator, norm, random_unit, undisturbed
@@ -181,7 +182,8 @@ class Lanczos:
 
     def ritz(self) -> Ritz:
         """Eigenpairs of T, with their residual norms."""
-        values, weights = np.linalg.eigh(self.projected)
+        restarted = any(cycle.kept for chain in self.chains for cycle in chain.cycles)
+        values, weights = eigenpairs(self.projected, banded=not restarted)
         return Ritz(values, weights, np.abs(self.coupling @ weights))
 
     def vector(self, weights: Array) -> Float[Tensor, " n"]:
@@ -216,17 +218,32 @@ class Lanczos:
         self.coupling = np.zeros(count + 1)
         if count + 1 == self.operator.size or (ended and self._generator is None):
             self.finished = True
-        elif ended:
+        elif ended and self._generator is not None:
             self._begin_again(self._generator)
         else:
             self.coupling[-1] = beta
             self.basis.append(rest / beta)
 
-    def _begin_again(self, generator: torch.Generator | None) -> None:
-        assert generator is not None  # noqa: S101
+    def _begin_again(self, generator: torch.Generator) -> None:
         fresh, _ = self.basis.orthogonalise(random_unit(self.operator, generator))
         self.chains.append(Chain(self.operator.size - len(self.basis), [Cycle()]))
         self.basis.append(fresh / norm(fresh, self.operator.reduce))
+
+
+def eigenpairs(symmetric: Array, *, banded: bool) -> tuple[Array, Array]:
+    """Return ascending eigenvalues and their eigenvectors in columns.
+
+    NumPy's own `eigh` would wait up to a hundred times longer for BLAS threads on a busy machine than it computes.
+
+    Args:
+        symmetric: In float64.
+        banded: It is tridiagonal.
+    """
+    if banded:
+        pairs = eigh_tridiagonal(np.diagonal(symmetric), np.diagonal(symmetric, 1))
+        return np.asarray(pairs[0], np.float64), np.asarray(pairs[1], np.float64)
+    values, vectors = torch.linalg.eigh(torch.from_numpy(symmetric))
+    return values.numpy(), vectors.numpy()
 
 
 def _bordered(matrix: Array, border: Sequence[float] | Array, corner: float) -> Array:

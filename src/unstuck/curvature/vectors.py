@@ -14,7 +14,8 @@ from torch import Tensor
 MatVec = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
 Reduce = Callable[[Tensor], Tensor]
 
-_ROWS_PER_CHUNK = 16  # a run of ten products should not pay for the memory of a hundred
+_CHUNK = 1 << 22  # numbers: a run of ten products should not pay for the memory of a hundred
+_FEWEST_ROWS, _MOST_ROWS = 4, 64  # of a chunk, however long or short they are
 _COLUMNS_PER_SLICE = 1 << 16  # a restart rotates the basis slice by slice, in place
 
 
@@ -75,6 +76,7 @@ class Basis:
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
+        self._rows = min(max(_CHUNK // max(1, operator.like.numel()), _FEWEST_ROWS), _MOST_ROWS)
         self._chunks: list[Tensor] = []
         self._count = 0
 
@@ -84,24 +86,25 @@ class Basis:
     def __getitem__(self, index: int) -> Float[Tensor, " n"]:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return self._chunks[index // _ROWS_PER_CHUNK][index % _ROWS_PER_CHUNK]
+        return self._chunks[index // self._rows][index % self._rows]
 
     def append(self, row: Float[Tensor, " n"]) -> None:
         """Store a copy of `row`, which the caller has made orthonormal to the others."""
-        if self._count == len(self._chunks) * _ROWS_PER_CHUNK:
+        if self._count == len(self._chunks) * self._rows:
             like = self._operator.like
-            self._chunks.append(like.new_empty(_ROWS_PER_CHUNK, like.numel()))
-        self._chunks[-1][self._count % _ROWS_PER_CHUNK] = row
+            self._chunks.append(like.new_empty(self._rows, like.numel()))
+        self._chunks[-1][self._count % self._rows] = row
         self._count += 1
 
-    def coordinates(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
-        """Inner products with all rows."""
-        return self._coordinates(vector, self._count)
+    def coordinates(self, vector: Float[Tensor, " n"], *, among: int | None = None) -> Float[Tensor, " k"]:
+        """Inner products with all rows, or with the first `among` of them."""
+        count = self._count if among is None else among
+        return self._operator.reduce(torch.cat([rows @ vector for rows in self._filled(count)]))
 
     def combine(self, weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
         """Sum of the first rows, one weight for each."""
         total = torch.zeros_like(self._operator.like)
-        for rows, part in zip(self._filled(len(weights)), weights.split(_ROWS_PER_CHUNK), strict=True):
+        for rows, part in zip(self._filled(len(weights)), weights.split(self._rows), strict=True):
             total.addmv_(rows.T, part)
         return total
 
@@ -117,10 +120,9 @@ class Basis:
         Returns:
             What is left, and the coordinates that were taken out.
         """
-        count = self._count if among is None else among
-        first = self._coordinates(vector, count)
+        first = self.coordinates(vector, among=among)
         vector = vector - self.combine(first)
-        second = self._coordinates(vector, count)
+        second = self.coordinates(vector, among=among)
         return vector - self.combine(second), first + second
 
     def rotate(self, rotation: Float[Tensor, "k m"]) -> None:
@@ -133,12 +135,8 @@ class Basis:
             for index, row in enumerate(rotation.T @ old):
                 self[index][part] = row
         self._count = new
-        self._chunks = self._chunks[: new // _ROWS_PER_CHUNK + 1]
+        self._chunks = self._chunks[: new // self._rows + 1]
         self.append(follower)
-
-    def _coordinates(self, vector: Float[Tensor, " n"], count: int) -> Float[Tensor, " k"]:
-        partial = torch.cat([rows @ vector for rows in self._filled(count)])
-        return self._operator.reduce(partial)
 
     def _filled(self, count: int) -> Iterator[Tensor]:
         left = count
