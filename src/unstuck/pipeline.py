@@ -86,7 +86,7 @@ def diagnose(
             and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples
         ):
             break
-        diagnosis = _examine(training, drawn, spending, pace)
+        diagnosis = _examine(training, drawn, spending)
         if diagnosis.interrupted or _sure(diagnosis.verdict):
             break
     spending.told("done", 1.0)
@@ -106,8 +106,9 @@ class _Spending:
     def seconds(self) -> float:
         return time.monotonic() - self.start
 
-    def over(self) -> bool:
-        return self.seconds > 0.8 * self.budget
+    def left(self) -> float:
+        """Seconds for products; what follows them needs the rest."""
+        return 0.8 * self.budget - self.seconds
 
 
 def _seconds_per_example(training: Training, seed: int) -> float:
@@ -140,7 +141,7 @@ def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
     return draw(training.data, seed=spending.seed, enough=enough)
 
 
-def _examine(training: Training, drawn: Draw, spending: _Spending, pace: float) -> Diagnosis:
+def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     ledger = Ledger()
     objective = _objective(training, drawn, ledger)
     stochastic = objective.stochastic
@@ -155,11 +156,10 @@ def _examine(training: Training, drawn: Draw, spending: _Spending, pace: float) 
         stochastic=stochastic,
     )
     limits = Limits(
-        over=spending.over,
+        left=spending.left,
         graphs=_GRAPHS * spending.memory,
         capacity=int(min(max(_VECTORS * spending.memory / objective.theta.nbytes, 8), 512)),
         seed=spending.seed,
-        dense=objective.size * pace * drawn.examples * 3.0 < 0.5 * spending.budget,
     )
     examination = Examination(training, objective, sample, limits)
     interrupted = False

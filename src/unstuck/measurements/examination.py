@@ -1,6 +1,7 @@
 """Everything that is measured at one point, step by step: an interruption loses only the last one."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,18 +61,20 @@ class Limits:
     """What may be spent.
 
     Attributes:
-        over: Asked before each product: is the time over?
+        left: Seconds that are left, asked before each product.
         graphs: Bytes for kept graphs.
         capacity: Most vectors that a Lanczos run may hold.
         seed: Of all randomness.
-        dense: Whether the Hessian may be formed.
     """
 
-    over: Callable[[], bool]
+    left: Callable[[], float]
     graphs: float
     capacity: int
     seed: int
-    dense: bool
+
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return self.left() <= 0.0
 
 
 Told = Callable[[str, float], None]
@@ -217,7 +220,7 @@ class Examination:
 
     def _eigenvalues(self, products: Products, told: Callable[[float], None]) -> Curvature:
         operator = self._operator(products)
-        if self._limits.dense and operator.size <= DENSE:
+        if operator.size <= DENSE and self._forming_fits(operator):
             return dense_spectrum(operator, progress=lambda done: told(done / operator.size))
         self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
         return spectrum(
@@ -229,6 +232,12 @@ class Examination:
             progress=lambda progress: told(1.0 - math.exp(-progress.products / 60.0)),
             should_stop=self._limits.over,
         )
+
+    def _forming_fits(self, operator: Operator) -> bool:
+        """Whether the Hessian can be formed in half of the time that is left, going by one product."""
+        begun = time.perf_counter()
+        operator.matvec(torch.ones_like(operator.like))
+        return (time.perf_counter() - begun) * operator.size < 0.5 * self._limits.left()
 
     def _slope(self) -> float:
         """The largest gain that the gradient accounts for."""
