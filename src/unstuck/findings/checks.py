@@ -295,4 +295,4 @@ def _estimate(name: str, estimate: Estimate) -> Evidence:
 
 
 def _percent(gain: Estimate, measured: Measurements) -> str:
-    return f"{100 * gain.value / measured.scale:.2g} %"
+    return f"{100 * gain.value / measured.scale:.3g} %"
