@@ -1,177 +1,145 @@
 """The training is borrowed: what is needed to give it back bit for bit, also after an exception or Ctrl-C."""
 
-import random
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from operator import is_
+from types import CellType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-# How deep to look for random generators in data sets, samplers and modules.
-_DEPTH = 6
+from unstuck.objective.reach import is_container, modules
+
+_UNBOUND = object()
+
+# Larger tensors, beside parameters and buffers, are data rather than state, and slow to compare.
+_LARGEST = 2**22
 
 
-class Modules:
-    """The state of every module beside its parameters: buffers and plain attributes.
+class Borrowed:
+    """Remembers what things hold, and puts it back.
 
-    The model computes with copies of its buffers, so that BatchNorm may update running statistics
-    as in training; `rewind` makes every evaluation start from the same state.
+    Attributes of objects and modules (their parameters, buffers, submodules, hooks and modes among them),
+    containers, variables of closures, and the content of tensors that are neither parameters nor buffers:
+    in the place of those, copies are put while the training is borrowed.
+
+    Args:
+        things: Everything that may change, see `within`.
+        tensors: Whether the content of tensors is remembered too; a data set's is too much to.
     """
 
-    def __init__(self, model: nn.Module, *, dtype: torch.dtype | None = None) -> None:
-        self._modules = list(model.modules())
-        self._dtype = dtype
-        self._attributes = [dict(module.__dict__) for module in self._modules]
-        self._containers = [_containers(module) for module in self._modules]
-        self._buffers = [dict(vars(module)["_buffers"]) for module in self._modules]
-        self._tensors = [
-            (tensor, tensor.detach().clone())
-            for attributes in self._attributes
-            for tensor in attributes.values()
-            if isinstance(tensor, Tensor)
-        ]
-
-    def rewind(self) -> None:
-        """Put fresh copies of the buffers in place, and every attribute back to its first value."""
-        self._reset_attributes()
-        for module, originals in zip(self._modules, self._buffers, strict=True):
-            for name, original in originals.items():
-                # Always anew: an update through `.data` leaves no trace that could be asked for.
-                vars(module)["_buffers"][name] = None if original is None else self._copy(original)
+    def __init__(self, things: Sequence[Any], *, tensors: bool = True) -> None:
+        containers = [thing for thing in things if is_container(thing)]
+        self._empty = [container for container in containers if not container]
+        self._containers = [(container, _shallow(container)) for container in containers if container]
+        self._cells = [(thing, _content(thing)) for thing in things if isinstance(thing, CellType)]
+        registered = {id(tensor) for module in modules(things) for tensor in _registered(module)}
+        found = (_as_tensor(thing) for thing in things if tensors and id(thing) not in registered)
+        self._tensors = [(tensor, tensor.detach().clone()) for tensor in found if tensor is not None]
 
     def restore(self) -> None:
-        """Put the user's own buffers and attributes back."""
-        for module, originals in zip(self._modules, self._buffers, strict=True):
-            _refill(vars(module)["_buffers"], originals)
-        for tensor, before in self._tensors:
-            if not torch.equal(tensor, before):
-                with torch.no_grad():
-                    tensor.copy_(before)
-        self._reset_attributes()
-        for module in self._modules:
-            if isinstance(module, nn.RNNBase):
-                # It caches its weights at every forward pass, ours among them.
-                module._init_flat_weights()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-    def _copy(self, buffer: Tensor) -> Tensor:
-        copy = buffer.detach().clone()
-        return copy.to(self._dtype) if self._dtype and copy.is_floating_point() else copy
-
-    def _reset_attributes(self) -> None:
-        for module, attributes in zip(self._modules, self._attributes, strict=True):
-            present = module.__dict__
-            if len(present) != len(attributes):
-                for name in present.keys() - attributes.keys():
-                    del present[name]
-            present.update(attributes)
-        for containers in self._containers:
-            for container, before in containers:
+        """Put everything back; what did not change is not touched."""
+        for container in self._empty:
+            if container:
+                container.clear()
+        for container, before in self._containers:
+            if not _same(container, before):
                 _refill(container, before)
+        for cell, before in self._cells:
+            if _content(cell) is not before:
+                _set_content(cell, before)
+        changed = [(tensor, before) for tensor, before in self._tensors if not _same_bits(tensor, before)]
+        with torch.no_grad():
+            for tensor, before in changed:
+                tensor.copy_(before)
 
 
-@contextmanager
-def generators_kept(owned: Sequence[Any] = ()) -> Generator[None]:
-    """Put the global random generators, and the `owned` ones, back to their states afterwards."""
-    states = [(generator, _get_state(generator)) for generator in owned]
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if _cuda() else []
+class Copies:
+    """Copies of buffers, new ones for each evaluation: BatchNorm may update them as in training.
+
+    With `dtype`, floating buffers and the parameters that are not being trained are cast as well.
+    """
+
+    def __init__(self, found: Sequence[nn.Module], *, dtype: torch.dtype | None) -> None:
+        names = ("_buffers",) if dtype is None else ("_buffers", "_parameters")
+        self._places: list[dict[str, Tensor | None]] = [
+            vars(module)[name] for module in found for name in names if vars(module)[name]
+        ]
+        self._dtype = dtype
+
+    def place(self) -> None:
+        """Put a copy in the place of each; only while the user's own are remembered in a `Borrowed`."""
+        copies: dict[int, Tensor] = {}  # what hangs in two places is one thing, and so is its copy
+        for place in self._places:
+            for name, tensor in place.items():
+                if tensor is not None:
+                    # Always anew: an update through `.data` leaves no trace that could be asked for.
+                    if id(tensor) not in copies:
+                        copies[id(tensor)] = self._copy(tensor)
+                    place[name] = copies[id(tensor)]
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        cast = self._dtype if self._dtype and tensor.is_floating_point() else tensor.dtype
+        return tensor.detach().to(cast, copy=True)
+
+
+def _registered(module: nn.Module) -> list[Tensor | None]:
+    return [*vars(module)["_parameters"].values(), *vars(module)["_buffers"].values()]
+
+
+def _as_tensor(thing: object) -> Tensor | None:
+    if isinstance(thing, Tensor):
+        plain = thing.layout == torch.strided and not thing.is_meta and thing.numel() <= _LARGEST
+        return thing if plain else None
+    if not isinstance(thing, np.ndarray) or not thing.flags.writeable or thing.size > _LARGEST:
+        return None
     try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
-        for generator, state in states:
-            _set_state(generator, state)
+        return torch.from_numpy(thing)
+    except (TypeError, ValueError):  # strings, objects, negative strides
+        return None
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the global generators, those a loss may draw from; only inside `generators_kept`."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-    if _cuda():
-        torch.cuda.manual_seed_all(seed)
+def _shallow(container: Any) -> Any:
+    kind = next((kind for kind in (dict, list, set) if isinstance(container, kind)), list)
+    return kind(container)
 
 
-def _cuda() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
-
-
-def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
-    # The dictionaries of parameters, buffers and submodules are looked after by name.
-    own = {"_parameters", "_buffers", "_modules"}
-    return [
-        (value, value.copy())
-        for name, value in module.__dict__.items()
-        if name not in own and type(value) in (list, dict, set)
-    ]
+def _same(container: Any, before: Any) -> bool:
+    if isinstance(container, set):
+        return container == before
+    if len(container) != len(before) or not all(map(is_, container, before)):
+        return False
+    return not isinstance(container, dict) or all(map(is_, container.values(), before.values()))
 
 
 def _refill(container: Any, before: Any) -> None:
-    if len(container) == len(before) and all(a is b for a, b in zip(container, before, strict=True)):
-        if not isinstance(container, dict):
-            return
-        if all(container[key] is before[key] for key in before):
-            return
     container.clear()
-    if isinstance(container, list):
+    if isinstance(before, list):
         container.extend(before)
     else:
         container.update(before)
 
 
-def generators_within(*roots: object) -> Iterator[Any]:
-    """Find random generators within objects, by attributes and containers, a few levels down."""
-    seen: set[int] = set()
-    level = list(roots)
-    for _ in range(_DEPTH):
-        below: list[object] = []
-        for thing in level:
-            if id(thing) in seen:
-                continue
-            seen.add(id(thing))
-            if isinstance(
-                thing, torch.Generator | np.random.Generator | np.random.RandomState | random.Random
-            ):
-                yield thing
-            else:
-                below.extend(_members(thing))
-        level = below
+def _same_bits(tensor: Tensor, before: Tensor) -> bool:
+    if tensor.shape != before.shape or tensor.dtype != before.dtype:
+        return True  # resized or given another type through `.data`: nothing that could be copied back
+    return torch.equal(_bits(tensor), _bits(before))
 
 
-def _members(thing: Any) -> Iterable[object]:
-    if isinstance(thing, str | bytes | int | float | Tensor | np.ndarray | type) or thing is None:
-        return ()
-    if isinstance(thing, Mapping):
-        return list(thing.values())[:64]
-    if isinstance(thing, list | tuple | set):
-        return list(thing)[:64]
-    members: list[object] = list(getattr(thing, "__dict__", {}).values())
-    for cell in getattr(thing, "__closure__", None) or ():
-        try:
-            members.append(cell.cell_contents)
-        except ValueError:  # a name that is not bound yet
-            continue
-    return members
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
-def _get_state(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator | np.random.RandomState):
-        return generator.get_state()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    return generator.bit_generator.state
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return _UNBOUND
 
 
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator | np.random.RandomState):
-        generator.set_state(state)
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
+def _set_content(cell: CellType, content: object) -> None:
+    if content is _UNBOUND:
+        del cell.cell_contents
     else:
-        generator.bit_generator.state = state
+        cell.cell_contents = content

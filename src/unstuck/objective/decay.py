@@ -55,4 +55,5 @@ def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, A
     if "exp_avg_sq" not in state:
         return 0.0
     correction = 1.0 - group["betas"][1] ** float(state["step"])
-    return decay * ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
+    second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+    return decay * ((second / correction).sqrt() + group["eps"])

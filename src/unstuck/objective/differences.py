@@ -1,5 +1,6 @@
 """Hessian-vector products by central differences: a step that fits, and an error that is known."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,36 +23,41 @@ class Differences:
     r"""$Hv \approx (g(\theta + hv) - g(\theta - hv)) / 2h$ with error $O(h^2) + O(\epsilon / h)$.
 
     What rounding allows is a question of how far the gradient *changes*, not of how far $\theta$ moves: along
-    a steep eigenvector a shorter step will do. So the best change is found once, on a random-like vector,
-    as the rung of a ladder of steps that agrees best with its neighbour, and later steps aim at that change.
+    a steep eigenvector a shorter step will do. So the best change is found once, on a random vector, as the
+    rung of a ladder of steps that agrees best with its neighbour, and later steps aim at that change.
 
     Attributes:
         error: Relative disagreement of the best rung with its neighbour: large across kinks (ReLU).
+
+    Raises:
+        MeasurementError: The gradient is not finite near the parameters.
     """
 
     def __init__(self, gradient: Gradient, theta: Float[Tensor, " n"]) -> None:
         self._gradient = gradient
         self._theta = theta
         self._scale = max(float(theta.norm()), 1.0)
-        self._change = 0.0
-        self._curvature = 0.0
-        self.error = float("inf")
+        self.error, self._change, self._curvature = self._calibrate()
 
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
         length = float(vector.norm())
         if length == 0.0:
             return torch.zeros_like(vector)
-        unit = vector / length
-        if self._change == 0.0:
-            return length * self._calibrate(unit)
-        product = self._difference(unit, self._step())
+        return length * self.along(vector / length)[1]
+
+    def along(self, unit: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
+        """Choose how far to go along a unit vector, and give the product with it too."""
+        step = self._step()
+        product = self._difference(unit, step)
         norm = float(product.norm())
-        if not self._curvature / _OFF_TARGET < norm < self._curvature * _OFF_TARGET and norm > 0.0:
-            self._curvature = norm
-            product = self._difference(unit, self._step())
-        self._curvature = max(float(product.norm()), torch.finfo(product.dtype).tiny)
-        return length * product
+        if not self._curvature / _OFF_TARGET <= norm <= self._curvature * _OFF_TARGET:
+            self._curvature = max(norm, torch.finfo(product.dtype).tiny)
+            step = self._step()
+            product = self._difference(unit, step)
+            norm = float(product.norm())
+        self._curvature = max(norm, torch.finfo(product.dtype).tiny)
+        return step, product
 
     def _step(self) -> float:
         return min(self._change / self._curvature, _LADDER[0] * self._scale)
@@ -61,21 +67,20 @@ class Differences:
         behind = self._gradient(self._theta - step * unit)
         return (ahead - behind) / (2.0 * step)
 
-    def _calibrate(self, unit: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def _calibrate(self) -> tuple[float, float, float]:
+        """Find the error, the change of the gradient that has it, and the curvature it was found at."""
+        seeded = torch.Generator().manual_seed(0)
+        vector = torch.randn(self._theta.numel(), generator=seeded, dtype=torch.float64).to(self._theta)
+        unit = vector / vector.norm()
         steps = [self._scale * rung for rung in _LADDER]
-        previous = self._difference(unit, steps[0])
-        best = previous
-        for step in steps[1:]:
-            product = self._difference(unit, step)
-            norm = float(product.norm())
-            error = float((product - previous).norm()) / norm if norm else float("inf")
-            if error < self.error:
-                self.error, best = error, product
-                self._curvature, self._change = norm, step * norm
-            previous = product
-        if self._change == 0.0:
-            msg = (
-                "the gradient is not finite or does not change near the parameters: no Hessian by differences"
-            )
+        products = [self._difference(unit, step) for step in steps]
+        if not all(bool(product.isfinite().all()) for product in products[-2:]):
+            msg = "the gradient is not finite near the parameters: there is no Hessian by differences"
             raise MeasurementError(msg)
-        return best
+        tiny = torch.finfo(unit.dtype).tiny
+        rungs: list[tuple[float, float, float]] = []
+        for step, product, longer in zip(steps[1:], products[1:], products[:-1], strict=True):
+            norm = max(float(product.norm()), tiny)
+            error = float((product - longer).norm()) / norm
+            rungs.append((error if math.isfinite(error) else math.inf, step * norm, norm))
+        return min(rungs)

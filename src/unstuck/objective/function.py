@@ -12,7 +12,7 @@ from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.products import Products, differentiable_twice
+from unstuck.objective.products import Products, asymmetry, is_symmetric
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved
 from unstuck.training import Training
@@ -60,20 +60,19 @@ class Objective:
             raise TrainingError(_name_non_finite(self.replay))
         self.replay.check(self.batches[0])
 
-    @cached_property
+    @property
     def differentiable_twice(self) -> bool:
         """Whether autograd can differentiate the loss twice; if not, differences of gradients stand in."""
-        return differentiable_twice(self.replay, self.batches[0], self.theta)
+        return is_symmetric(self._asymmetry)
 
     @cached_property
     def stochastic(self) -> bool:
         """Whether the loss draws random numbers (dropout and the like): another seed gives another value."""
         first = self.batches[0]
-        leaves = self.parameters.pieces(self.theta)
         seeds = (first.seed, first.seed + 104_729, first.seed + 1_299_709)
-        with self.replay.session(), torch.no_grad():
+        with self.replay.session():
             batches = [Batch(first.content, first.examples, seed) for seed in seeds]
-            return len({float(self.replay.loss(batch, leaves)) for batch in batches}) > 1
+            return len({self.replay.value(batch, self.theta) for batch in batches}) > 1
 
     @property
     def size(self) -> int:
@@ -88,12 +87,8 @@ class Objective:
     def values(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> list[float]:
         """Evaluate each batch's loss, weight decay included; `only` some of the batches, by index."""
         penalty = self._penalty(theta)
-        leaves = self.parameters.pieces(theta)
-        with self.replay.session(), torch.no_grad():
-            return [
-                _finite(self.replay.loss(batch, leaves)) + penalty
-                for batch in self._counted(only, price.VALUE)
-            ]
+        with self.replay.session():
+            return [self.replay.value(batch, theta) + penalty for batch in self._counted(only, price.VALUE)]
 
     def gradient(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> Float[Tensor, " n"]:
         """Evaluate the gradient, over all batches or `only` some of them."""
@@ -139,42 +134,35 @@ class Objective:
             theta,
             decay=self.decay,
             memory=memory,
-            exact=self.differentiable_twice,
+            asymmetry=self._asymmetry,
         )
 
     def quotients(
         self, theta: Float[Tensor, " n"], direction: Float[Tensor, " n"], only: Sequence[int] | None = None
     ) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$."""
-        found: list[float] = []
-        for index in range(len(self.batches)) if only is None else only:
-            with self.products(theta, [index], memory=0) as products:
-                found.append(float(products(direction) @ direction / (direction @ direction)))
-        return found
+        with self.products(theta, only, memory=0) as products:
+            return products.quotients(direction)
 
     def _penalty(self, theta: Float[Tensor, " n"]) -> float:
         if self.decay is None:
             return 0.0
         return 0.5 * float((self.decay.double() * theta.double().square()).sum())
 
+    @cached_property
+    def _asymmetry(self) -> float:
+        return asymmetry(self.replay, self.batches[0], self.theta)
+
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]
         self.ledger.spend(price.GRADIENT, batch.examples)
-        leaves = self.parameters.leaves(theta)
-        loss = self.replay.loss(batch, leaves)
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return _finite(loss), self.parameters.flatten(gradients)
+        return self.replay.gradient(batch, theta)
 
     def _counted(self, only: Sequence[int] | None, cost: float) -> Iterator[Batch]:
         for index in range(len(self.batches)) if only is None else only:
             batch = self.batches[index]
             self.ledger.spend(cost, batch.examples)
             yield batch
-
-
-def _finite(loss: Tensor) -> float:
-    value = float(loss.detach())
-    return value if math.isfinite(value) else math.inf
 
 
 def _name_non_finite(replay: Replay) -> str:

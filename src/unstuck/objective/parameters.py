@@ -1,7 +1,6 @@
 """Trainable parameters as one flat vector, and the vector's pieces put in the model's places."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +10,20 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Slot:
-    """One trainable parameter and every place it hangs in; tied weights hang in several."""
+    """One trainable parameter and every dictionary of a module it hangs in; tied weights hang in several."""
 
     name: str
     parameter: nn.Parameter
-    places: tuple[tuple[nn.Module, str], ...]
+    places: tuple[tuple[dict[str, Tensor | None], str], ...]
 
 
 class Parameters:
     """The trainable parameters of a model in a fixed order, each once however often it is tied.
+
+    Args:
+        model: Whose parameters.
+        found: All modules that may hold them, if more than the model's own.
+        dtype: Compute in this type instead of the parameters' own types.
 
     Attributes:
         slots: In the order of `model.named_parameters()`.
@@ -29,17 +33,19 @@ class Parameters:
         device: Of the flat vector.
     """
 
-    def __init__(self, model: nn.Module, *, dtype: torch.dtype | None = None) -> None:
-        self.slots = _slots(model)
+    def __init__(
+        self, model: nn.Module, *, found: Sequence[nn.Module] = (), dtype: torch.dtype | None = None
+    ) -> None:
+        self.slots = _slots(model, found or list(model.modules()))
         self.device = self.slots[0].parameter.device
         self.dtype = dtype or _widest(slot.parameter.dtype for slot in self.slots)
-        self.widened = dtype is not None and any(slot.parameter.dtype != dtype for slot in self.slots)
+        self._cast = dtype
         self._sizes = [slot.parameter.numel() for slot in self.slots]
         self.size = sum(self._sizes)
 
     def flatten(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
         """Concatenate one tensor a slot into a flat vector."""
-        return torch.cat([tensor.detach().reshape(-1).to(self.device, self.dtype) for tensor in tensors])
+        return torch.cat([_flat(tensor).to(self.device, self.dtype) for tensor in tensors])
 
     def current(self) -> Float[Tensor, " n"]:
         """Give a copy of the parameters as they are now."""
@@ -54,32 +60,32 @@ class Parameters:
         """View a flat vector as leaves to differentiate by; they share its memory."""
         return [piece.detach().requires_grad_() for piece in self.pieces(vector)]
 
-    @contextmanager
-    def placed(self, leaves: Sequence[Tensor]) -> Generator[None]:
-        """Let the model compute with `leaves`; afterwards its own parameters are back in their places."""
-        try:
-            for slot, leaf in zip(self.slots, leaves, strict=True):
-                tensor = leaf if self.widened else leaf.to(slot.parameter.device, slot.parameter.dtype)
-                for module, name in slot.places:
-                    vars(module)["_parameters"][name] = tensor
-            yield
-        finally:
-            for slot in self.slots:
-                for module, name in slot.places:
-                    vars(module)["_parameters"][name] = slot.parameter
+    def place(self, leaves: Sequence[Tensor]) -> None:
+        """Let the model compute with `leaves`; only while its own parameters are remembered elsewhere."""
+        for slot, leaf in zip(self.slots, leaves, strict=True):
+            tensor = leaf.to(slot.parameter.device, self._cast or slot.parameter.dtype)
+            for places, name in slot.places:
+                places[name] = tensor
 
 
-def _slots(model: nn.Module) -> tuple[Slot, ...]:
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for name, parameter in vars(module)["_parameters"].items():
+def _slots(model: nn.Module, found: Sequence[nn.Module]) -> tuple[Slot, ...]:
+    places: dict[int, list[tuple[dict[str, Tensor | None], str]]] = {}
+    for module in found:
+        own = vars(module)["_parameters"]
+        for name, parameter in own.items():
             if parameter is not None:
-                places.setdefault(id(parameter), []).append((module, name))
+                places.setdefault(id(parameter), []).append((own, name))
     return tuple(
         Slot(name, parameter, tuple(places[id(parameter)]))
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.is_floating_point()
+        if parameter.requires_grad
     )
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    # Embeddings may give sparse gradients.
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    return dense.reshape(-1)
 
 
 def _widest(dtypes: Iterator[torch.dtype]) -> torch.dtype:

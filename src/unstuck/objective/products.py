@@ -1,12 +1,15 @@
 """Hessian-vector products at one point: over kept graphs while memory allows, else afresh or differences."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences
 from unstuck.objective.replay import Replay
@@ -18,6 +21,12 @@ Term = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
 
+# A Hessian that is less symmetric than this is not one: part of the backward pass is cut off from autograd.
+_SYMMETRIC = 0.1
+
+# Vectors to try the symmetry on, each with each.
+_PROBES = 3
+
 
 class Products:
     r"""The map $v \mapsto H v$, $H = \sum_i w_i \nabla^2 L_i(\theta) + \mathrm{diag}(c)$ at one point.
@@ -25,6 +34,14 @@ class Products:
     A context manager: inside, the graphs of as many batches as fit `memory` bytes are kept, so that a product
     there costs about two gradients instead of three (Pearlmutter, 1994, by double backward). Where double
     backward does not exist, central differences of the gradient stand in, see `Differences`.
+
+    Args:
+        replay: Evaluates the loss.
+        batches: The sample.
+        theta: The point.
+        decay: The weight decay $c$.
+        memory: Bytes for kept graphs.
+        asymmetry: As measured by `asymmetry`; infinite where autograd differentiates only once.
 
     Attributes:
         engine: "retained", "fresh", "retained + fresh" or "differences".
@@ -39,7 +56,7 @@ class Products:
         *,
         decay: Float[Tensor, " n"] | None,
         memory: float,
-        exact: bool,
+        asymmetry: float,
     ) -> None:
         self._replay = replay
         self._parameters = replay.parameters
@@ -50,14 +67,13 @@ class Products:
         self._memory = memory
         self._examples = sum(batch.examples for batch in batches)
         self._terms: list[Term | None] = [None] * len(batches)
-        self._differences = None if exact else Differences(self._gradient, theta)
-        # Rounding of the sums over examples and layers: measured 1e-6 to 2e-5 in float32.
-        self._rounding = 100 * torch.finfo(self._parameters.dtype).eps
-
-    @property
-    def noise(self) -> float:
-        """Relative error of one product."""
-        return self._differences.error if self._differences else self._rounding
+        self._differences: Differences | None = None
+        if is_symmetric(asymmetry):
+            # Rounding of the sums over examples and layers: measured 1e-6 to 2e-5 in float32.
+            self.noise = max(100 * torch.finfo(self._parameters.dtype).eps, asymmetry)
+        else:
+            self._differences = Differences(self._gradient, theta)
+            self.noise = self._differences.error
 
     @property
     def engine(self) -> str:
@@ -81,31 +97,49 @@ class Products:
         """Multiply the Hessian with one vector."""
         self._ledger.products += 1
         if self._differences:
-            self._ledger.spend(price.DIFFERENCE, self._examples)
-            product = self._differences(vector)
+            total = self._differences(vector)
         else:
-            product = self._by_double_backward(vector)
-        return product if self._decay is None else product.addcmul_(self._decay, vector)
+            total = torch.zeros_like(vector)
+            for batch, part in zip(self._batches, self._parts(vector), strict=True):
+                total.add_(part, alpha=batch.examples / self._examples)
+        return total if self._decay is None else total.addcmul_(self._decay, vector)
 
-    def _by_double_backward(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
+        r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$, weight decay included."""
+        self._ledger.products += 1
+        unit = vector / vector.norm()
+        own = 0.0 if self._decay is None else float(self._decay @ unit.square())
+        parts = self._differed(unit) if self._differences else self._parts(unit)
+        return [float(part @ unit) + own for part in parts]
+
+    def _parts(self, vector: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
+        """Multiply the vector with each batch's Hessian."""
         pieces = self._parameters.pieces(vector)
-        total = torch.zeros_like(vector)
         with self._replay.session():
             for batch, term in zip(self._batches, self._terms, strict=True):
                 self._ledger.spend(price.RETAINED_PRODUCT if term else price.FRESH_PRODUCT, batch.examples)
-                parts = (term or graph(self._replay, batch, self._theta))(pieces)
-                total.add_(self._parameters.flatten(parts), alpha=batch.examples / self._examples)
-        return total
+                yield self._parameters.flatten((term or graph(self._replay, batch, self._theta))(pieces))
+
+    def _differed(self, unit: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
+        """Multiply a unit vector with each batch's Hessian, by the step that suits all batches together."""
+        assert self._differences  # noqa: S101  # as its only caller knows
+        step, _ = self._differences.along(unit)
+        with self._replay.session():
+            for batch in self._batches:
+                ahead, behind = (
+                    self._of_batch(batch, self._theta + side * step * unit) for side in (1.0, -1.0)
+                )
+                yield (ahead - behind) / (2.0 * step)
 
     def _keep_graphs(self) -> None:
         remaining = self._memory
+        if remaining <= 0:
+            return
         with self._replay.session():
-            if remaining <= 0:
-                return
             per_example = graph_bytes(self._replay, self._batches[0], self._theta) / self._batches[0].examples
             for index, batch in enumerate(self._batches):
                 remaining -= _GRAPH_MARGIN * per_example * batch.examples
-                if remaining < 0:
+                if remaining < 0 or math.isnan(remaining):
                     return
                 self._ledger.spend(price.GRAPH, batch.examples)
                 self._terms[index] = graph(self._replay, batch, self._theta)
@@ -114,17 +148,17 @@ class Products:
         total = torch.zeros_like(theta)
         with self._replay.session():
             for batch in self._batches:
-                leaves = self._parameters.leaves(theta)
-                gradients = torch.autograd.grad(
-                    self._replay.loss(batch, leaves), leaves, allow_unused=True, materialize_grads=True
-                )
-                total.add_(self._parameters.flatten(gradients), alpha=batch.examples / self._examples)
+                total.add_(self._of_batch(batch, theta), alpha=batch.examples / self._examples)
         return total
+
+    def _of_batch(self, batch: Batch, theta: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        self._ledger.spend(price.GRADIENT, batch.examples)
+        return self._replay.gradient(batch, theta)[1]
 
 
 def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
     """Differentiate one batch's loss once, keeping the graph to differentiate again; inside a session."""
-    leaves = replay.parameters.leaves(theta)
+    leaves = replay.leaves(theta)
     gradients = torch.autograd.grad(
         replay.loss(batch, leaves), leaves, create_graph=True, allow_unused=True, materialize_grads=True
     )
@@ -135,6 +169,7 @@ def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
     def multiply(pieces: Sequence[Tensor]) -> Sequence[Tensor]:
         if not outputs:
             return [torch.zeros_like(leaf) for leaf in leaves]
+        replay.resume(leaves)
         directions = [pieces[index] for index in curved]
         return torch.autograd.grad(
             outputs, leaves, directions, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -143,8 +178,11 @@ def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
     return multiply
 
 
-def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> int:
-    """Memory that a kept graph of one batch holds beyond the parameters; inside a session."""
+def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> float:
+    """Memory that a kept graph of one batch holds beyond the parameters; inside a session.
+
+    Infinite where it cannot be known: functions of `torch.func` in the loss do not let saved tensors be seen.
+    """
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -153,17 +191,41 @@ def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> int
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = graph(replay, batch, theta)
+        try:
+            kept = graph(replay, batch, theta)
+        except (RuntimeError, TrainingError):
+            return math.inf
     storages.pop(theta.untyped_storage().data_ptr(), None)
     del kept
     return sum(storages.values())
 
 
-def differentiable_twice(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> bool:
-    """Whether the loss can be differentiated twice by autograd; a fused or hand-written kernel may not."""
+def asymmetry(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> float:
+    r"""Measure how far one batch's Hessian by autograd is from symmetric, as the relative error of a product.
+
+    An error of $\epsilon \|Hv\|$ in every direction alike shows as $|u^\top H v - v^\top H u| \approx \sqrt{2}
+    \epsilon \|u\| \|Hv\| / \sqrt{n}$ for random $u$, $v$. Infinite where autograd cannot differentiate twice.
+    """
+    seeded = torch.Generator().manual_seed(0)
+    probes = torch.randn(_PROBES, theta.numel(), generator=seeded, dtype=torch.float64).to(theta)
     with replay.session():
         try:
-            graph(replay, batch, theta)(replay.parameters.pieces(torch.ones_like(theta)))
-        except (RuntimeError, NotImplementedError):
-            return False
-    return True
+            multiply = graph(replay, batch, theta)
+            products = [replay.parameters.flatten(multiply(replay.parameters.pieces(v))) for v in probes]
+        except (RuntimeError, NotImplementedError):  # a fused or hand-written kernel has no second derivative
+            return math.inf
+    size = max(float(product.norm()) for product in products)
+    if size == 0.0 or theta.numel() == 1:
+        return 0.0
+    gaps = [
+        float((probes[i] @ products[j]) - (probes[j] @ products[i]))
+        for i, j in combinations(range(_PROBES), 2)
+    ]
+    # The length of a random v is sqrt(n), which cancels the root above.
+    found = math.sqrt(math.fsum(gap * gap for gap in gaps) / (2.0 * len(gaps))) / size
+    return found if math.isfinite(found) else math.inf
+
+
+def is_symmetric(error: float) -> bool:
+    """Whether what autograd gives as the Hessian can be one."""
+    return error < _SYMMETRIC

@@ -1,20 +1,23 @@
 """One batch's loss, the same at every call: with the same dropout and the same running statistics."""
 
 import math
-import sys
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unstuck.errors import TrainingError, UnstuckError
-from unstuck.objective.borrowing import Modules, generators_kept, generators_within, seed_everything
+from unstuck.objective.borrowing import Borrowed, Copies
+from unstuck.objective.generators import generators_kept, seed_everything
+from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.parameters import Parameters
-from unstuck.objective.sampling import Batch, describe
+from unstuck.objective.reach import generators, modules, within
+from unstuck.objective.sampling import Batch, describe, moved, one_line
+from unstuck.objective.twice import differentiable_kernels
 from unstuck.training import Training
 
 
@@ -30,31 +33,74 @@ class Replay:
     def __init__(self, training: Training, *, dtype: torch.dtype | None, ledger: Ledger) -> None:
         self.training = training
         self.ledger = ledger
-        self.parameters = Parameters(training.model, dtype=dtype)
-        self._modules = Modules(training.model, dtype=dtype)
-        self._generators = list(generators_within(training.model, training.loss))
+        self._dtype = dtype
+        # The loss may have modules of its own, or mean a model that it found elsewhere.
+        self._things = within(training.model, training.loss)
+        found = modules(self._things)
+        self.parameters = Parameters(training.model, found=found, dtype=dtype)
+        self._copies = Copies(found, dtype=dtype)
+        self._generators = generators(self._things)
+        self._interrupts = Interrupts()
+        self._borrowed = Borrowed(())
+        self._writes_parameters = True
+        self._same_without_grad = False
 
     @contextmanager
     def session(self) -> Generator[None]:
         """Borrow the training: whatever happens inside, everything of the user's is put back at the end."""
-        with ExitStack() as stack:
-            stack.callback(self._modules.restore)
-            stack.enter_context(generators_kept(self._generators))
-            stack.enter_context(torch.inference_mode(mode=False))
-            stack.enter_context(torch.enable_grad())
-            # The fused kernels of attention have no second derivative; the plain one has.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if "torch._dynamo" in sys.modules:
-                # Nor have compiled modules; they are run as the Python they were compiled from.
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            yield
+        with (
+            self._interrupts.held(),
+            generators_kept(self._generators),
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+            differentiable_kernels(),
+        ):
+            self._borrowed = Borrowed(self._things)
+            try:
+                yield
+            finally:
+                self._borrowed.restore()
+                self._borrowed = Borrowed(())
+
+    def leaves(self, theta: Float[Tensor, " n"]) -> list[Tensor]:
+        """Give leaves to differentiate by; they share the memory of `theta` unless the model writes on them."""
+        return self.parameters.leaves(theta.clone() if self._writes_parameters else theta)
 
     def loss(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
-        """Evaluate one batch; only inside a session."""
-        self._modules.rewind()
-        seed_everything(batch.seed)
-        with self.parameters.placed(leaves):
-            return self.training.loss(self.training.model, batch.content)
+        """Evaluate one batch; only inside a session. The leaves stay in the model until it is evaluated again.
+
+        Raises:
+            TrainingError: The user's loss failed.
+        """
+        self.resume(leaves)
+        # A copy: a loss may write on its batch, or take things out of it.
+        content = moved(batch.content, self.parameters.device, self._dtype, copy=True)
+        seed_everything(batch.seed, self._generators)
+        try:
+            return self._interrupts.through(lambda: self.training.loss(self.training.model, content))
+        except UnstuckError:
+            raise
+        except Exception as error:
+            msg = f"`loss` failed on a batch of `data`, {describe(batch.content)}: {one_line(error)}"
+            raise TrainingError(msg) from error
+
+    def resume(self, leaves: Sequence[Tensor]) -> None:
+        """Put the leaves in the model's places, for a graph that computes parts of itself again."""
+        self._borrowed.restore()
+        self._copies.place()
+        self.parameters.place(leaves)
+
+    def value(self, batch: Batch, theta: Float[Tensor, " n"]) -> float:
+        """Evaluate one batch's loss alone; only inside a session. Infinite where it is not finite."""
+        with torch.set_grad_enabled(not self._same_without_grad):
+            return finite(self.loss(batch, self.leaves(theta)))
+
+    def gradient(self, batch: Batch, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
+        """Evaluate one batch's loss and its gradient; only inside a session."""
+        leaves = self.leaves(theta)
+        loss = self.loss(batch, leaves)
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return finite(loss), self.parameters.flatten(gradients)
 
     def check(self, batch: Batch) -> None:
         """Evaluate one batch as it will be evaluated later, and judge what came.
@@ -62,24 +108,30 @@ class Replay:
         Raises:
             TrainingError: The loss fails, is no scalar, is not finite or does not depend on the parameters.
         """
+        theta = self.parameters.current()
         with self.session():
-            leaves = self.parameters.leaves(self.parameters.current())
-            try:
-                loss = self.loss(batch, leaves)
-            except UnstuckError:
-                raise
-            except Exception as error:
-                reason = " ".join(str(error).split())
-                msg = (
-                    f"`loss` failed on a batch of `data`, {describe(batch.content)}: "
-                    f"{type(error).__name__}: {reason:.300}"
-                )
-                raise TrainingError(msg) from error
+            written = theta.clone()
+            leaves = self.parameters.leaves(written)
+            loss = self.loss(batch, leaves)
             _check_loss(loss)
-            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        if all(gradient is None for gradient in gradients):
-            raise TrainingError(_INDEPENDENT)
-        _check_gradients(self.parameters, gradients)
+            self._writes_parameters = written._version > 0 or not torch.equal(written, theta)  # noqa: SLF001
+            gradients = _differentiate(loss, leaves)
+            _check_gradients(self.parameters, gradients)
+            self._same_without_grad = self._is_same_without_grad(batch, theta, finite(loss))
+
+    def _is_same_without_grad(self, batch: Batch, theta: Float[Tensor, " n"], value: float) -> bool:
+        """Whether autograd can be spared; not if the loss differentiates by itself, as physics-informed ones do."""
+        with torch.no_grad():
+            try:
+                return finite(self.loss(batch, self.leaves(theta))) == value
+            except TrainingError:
+                return False
+
+
+def finite(loss: Tensor) -> float:
+    """Give the number, infinity in the place of NaN and minus infinity."""
+    value = float(loss.detach())
+    return value if math.isfinite(value) else math.inf
 
 
 _INDEPENDENT = (
@@ -92,8 +144,9 @@ def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         msg = f"`loss` must return a scalar tensor, not {type(loss).__name__}: {loss!r:.60}"
         raise TrainingError(msg)
-    if loss.numel() != 1:
-        msg = f"`loss` must return a scalar, not a tensor of shape {list(loss.shape)}: take its mean"
+    if loss.numel() != 1 or loss.is_complex():
+        kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {list(loss.shape)}"
+        msg = f"`loss` must return a real scalar, not a {kind}: take its mean"
         raise TrainingError(msg)
     if not math.isfinite(loss.item()):
         msg = (
@@ -105,9 +158,20 @@ def _check_loss(loss: Any) -> None:
         raise TrainingError(_INDEPENDENT)
 
 
+def _differentiate(loss: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    try:
+        gradients = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
+    except Exception as error:
+        msg = f"`loss` cannot be differentiated by the parameters: {one_line(error)}"
+        raise TrainingError(msg) from error
+    if all(gradient is None for gradient in gradients):
+        raise TrainingError(_INDEPENDENT)
+    return gradients
+
+
 def _check_gradients(parameters: Parameters, gradients: Sequence[Tensor | None]) -> None:
     for slot, gradient in zip(parameters.slots, gradients, strict=True):
-        if gradient is not None and not bool(gradient.isfinite().all()):
+        if gradient is not None and not bool(gradient.to_dense().isfinite().all()):
             msg = (
                 f"`loss` is finite but its gradient is not, at `{slot.name}`: "
                 "look for sqrt(0), log(0), 0/0 or an overflow in half precision"

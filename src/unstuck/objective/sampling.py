@@ -1,7 +1,8 @@
 """Batches taken from the user's data, without the data noticing."""
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from copy import copy as shallow_copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from unstuck.errors import TrainingError
-from unstuck.objective.borrowing import generators_kept, generators_within, seed_everything
+from unstuck.objective.borrowing import Borrowed
+from unstuck.objective.generators import generators_kept, seed_everything
+from unstuck.objective.interrupts import Interrupts
+from unstuck.objective.reach import generators, within
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,23 @@ class Draw:
 def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool]) -> Draw:
     """Draw batches until `enough(batches, examples)` holds or the data ends.
 
-    Neither global random state nor any generator that the data owns is changed, nor the iterator of a
-    DataLoader with persistent workers.
+    Neither global random state nor anything that the data holds is changed, nor the iterator of a DataLoader
+    with persistent workers. The batches are copies, for data may fill the same memory again.
 
     Raises:
-        TrainingError: The data gave no batch.
+        TrainingError: The data gave no batch, or failed.
     """
     batches: list[Batch] = []
     examples = 0
     exhausted = True
-    with generators_kept(list(generators_within(data))):
+    with _borrowed(data) as interrupts:
         seed_everything(seed)
-        for content in _iterate(data):
+        for content in _read(data, interrupts):
             if batches and enough(len(batches), examples):
                 exhausted = False
                 break
             size = count_examples(content)
-            batches.append(Batch(content, size, seed=seed + len(batches)))
+            batches.append(Batch(moved(content, copy=True), size, seed=seed + len(batches)))
             examples += size
     if not batches:
         msg = f"`data` gave no batch: pass a DataLoader or a list with at least one batch, not {data!r:.60}"
@@ -83,20 +87,37 @@ def count_examples(content: Any) -> int:
     return 1
 
 
-def moved(content: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """Give the same batch with its tensors on `device`, floating ones as `dtype` if one is given."""
+def moved(
+    content: Any,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    copy: bool = False,
+) -> Any:
+    """Give the same batch with its tensors on `device`, floating ones as `dtype` if one is given.
+
+    With `copy` no tensor or container is shared with the original.
+    """
     if isinstance(content, Tensor):
         target = dtype if dtype and content.is_floating_point() else content.dtype
-        return content.to(device, target)
+        tensor = content.detach().to(device or content.device, target, copy=copy)
+        return tensor.requires_grad_(content.requires_grad)
+    if isinstance(content, np.ndarray):
+        return content.copy() if copy else content
+
+    def again(item: Any) -> Any:
+        return moved(item, device, dtype, copy=copy)
+
+    if isinstance(content, MutableMapping):
+        # Such as the BatchEncoding of Transformers, whose constructor wants more than items.
+        items = cast("MutableMapping[Any, Any]", shallow_copy(content))
+        for key, item in items.items():
+            items[key] = again(item)
+        return items
     if isinstance(content, tuple) and hasattr(content, "_fields"):
-        return type(content)(*(moved(item, device, dtype) for item in content))
+        return type(content)(*map(again, content))
     if type(content) in (list, tuple):
-        return type(content)(moved(item, device, dtype) for item in content)
-    if type(content) is dict:
-        return {key: moved(item, device, dtype) for key, item in cast("dict[Any, Any]", content).items()}
-    if isinstance(content, Mapping) and hasattr(content, "to"):
-        # Such as the BatchEncoding of Transformers; its `to` works in place.
-        return cast("Any", copy.copy(content)).to(device)
+        return type(content)(map(again, content))
     return content
 
 
@@ -111,12 +132,42 @@ def describe(content: Any) -> str:
     return type(content).__name__
 
 
+@contextmanager
+def _borrowed(data: Iterable[Any]) -> Generator[Interrupts]:
+    things = within(data, installed=True)
+    interrupts = Interrupts()
+    with interrupts.held(), generators_kept(generators(things)):
+        borrowed = Borrowed(things, tensors=False)
+        try:
+            yield interrupts
+        finally:
+            borrowed.restore()
+
+
+def _read(data: Iterable[Any], interrupts: Interrupts) -> Iterator[Any]:
+    done = object()
+    number = 0
+    try:
+        iterator = interrupts.through(lambda: _iterate(data))
+        while (content := interrupts.through(lambda: next(iterator, done))) is not done:
+            number += 1
+            yield content
+    except Exception as error:
+        msg = f"`data` failed to give batch {number + 1}: {one_line(error)}"
+        raise TrainingError(msg) from error
+
+
 def _iterate(data: Iterable[Any]) -> Iterator[Any]:
     if isinstance(data, DataLoader):
         # A copy, since a loader with persistent workers has one iterator, which may be in use.
-        data = cast("DataLoader[Any]", copy.copy(data))
+        data = cast("DataLoader[Any]", shallow_copy(data))
         vars(data)["_iterator"] = None
     return iter(data)
+
+
+def one_line(error: Exception) -> str:
+    """Give the kind of an error and the beginning of its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

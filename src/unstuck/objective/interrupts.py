@@ -1,0 +1,57 @@
+"""Ctrl-C while something is borrowed: it must not come in the middle of giving it back."""
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Interrupts:
+    """Holds SIGINT back, except where the user's own code runs, which may take long and can be broken off."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._pending = False
+        self._original: Any = None
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Hold interrupts back until the end of the block; one that came meanwhile is delivered then."""
+        original = signal.getsignal(signal.SIGINT)
+        # Python runs signal handlers in the main thread only; one that is not a function raises nothing.
+        if threading.current_thread() is not threading.main_thread() or not callable(original):
+            yield
+            return
+        self._original = original
+        signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, original)
+            self._deliver()
+
+    def through(self, function: Callable[[], Result]) -> Result:
+        """Call the user's code, where an interrupt is delivered at once."""
+        try:
+            self._open = True
+            self._deliver()
+            return function()
+        finally:
+            self._open = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._open:
+            self._pending = True
+            return
+        self._open = False  # a second one must not come in the middle of clearing up after the first
+        self._original(number, frame)
+        self._open = True
+
+    def _deliver(self) -> None:
+        if self._pending:
+            self._pending = False
+            self._original(signal.SIGINT, None)
