@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from importlib.resources import as_file, files
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def perceptron(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequen
 
 def blank_linear(inputs: int, outputs: int) -> nn.Linear:
     """Build a linear layer, all parameters zero."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = cast("nn.Linear", nn.utils.skip_init(nn.Linear, inputs, outputs))
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()

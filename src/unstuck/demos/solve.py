@@ -58,7 +58,7 @@ def minimise(model: nn.Module, decay: float) -> float:
             return float(gradient.norm())
         step = torch.linalg.solve(hessian, gradient)
         vector_to_parameters(parameters_to_vector(parameters).detach() - step, parameters)
-    msg = f"Newton's method left a gradient of norm {float(gradient.norm()):.1e}: start from another seed"
+    msg = f"Newton's method did not converge in {NEWTON_STEPS} steps: start from another seed"
     raise ArithmeticError(msg)
 
 

@@ -1,0 +1,149 @@
+"""The commands, their options and help, and what every way of ending means."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, cast
+
+import typer
+
+from unstuck.cli.arguments import seconds
+from unstuck.cli.output import put
+from unstuck.errors import UnstuckError
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+# Of an unknown option, a missing argument and the like; typer gives the class no public name.
+USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  unstuck diagnose demo:saddle
+  unstuck diagnose train.py:setup --html report.html
+  unstuck diagnose train.py:setup --checkpoint last.pt --steps 100
+  unstuck diagnose mypackage.train:setup --json - | jq .cause
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="file.py:function, package.module:function or demo:NAME. The function takes no arguments and "
+        "returns an unstuck.Training.",
+    ),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Load this into the training first: a file of torch.save, .safetensors, or a Hugging Face folder.",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Train N steps first, with the training's own optimizer.")
+]
+Budget = Annotated[str, typer.Option(metavar="TIME", help="Time to spend: 90s, 2m, 1h.")]
+NoTrials = Annotated[bool, typer.Option("--no-trials", help="Only measure; try no remedy.")]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", metavar="FILE", help="Write the report as one page that works offline."),
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the diagnosis as JSON; '-' for standard output."),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 if a finding asks for action, for use in scripts.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+Version = Annotated[bool, typer.Option("--version", help="Show the version.")]
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLES)
+def root(context: typer.Context, *, show_version: Version = False) -> None:
+    """Tell why the loss of a PyTorch training has stopped going down: saddle, minimum, or neither."""
+    if show_version:
+        typer.echo(f"unstuck {version('unstuck')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog=EXAMPLES)
+def diagnose(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    budget: Budget = "60s",
+    no_trials: NoTrials = False,
+    html: Html = None,
+    json: Json = None,
+    seed: Seed = 0,
+    check: Check = False,
+    debug: Debug = False,
+) -> int:
+    """Tell why a training is stuck. Nothing of it is changed.
+
+    Exit code: 0 done, 1 a finding asks for action (with --check), 2 bad usage or input, 130 interrupted.
+    """
+    del no_trials, debug  # there are no trials yet; `main` looks for --debug itself, before anything can fail
+    limit = seconds(budget)
+    from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
+
+    return run(Request(target, checkpoint, steps, limit, html, json, seed, check))
+
+
+@app.command()
+def demos() -> None:
+    """List the trainings that ship with unstuck, each stuck in its own way."""
+    from unstuck.demos import DEMOS  # noqa: PLC0415 - see the package
+
+    width = max(map(len, DEMOS))
+    put("".join(f"demo:{demo.name:{width}}  {demo.summary}\n" for demo in DEMOS.values()), sys.stdout)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code: 0 done, 1 action needed (--check), 2 bad input, 130 Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    sys.exit(_run(given, debug="--debug" in given))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        code: Any = app(arguments, prog_name="unstuck", standalone_mode=False)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except USAGE_ERROR as error:
+        return _complain(str(cast("Any", error).format_message()), BAD_INPUT)
+    except UnstuckError as error:
+        _trace(debug=debug)
+        return _complain(str(error), BAD_INPUT)
+    except Exception as error:  # whatever it is, the user gets one line
+        _trace(debug=debug)
+        return _complain(
+            f"{type(error).__name__}: {error}{'' if debug else ' (--debug shows where)'}", BAD_INPUT
+        )
+    return code if isinstance(code, int) else DONE
+
+
+def _trace(*, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
+def _complain(message: str, code: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return code

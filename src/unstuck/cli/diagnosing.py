@@ -1,0 +1,85 @@
+"""What `unstuck diagnose` does, once its arguments have been read."""
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console
+
+from unstuck.cli.output import prepare, put, write
+from unstuck.cli.progress import shown
+from unstuck.diagnosis import Diagnosis
+from unstuck.pipeline import diagnose
+from unstuck.report.words import CAUSES
+from unstuck.target import advance, load_checkpoint, load_training
+
+DONE, ACTION, INTERRUPTED = 0, 1, 130
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; the fields are the options of the command."""
+
+    target: str
+    checkpoint: str | None
+    steps: int
+    budget: float
+    html: str | None
+    json: str | None
+    seed: int
+    check: bool
+
+
+def run(request: Request) -> int:
+    """Diagnose and write the answer; gives the exit code.
+
+    Raises:
+        UnstuckError: The target, the checkpoint or a file to write is no good, or the training cannot be
+            evaluated.
+    """
+    html = prepare(request.html) if request.html else None
+    json = prepare(request.json) if request.json and request.json != STANDARD_OUTPUT else None
+    errors = Console(stderr=True)
+    # Whatever the user's own code prints must not get between the lines of the answer.
+    with redirect_stdout(sys.stderr):
+        diagnosis = _diagnosed(request, errors)
+    _answer(diagnosis, sys.stdout, as_json=request.json == STANDARD_OUTPUT)
+    for path, text in ((html, diagnosis.to_html), (json, diagnosis.to_json)):
+        if path is not None:
+            write(path, text())
+            _say(errors, f"wrote {path}")
+    if diagnosis.interrupted:
+        _say(errors, "interrupted: this is what was known by then")
+        return INTERRUPTED
+    return ACTION if request.check and _asks_for_action(diagnosis) else DONE
+
+
+def _diagnosed(request: Request, errors: Console) -> Diagnosis:
+    training = load_training(request.target)
+    if request.checkpoint:
+        parts = load_checkpoint(training, request.checkpoint)
+        _say(errors, f"loaded {', '.join(parts)} from {request.checkpoint}")
+    with shown(errors) as progress:
+        if request.steps:
+            advance(training, request.steps, progress)
+        return diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
+
+
+def _answer(diagnosis: Diagnosis, stream: TextIO, *, as_json: bool) -> None:
+    if as_json:
+        put(diagnosis.to_json() + "\n", stream)
+    elif stream.isatty():
+        Console(file=stream).print(diagnosis.render())
+    else:
+        put(str(diagnosis) + "\n", stream)
+
+
+def _asks_for_action(diagnosis: Diagnosis) -> bool:
+    return any(CAUSES[finding.cause].tone == "act" for finding in diagnosis.findings)
+
+
+def _say(errors: Console, message: str) -> None:
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,7 @@
+"""From what was typed to a training: the TARGET of a command, a checkpoint to load, steps to train first."""
+
+from unstuck.target.advance import advance
+from unstuck.target.checkpoint import load_checkpoint
+from unstuck.target.load import load_training
+
+__all__ = ["advance", "load_checkpoint", "load_training"]
