@@ -1,6 +1,7 @@
 """From measurements to findings: one small function a cause, each None when its cause does not hold."""
 
 import math
+import sys
 
 from scipy.special import ndtr
 
@@ -54,7 +55,7 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
         min(_surely_below_zero(lowest.eigenvalue), _surely_below_zero(-gain)),
         (
             _estimate("lambda_min", lowest.eigenvalue),
-            _estimate("curvature_gain", gain / measured.scale),
+            _estimate("curvature_gain", _share(gain, measured)),
             *_slope(measured),
         ),
         "The gradient has all but vanished, but this is no minimum: along one direction the loss curves "
@@ -118,7 +119,7 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
         Cause.PLATEAU,
         0.9,
         (
-            Evidence("gradient_norm", gradient.norm, gradient.noise),
+            _estimate("gradient_norm", Estimate(gradient.norm, gradient.noise)),
             Evidence("largest_curvature", radius),
             *([Evidence("flatness", gradient.flatness)] if gradient.flatness is not None else []),
         ),
@@ -175,7 +176,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
         _confidence(noisy**2, NOISY),
         (
             Evidence("batch_step_over_full_step", noisy),
-            _estimate("full_gain", full.gain / measured.scale),
+            _estimate("full_gain", _share(full.gain, measured)),
             *_gains(measured),
         ),
         "A step on the gradient of the whole sample lowers the loss; steps on single batches do not. "
@@ -190,7 +191,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     if best is None or krylov is None or _improves(measured):
         return None
     stable = measured.gradient.stable
-    ratio = krylov.gain.value / max(best.gain.value, 1e-12 * measured.scale)
+    ratio = krylov.gain.value / best.gain.value
     unequal = krylov.gain.surely_above(UNEQUAL * max(best.gain.value, 0.0))
     beyond = best.multiple / stable if stable and best.multiple and _held_back(best, stable) else 0.0
     if not unequal and not beyond:
@@ -219,11 +220,10 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     ahead = measured.route("ahead")
     if point.kind is not Kind.NOT_CRITICAL or ahead is None or not _improves(measured):
         return None
-    pace = ahead.gain.value / ahead.steps
     return Finding(
         Cause.HEALTHY,
         MOST if ahead.gain.surely_above(0.0, sigmas=4.0) else 0.9,
-        (Evidence("gain_per_step", pace / measured.scale), *_gains(measured)),
+        (Evidence("gain_per_step", _share(ahead.gain, measured).value / ahead.steps), *_gains(measured)),
         f"The run is not stuck: its next {ahead.steps} steps gain {_percent(ahead.gain, measured)} of the loss. "
         "No remedy is called for.",
         "Go on.",
@@ -282,17 +282,21 @@ def _surely_below_zero(estimate: Estimate) -> float:
 
 def _slope(measured: Measurements) -> tuple[Evidence, ...]:
     slope = first_order_gain(measured)
-    return (_estimate("slope_gain", slope / measured.scale),) if slope else ()
+    return (_estimate("slope_gain", _share(slope, measured)),) if slope else ()
 
 
 def _gains(measured: Measurements) -> tuple[Evidence, ...]:
     routes = [measured.route(name) for name in ("now", "ahead", "gradient", "krylov")]
-    return tuple(_estimate(f"{route.name}_gain", route.gain / measured.scale) for route in routes if route)
+    return tuple(_estimate(f"{route.name}_gain", _share(route.gain, measured)) for route in routes if route)
 
 
 def _estimate(name: str, estimate: Estimate) -> Evidence:
     return Evidence(name, estimate.value, estimate.stderr if math.isfinite(estimate.stderr) else None)
 
 
+def _share(gain: Estimate, measured: Measurements) -> Estimate:
+    return gain / max(measured.scale, sys.float_info.min)
+
+
 def _percent(gain: Estimate, measured: Measurements) -> str:
-    return f"{100 * gain.value / measured.scale:.3g} %"
+    return f"{100 * _share(gain, measured).value:.3g} %"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Kind, Point
-from unstuck.measurements.records import Measurements
+from unstuck.measurements.records import Measurements, Slice
 
 # A decrease is negligible below this share of the loss. Twenty Hessian-vector products find what a first-order
 # method needs hundreds of steps for; where even they gain less than a hundredth, going on is pointless.
@@ -18,6 +18,9 @@ DOMINANT = 3.0
 
 # With nothing below minus this share of the largest curvature a point may be called a minimum.
 TOLERANCE = 1e-3
+
+# A certificate that stops right at the tolerance may miss it by rounding.
+SLACK = 1.0 + 1e-6
 
 # ||Hg|| / (||H|| ||g||) below which g lies in the kernel of H; Frye et al. (2021, section 2.3) call a point
 # gradient-flat when more than 0.9 of g is out of reach of H, which this is a stricter form of.
@@ -97,7 +100,10 @@ def is_maximum(spectrum: Spectrum) -> bool:
 
 def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
     """Whether moving by the parameters' own length along the steepest direction would hardly matter."""
-    return 0.5 * spectrum.radius * max(measured.length, 1.0) ** 2 < NEGLIGIBLE * measured.scale
+    # A run that ended early may not have met the steepest direction, but the certificates bound it.
+    steepest = max(spectrum.radius, -spectrum.floor.bound, spectrum.ceiling.bound)
+    reach = max(measured.length, 1.0)
+    return 0.5 * steepest * reach * reach < NEGLIGIBLE * measured.scale
 
 
 def _outweighed(measured: Measurements, slope: Estimate) -> bool:
@@ -114,8 +120,18 @@ def _leads_far(measured: Measurements) -> bool:
 
 
 def _leads_nowhere(measured: Measurements) -> bool:
+    """Whether nothing that was tried gains: neither negative curvature, nor a longer descent, nor a look around."""
+    negligible = NEGLIGIBLE * measured.scale
     gain = curvature_gain(measured)
-    return gain is None or gain.surely_below(NEGLIGIBLE * measured.scale)
+    descents = [measured.route(name) for name in ("escape", "control")]
+    if any(route is not None and route.gain.surely_above(negligible) for route in descents):
+        return False
+    falls = any(_centre(slice_) - min(slice_.losses) > negligible for slice_ in measured.slices)
+    return not falls and (gain is None or gain.surely_below(negligible))
+
+
+def _centre(slice_: Slice) -> float:
+    return slice_.losses[slice_.distances.index(0.0)]
 
 
 def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
@@ -131,6 +147,8 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
     if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
         # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
         return Kind.PLATEAU
+    if spectrum.floor.tolerance > SLACK * TOLERANCE:
+        return Kind.UNDECIDED
     flat = 1.0 - spectrum.above.value - spectrum.below.value
     surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)
     return Kind.DEGENERATE_MINIMUM if surely else Kind.MINIMUM

@@ -1,5 +1,8 @@
 """All findings together: which cause is the one, and what a reader must know to trust it."""
 
+import math
+from dataclasses import replace
+
 from unstuck.findings.checks import CHECKS
 from unstuck.findings.point import classify
 from unstuck.findings.records import Finding, Verdict
@@ -12,8 +15,8 @@ NAMED = 0.5
 def conclude(measured: Measurements, cost: Cost) -> Verdict:
     """Judge what was measured."""
     point = classify(measured)
-    found = [check(point, measured) for check in CHECKS]
-    findings = tuple(sorted(filter(None, found), key=_confidence, reverse=True))
+    found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
+    findings = tuple(sorted(found, key=_confidence, reverse=True))
     first = findings[0] if findings and findings[0].confidence >= NAMED else None
     return Verdict(
         cause=first.cause if first else None,
@@ -25,6 +28,12 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
         cost=cost,
         notes=tuple(_notes(measured, cost)),
     )
+
+
+def _finite(finding: Finding) -> Finding:
+    """Leave out evidence that overflowed, as a gain does that is compared with no loss at all."""
+    evidence = tuple(item for item in finding.evidence if math.isfinite(item.value))
+    return replace(finding, evidence=evidence)
 
 
 def _confidence(finding: Finding) -> float:
