@@ -50,9 +50,12 @@ def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> Estimate
     """
     total = math.fsum(weights)
     shares = [weight / total for weight in weights]
-    mean = math.fsum(share * value for share, value in zip(shares, values, strict=True))
+    parts = [share * value for share, value in zip(shares, values, strict=True)]
+    # Of infinities of both signs fsum would raise; their plain sum is not a number, which is sure of nothing.
+    mean = math.fsum(parts) if all(map(math.isfinite, parts)) else sum(parts)
     count = len(shares)
     if count == 1:
         return Estimate(mean, math.inf)
-    spread = math.fsum((share * (value - mean)) ** 2 for share, value in zip(shares, values, strict=True))
-    return Estimate(mean, math.sqrt(count / (count - 1) * spread), degrees=count - 1)
+    # By hypot, since the square of a loss far off may overflow.
+    spread = math.hypot(*(share * (value - mean) for share, value in zip(shares, values, strict=True)))
+    return Estimate(mean, math.sqrt(count / (count - 1)) * spread, degrees=float(count - 1))
