@@ -108,7 +108,8 @@ def along_krylov(
     ritz = run.ritz()
     floor = max(run.noise * ritz.radius, torch.finfo(found.dtype).tiny)
     seen: list[tuple[Tensor, list[float]]] = [(torch.zeros_like(found), list(judge.base))]
-    for damping in _DAMPINGS:
+    # Without any curvature no step has a natural length: the line search along -g says all there is.
+    for damping in _DAMPINGS if ritz.radius > 0.0 else ():
         stretch = abs(ritz.values) + max(damping * ritz.radius, floor)
         weights = torch.from_numpy(ritz.weights @ (ritz.weights[0] / stretch)).to(found)
         step = -found.norm() * run.basis.combine(weights)
@@ -163,9 +164,10 @@ def taken(name: str, judge: Judge, displacements: Sequence[Float[Tensor, " n"]],
     gains = [judge.gain(judge.objective.values(judge.objective.theta + step)) for step in displacements]
     mean = math.fsum(gain.value for gain in gains) / len(gains)
     within = max(gain.stderr for gain in gains)
-    between = math.fsum((gain.value - mean) ** 2 for gain in gains) / max(len(gains) - 1, 1) / len(gains)
+    spread = math.hypot(*(gain.value - mean for gain in gains))
+    between = spread / math.sqrt(max(len(gains) - 1, 1) * len(gains))
     length = math.fsum(float(step.norm()) for step in displacements) / len(displacements)
-    stderr = math.hypot(within, math.sqrt(between)) if math.isfinite(mean) else math.inf
+    stderr = math.hypot(within, between) if math.isfinite(mean) else math.inf
     return Route(
         name,
         Estimate(mean, stderr, gains[0].degrees),

@@ -1,5 +1,6 @@
 """The steps that the optimizer would take next, taken on copies."""
 
+import contextlib
 import copy
 from collections.abc import Sequence
 
@@ -9,6 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.objective import Objective
+
+
+# What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
+_SCHEDULERS = {"step", "_opt_called"}
 
 
 class Twin:
@@ -23,6 +28,11 @@ class Twin:
         self._copies = [slot.parameter.detach().clone().requires_grad_() for slot in slots]
         memo = {id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)}
         self._optimizer = copy.deepcopy(optimizer, memo)  # type: ignore[arg-type]
+        # A copy of an optimizer holds its state and groups alone; LBFGS and strangers' ones keep more.
+        rest = vars(optimizer).keys() - vars(self._optimizer).keys() - _SCHEDULERS
+        for name in rest:
+            with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
+                vars(self._optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
 
     def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning."""
