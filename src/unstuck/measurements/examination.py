@@ -213,7 +213,9 @@ class Examination:
                 break
             run.step()
         bend = abs(float(run.projected[0, 0]))
-        first = norm / bend if bend > 0.0 else max(self._length, 1.0)
+        # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says nothing.
+        furthest = max(self._length, 1.0)
+        first = min(norm / bend, furthest) if bend > 0.0 else furthest
         self._routes.append(along_gradient(self._judge, finds, judges, first, present))
         self._routes.append(along_krylov(self._judge, run, finds, judges))
         return norm * math.hypot(*run.projected[:2, 0], run.coupling[0])
