@@ -142,11 +142,15 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
         return Kind.GRADIENT_FLAT
     if not nowhere or not measured.complete:
         return Kind.UNDECIDED
-    if spectrum.floor.bound > 0.0:
-        return Kind.MINIMUM
     if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
         # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
         return Kind.PLATEAU
+    return _minimum(spectrum)
+
+
+def _minimum(spectrum: Spectrum) -> Kind:
+    if spectrum.floor.bound > 0.0:
+        return Kind.MINIMUM
     if spectrum.floor.tolerance > SLACK * TOLERANCE:
         return Kind.UNDECIDED
     flat = 1.0 - spectrum.above.value - spectrum.below.value

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from unstuck.objective import Objective
 
-
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
 
