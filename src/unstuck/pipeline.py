@@ -77,20 +77,12 @@ def diagnose(
         told=progress or _untold,
     )
     spending.told("reading the data", 0.0)
-    pace = _seconds_per_example(training, seed)
-    diagnosis: Diagnosis | None = None
-    for share in _ROUNDS:
-        drawn = _sample(training, spending, max(share * budget - spending.seconds, 0.05 * budget) / pace)
-        if (
-            diagnosis is not None
-            and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples
-        ):
-            break
-        diagnosis = _examine(training, drawn, spending)
-        if diagnosis.interrupted or _sure(diagnosis.verdict):
-            break
+    threads = torch.get_num_threads()
+    try:
+        diagnosis = _in_rounds(training, spending)
+    finally:
+        torch.set_num_threads(threads)
     spending.told("done", 1.0)
-    assert diagnosis is not None  # noqa: S101  # there is at least one round
     return diagnosis
 
 
@@ -111,16 +103,40 @@ class _Spending:
         return 0.8 * self.budget - self.seconds
 
 
+def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
+    pace = _seconds_per_example(training, spending.seed)
+    diagnosis: Diagnosis | None = None
+    for share in _ROUNDS:
+        drawn = _sample(training, spending, max(share * spending.budget - spending.seconds, 0.05) / pace)
+        if diagnosis and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples:
+            break
+        diagnosis = _examine(training, drawn, spending)
+        if diagnosis.interrupted or _sure(diagnosis.verdict):
+            break
+    assert diagnosis is not None  # noqa: S101  # there is at least one round
+    return diagnosis
+
+
 def _seconds_per_example(training: Training, seed: int) -> float:
-    """Time one gradient on one batch; the second, since the first pays for starting up."""
+    """Time the gradient of one batch, and stay with one thread if more do not pay, as for small models."""
     first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
     objective = Objective(training, first.batches)
-    seconds = math.inf
-    for _ in range(2):
+    threads, together = torch.get_num_threads(), _seconds(objective)
+    torch.set_num_threads(1)
+    alone = _seconds(objective)
+    if alone > together:
+        torch.set_num_threads(threads)
+    return min(alone, together) / first.examples
+
+
+def _seconds(objective: Objective) -> float:
+    """Time one gradient: the fastest of three, since the first pays for starting up."""
+    seconds: list[float] = []
+    for _ in range(3):
         begun = time.perf_counter()
         objective.gradient(objective.theta)
-        seconds = min(seconds, time.perf_counter() - begun)
-    return seconds / first.examples
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
 
 
 def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:

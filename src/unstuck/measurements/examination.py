@@ -223,7 +223,9 @@ class Examination:
     def _eigenvalues(self, products: Products, told: Callable[[float], None]) -> Curvature:
         operator = self._operator(products)
         if operator.size <= DENSE and self._forming_fits(operator):
-            return dense_spectrum(operator, progress=lambda done: told(done / operator.size))
+            return dense_spectrum(
+                operator, products.block, block=32, progress=lambda done: told(done / operator.size)
+            )
         self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
         return spectrum(
             operator,

@@ -56,6 +56,14 @@ class Parameters:
         parts = vector.split(self._sizes)
         return [part.view(slot.parameter.shape) for part, slot in zip(parts, self.slots, strict=True)]
 
+    def stacked(self, rows: Float[Tensor, "k n"]) -> list[Tensor]:
+        """View several flat vectors as one tensor a slot, stacked along a new first dimension."""
+        parts = rows.split(self._sizes, dim=1)
+        return [
+            part.reshape(len(rows), *slot.parameter.shape)
+            for part, slot in zip(parts, self.slots, strict=True)
+        ]
+
     def leaves(self, vector: Float[Tensor, " n"]) -> list[Tensor]:
         """View a flat vector as leaves to differentiate by; they share its memory."""
         return [piece.detach().requires_grad_() for piece in self.pieces(vector)]

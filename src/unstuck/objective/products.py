@@ -1,9 +1,9 @@
 """Hessian-vector products at one point: over kept graphs while memory allows, else afresh or differences."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Self
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,15 @@ from unstuck.objective.differences import Differences
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
 
-# One batch's share of a product: pieces of v in, pieces of H_i v out.
-Term = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+@runtime_checkable
+class Term(Protocol):
+    """One batch's share of a product: pieces of v in, pieces of H_i v out; or of several v, stacked."""
+
+    def __call__(self, pieces: Sequence[Tensor], *, together: bool = False) -> Sequence[Tensor]:
+        """Multiply."""
+        ...
+
 
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
@@ -85,7 +92,7 @@ class Products:
             return "retained"
         return "retained + fresh" if kept else "fresh"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Products":
         if self._differences is None:
             self._keep_graphs()
         return self
@@ -104,6 +111,16 @@ class Products:
                 total.add_(part, alpha=batch.examples / self._examples)
         return total if self._decay is None else total.addcmul_(self._decay, vector)
 
+    def block(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Multiply the Hessian with several vectors: together where graphs are kept, which is cheaper by far."""
+        try:
+            return self._together(columns)
+        except (
+            RuntimeError,
+            TypeError,
+        ):  # an operation of the backward pass that knows no batches of vectors
+            return torch.stack([self(column) for column in columns.T.contiguous()], dim=1)
+
     def quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$, weight decay included."""
         self._ledger.products += 1
@@ -111,6 +128,22 @@ class Products:
         own = 0.0 if self._decay is None else float(self._decay @ unit.square())
         parts = self._differed(unit) if self._differences else self._parts(unit)
         return [float(part @ unit) + own for part in parts]
+
+    def _together(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        if not all(self._terms):
+            msg = "vectors are multiplied together only over kept graphs"
+            raise TypeError(msg)
+        rows = columns.T.contiguous()
+        total = torch.zeros_like(rows)
+        with self._replay.session():
+            for batch, term in zip(self._batches, self._terms, strict=True):
+                assert term is not None  # noqa: S101  # as was just made sure
+                parts = term(self._parameters.stacked(rows), together=True)
+                flat = torch.cat([part.reshape(len(rows), -1) for part in parts], dim=1).to(total)
+                total.add_(flat, alpha=batch.examples / self._examples)
+                self._ledger.spend(price.RETAINED_PRODUCT * len(rows), batch.examples)
+        self._ledger.products += len(rows)
+        return (total if self._decay is None else total.addcmul_(self._decay, rows)).T
 
     def _parts(self, vector: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
         """Multiply the vector with each batch's Hessian."""
@@ -166,13 +199,19 @@ def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
     curved = [index for index, gradient in enumerate(gradients) if gradient.requires_grad]
     outputs = [gradients[index] for index in curved]
 
-    def multiply(pieces: Sequence[Tensor]) -> Sequence[Tensor]:
+    def multiply(pieces: Sequence[Tensor], *, together: bool = False) -> Sequence[Tensor]:
         if not outputs:
-            return [torch.zeros_like(leaf) for leaf in leaves]
+            return [torch.zeros_like(piece) for piece in pieces]
         replay.resume(leaves)
         directions = [pieces[index] for index in curved]
         return torch.autograd.grad(
-            outputs, leaves, directions, retain_graph=True, allow_unused=True, materialize_grads=True
+            outputs,
+            leaves,
+            directions,
+            retain_graph=True,
+            is_grads_batched=together,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
     return multiply
