@@ -99,7 +99,12 @@ def is_maximum(spectrum: Spectrum) -> bool:
 
 
 def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
-    """Whether moving by the parameters' own length along the steepest direction would hardly matter."""
+    """Whether moving by the parameters' own length along the steepest direction would hardly matter.
+
+    Not by the curvature alone: that of an L1 loss is zero even at the bottom of its kinks.
+    """
+    if any(_change(slice_) > NEGLIGIBLE * measured.scale for slice_ in measured.slices):
+        return False
     # A run that ended early may not have met the steepest direction, but the certificates bound it.
     steepest = max(spectrum.radius, -spectrum.floor.bound, spectrum.ceiling.bound)
     reach = max(measured.length, 1.0)
@@ -130,6 +135,10 @@ def _leads_nowhere(measured: Measurements) -> bool:
     return not falls and (gain is None or gain.surely_below(negligible))
 
 
+def _change(slice_: Slice) -> float:
+    return max(abs(loss - _centre(slice_)) for loss in slice_.losses)
+
+
 def _centre(slice_: Slice) -> float:
     return slice_.losses[slice_.distances.index(0.0)]
 
@@ -151,7 +160,7 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
 def _minimum(spectrum: Spectrum) -> Kind:
     if spectrum.floor.bound > 0.0:
         return Kind.MINIMUM
-    if spectrum.floor.tolerance > SLACK * TOLERANCE:
+    if spectrum.radius == 0.0 or spectrum.floor.tolerance > SLACK * TOLERANCE:
         return Kind.UNDECIDED
     flat = 1.0 - spectrum.above.value - spectrum.below.value
     surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)
