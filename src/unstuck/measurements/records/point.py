@@ -1,4 +1,4 @@
-"""What was measured at the point where the run is: plain numbers, each with its error, no tensors."""
+"""What was measured at the point where the run is."""
 
 from dataclasses import dataclass
 
