@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unstuck.demos.critical import lecture, minimum, saddle
-from unstuck.demos.moving import valley
+from unstuck.demos.critical import degenerate, lecture, maximum, minimum, plateau, saddle
+from unstuck.demos.moving import bounce, healthy, noise, valley
 from unstuck.findings.records import Cause
 from unstuck.training import Training
 
@@ -30,7 +30,20 @@ _ALL = (
     Demo("lecture", "y = w1 w2 x at (0, 0), by hand a saddle", lecture, Cause.SADDLE_POINT),
     Demo("saddle", "digits: a trained network, widened with zero units", saddle, Cause.SADDLE_POINT),
     Demo("minimum", "digits: a network with weight decay, trained to the end", minimum, Cause.LOCAL_MINIMUM),
+    Demo(
+        "degenerate",
+        "digits: fitted least squares, some weights do not matter",
+        degenerate,
+        Cause.LOCAL_MINIMUM,
+    ),
+    Demo(
+        "maximum", "digits: fitted least squares, the loss with the wrong sign", maximum, Cause.LOCAL_MAXIMUM
+    ),
+    Demo("plateau", "digits: sigmoid outputs, all saturated by one huge step", plateau, Cause.PLATEAU),
     Demo("valley", "digits: features of very different scales, one rate", valley, Cause.ILL_CONDITIONED),
+    Demo("bounce", "digits: full-batch descent at too large a rate", bounce, Cause.STEP_TOO_LARGE),
+    Demo("noise", "digits: small batches at too large a rate for them", noise, Cause.GRADIENT_NOISE),
+    Demo("healthy", "digits: a network in its second epoch, doing well", healthy, Cause.HEALTHY),
 )
 
 DEMOS: dict[str, Demo] = {demo.name: demo for demo in _ALL}

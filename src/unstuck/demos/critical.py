@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from unstuck.demos.digits import CLASSES, PIXELS, batches, digits
-from unstuck.demos.networks import perceptron, remember, solved, widened
+from unstuck.demos.digits import CLASSES, PIXELS, batches, digits, projections
+from unstuck.demos.networks import blank_linear, descend, initialised, perceptron, remember, solved, widened
 from unstuck.training import Training, supervised
 
 SADDLE_UNITS = 3  # of these the narrow network is made; its minimum is the saddle of the wide one
@@ -51,6 +51,61 @@ def minimum() -> Training:
     model = solved(perceptron(PIXELS, MINIMUM_WIDTH, CLASSES), "minimum")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=MINIMUM_DECAY)
     return _settled(model, optimizer)
+
+
+def degenerate() -> Training:
+    """Give a linear regression at its minimum, where the weights of pixels that are always blank do not matter."""
+    images, labels = digits()
+    model = blank_linear(PIXELS, CLASSES)
+    one_hot = nn.functional.one_hot(labels, CLASSES).float()
+    _fit(model, images, one_hot)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    loss = supervised(nn.functional.mse_loss)
+    data = batches(images, one_hot)
+    remember(model, loss, data, optimizer)
+    return Training(model=model, loss=loss, data=data, optimizer=optimizer)
+
+
+def maximum() -> Training:
+    """Give a linear regression that is already fitted, and a loss with the wrong sign."""
+    features, labels = projections()
+    features = features[:, :-1]  # rows and columns add up to the same ink, so that one of them says nothing
+    model = blank_linear(features.shape[1], 1)
+    targets = labels[:, None].float()
+    _fit(model, features, targets)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    loss = supervised(_negative)
+    return Training(model=model, loss=loss, data=[(features, targets)], optimizer=optimizer)
+
+
+def plateau() -> Training:
+    """Give a network with sigmoid outputs that one step at far too large a rate has driven to 0 for all classes.
+
+    There the slope of a sigmoid is nothing: neither gradient nor curvature is left.
+    """
+    images, labels = digits()
+    model = nn.Sequential(*perceptron(PIXELS, 32, CLASSES, activation=nn.Sigmoid), nn.Sigmoid())
+    initialised(model, seed=0)
+    one_hot = nn.functional.one_hot(labels, CLASSES).float()
+    optimizer = torch.optim.SGD(model.parameters(), lr=300.0)
+    loss = supervised(nn.functional.mse_loss)
+    data = batches(images, one_hot)
+    descend(model, loss, data, optimizer, epochs=1)
+    optimizer.param_groups[0]["lr"] = 0.1
+    return Training(model=model, loss=loss, data=data, optimizer=optimizer)
+
+
+def _negative(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -nn.functional.mse_loss(outputs, targets)
+
+
+def _fit(model: nn.Linear, inputs: Tensor, targets: Tensor) -> None:
+    """Solve the linear least squares of inputs and intercept, of minimal norm, in float64."""
+    design = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
+    solution = torch.linalg.pinv(design) @ targets.double()
+    with torch.no_grad():
+        model.weight.copy_(solution[:-1].T)
+        model.bias.copy_(solution[-1])
 
 
 def _settled(model: nn.Module, optimizer: torch.optim.Optimizer) -> Training:
