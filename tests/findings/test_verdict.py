@@ -1,0 +1,271 @@
+import math
+from dataclasses import replace
+
+import pytest
+from handmade import COST, anything, line, measurements, planted, route, spectrum
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Cause, Kind
+from unstuck.findings.verdict import conclude
+from unstuck.report.document import to_json
+
+# beartype looks at random members of tuples while Hypothesis builds the records.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+laws = settings(deadline=None, derandomize=True, max_examples=100)
+CRITICAL = {
+    Kind.SADDLE,
+    Kind.MINIMUM,
+    Kind.DEGENERATE_MINIMUM,
+    Kind.MAXIMUM,
+    Kind.PLATEAU,
+    Kind.GRADIENT_FLAT,
+}
+MINIMA = {Kind.MINIMUM, Kind.DEGENERATE_MINIMUM}
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "cause"),
+    [
+        ("saddle", Kind.SADDLE, Cause.SADDLE_POINT),
+        ("saddle with slope", Kind.SADDLE, Cause.SADDLE_POINT),
+        ("maximum", Kind.MAXIMUM, Cause.LOCAL_MAXIMUM),
+        ("minimum", Kind.MINIMUM, Cause.LOCAL_MINIMUM),
+        ("degenerate minimum", Kind.DEGENERATE_MINIMUM, Cause.LOCAL_MINIMUM),
+        ("plateau", Kind.PLATEAU, Cause.PLATEAU),
+        ("curvature that leads nowhere", Kind.PLATEAU, Cause.PLATEAU),
+        ("gradient-flat", Kind.GRADIENT_FLAT, Cause.PLATEAU),
+        ("not critical", Kind.NOT_CRITICAL, None),
+        ("in between", Kind.UNDECIDED, None),
+    ],
+)
+def test_each_row_of_the_decision_table_holds(row, kind, cause):
+    verdict = conclude(planted(row), COST)
+    assert verdict.point.kind is kind
+    assert verdict.cause is cause
+
+
+@laws
+@given(anything())
+def test_the_verdict_is_total_sorted_finite_and_the_same_each_time(measured):
+    verdict = conclude(measured, COST)
+    confidences = [finding.confidence for finding in verdict.findings]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(0.0 <= confidence <= 1.0 for confidence in (*confidences, verdict.confidence))
+    for finding in verdict.findings:
+        assert all(math.isfinite(item.value) for item in finding.evidence)
+        assert all(item.stderr is None or math.isfinite(item.stderr) for item in finding.evidence)
+        assert "nan" not in finding.explanation.split()
+    assert verdict.cause in {None, *(finding.cause for finding in verdict.findings)}
+    assert (verdict.cause is None) == (verdict.confidence == 0.0)
+    assert conclude(measured, COST) == verdict
+    to_json(verdict)
+
+
+@laws
+@given(anything())
+def test_what_was_not_measured_decides_nothing(measured):
+    if measured.spectrum and measured.route("gradient") and measured.route("krylov"):
+        measured = replace(measured, spectrum=None)
+    verdict = conclude(measured, COST)
+    assert verdict.point.kind is Kind.UNDECIDED
+    assert verdict.findings == ()
+
+
+@laws
+@given(
+    st.floats(-10, 10),
+    st.floats(0, 10),
+    st.sampled_from(["saddle", "saddle with slope"]),
+    st.sampled_from([1.0, 7.0, math.inf]),
+)
+def test_curvature_that_is_not_negative_beyond_doubt_is_never_called_a_saddle(value, stderr, row, degrees):
+    measured = planted(row)
+    curved = replace(line("lowest", value, fall=0.05), eigenvalue=Estimate(value, stderr, degrees))
+    measured = replace(measured, slices=(curved, measured.slices[1]))
+    is_saddle = conclude(measured, COST).point.kind is Kind.SADDLE
+    assert is_saddle == curved.eigenvalue.surely_below(-3e-6 * 2.0)
+
+
+@laws
+@given(st.floats(-1, 1), st.floats(0, 1))
+def test_there_is_no_saddle_where_the_loss_does_not_surely_fall_along_the_curvature(gain, stderr):
+    measured = planted("saddle")
+    routes = [made for made in measured.routes if made.name != "curvature"]
+    along = route("curvature", gain, stderr=stderr)
+    is_saddle = conclude(replace(measured, routes=(*routes, along)), COST).point.kind is Kind.SADDLE
+    assert is_saddle == along.gain.surely_above(0.0)
+
+
+@laws
+@given(
+    st.sampled_from(["minimum", "degenerate minimum"]),
+    st.floats(-0.01, 0.01),
+    st.floats(0, 0.01),
+    st.booleans(),
+)
+def test_there_is_no_minimum_without_a_certificate_and_an_end_to_the_examination(
+    row, lowest, doubt, complete
+):
+    certified = spectrum(lowest, 1.0, floor=lowest - doubt, above=0.4)
+    measured = replace(planted(row), spectrum=certified, complete=complete)
+    if conclude(measured, COST).point.kind in MINIMA:
+        assert complete
+        assert lowest - doubt >= -1e-3 * (1 + 1e-6)
+        assert lowest >= -1e-3
+    elif complete:
+        assert lowest - doubt < -1e-3 * (1 - 1e-6)
+
+
+def test_a_weak_certificate_makes_no_minimum():
+    measured = planted("degenerate minimum")
+    weak = spectrum(-1e-6, 2.0, tolerance=0.05, above=0.4)
+    assert conclude(replace(measured, spectrum=weak), COST).point.kind is Kind.UNDECIDED
+
+
+def test_an_examination_that_was_cut_short_makes_no_minimum():
+    assert conclude(replace(planted("minimum"), complete=False), COST).point.kind is Kind.UNDECIDED
+
+
+@laws
+@given(
+    st.floats(0.0101, 100.0),
+    st.floats(0.0, 1.0),
+    st.sampled_from(["gradient", "krylov"]),
+    st.sampled_from(["saddle", "maximum", "minimum", "plateau", "gradient-flat"]),
+)
+def test_a_slope_that_surely_gains_is_never_called_critical(slope, share, name, row):
+    stderr = share * (slope - 0.01) / 10.0
+    steep = route(name, slope, slope, stderr=stderr)
+    other = route("krylov" if name == "gradient" else "gradient", 0.0)
+    measured = planted(row)
+    kept = tuple(made for made in measured.routes if made.name == "curvature")
+    measured = replace(measured, routes=(*kept, other, steep))
+    assert conclude(measured, COST).point.kind not in CRITICAL
+
+
+@laws
+@given(st.floats(0.0, 0.2), st.floats(0.0, 0.5), st.floats(0.0, 0.5))
+def test_with_a_slope_left_it_is_a_saddle_only_if_negative_curvature_gains_three_times_as_much(
+    slope, escape, control
+):
+    measured = planted("saddle with slope")
+    routes = (
+        route("gradient", slope, slope),
+        route("krylov", 0.0),
+        route("curvature", 0.05),
+        route("escape", escape),
+        route("control", control),
+    )
+    point = conclude(replace(measured, routes=routes), COST).point
+    if slope > 0.0101 and point.kind is Kind.SADDLE:
+        assert escape > 3.0 * max(slope, control)
+
+
+@pytest.mark.parametrize("row", ["plateau", "curvature that leads nowhere", "minimum", "gradient-flat"])
+def test_nothing_leads_nowhere_when_a_longer_descent_gains(row):
+    measured = planted(row)
+    routes = [made for made in measured.routes if made.name not in ("escape", "control")]
+    routes += [route("escape", 0.06, 0.05), route("control", 0.06, 0.05)]
+    point = conclude(replace(measured, routes=tuple(routes)), COST).point
+    assert point.kind not in CRITICAL
+
+
+@pytest.mark.parametrize("row", ["plateau", "minimum", "degenerate minimum"])
+def test_there_is_no_minimum_and_no_plateau_where_the_loss_falls_along_an_eigenvector(row):
+    measured = planted(row)
+    slices = (replace(measured.slices[0], losses=(0.9, 1.0, 1.1)), measured.slices[1])
+    assert conclude(replace(measured, slices=slices), COST).point.kind is Kind.UNDECIDED
+
+
+def test_a_hessian_that_one_product_has_seen_little_of_is_not_called_flat():
+    measured = planted("plateau")
+    seen = spectrum(0.0, 1e-6)
+    seen = replace(seen, ceiling=replace(seen.ceiling, bound=50.0))
+    assert conclude(replace(measured, spectrum=seen, complete=False), COST).point.kind is Kind.UNDECIDED
+
+
+def test_kinks_without_curvature_are_no_plateau():
+    measured = planted("plateau")
+    slices = (replace(measured.slices[0], losses=(1.4, 1.0, 1.4)), measured.slices[1])
+    measured = replace(measured, slices=slices, spectrum=spectrum(0.0, 0.0))
+    assert conclude(measured, COST).point.kind is Kind.UNDECIDED
+
+
+def going_on(midway, ahead, **more):
+    routes = (
+        route("now", 1e-3),
+        route("full", 1e-3),
+        route("midway", midway, steps=8),
+        route("ahead", ahead, steps=16, **more),
+        route("gradient", 0.1, 0.1, multiple=30.0),
+        route("krylov", 0.2, 0.2),
+    )
+    return conclude(measurements(routes, spectrum(0.1, 2.0), (line("lowest", 0.1),)), COST)
+
+
+def test_a_run_that_goes_on_gaining_is_healthy():
+    assert going_on(0.01, 0.02).cause is Cause.HEALTHY
+
+
+@laws
+@given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(0.0, 0.05))
+def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(midway, ahead, stderr):
+    verdict = going_on(midway, ahead, stderr=stderr)
+    if Cause.HEALTHY in {finding.cause for finding in verdict.findings}:
+        assert verdict.measured.route("ahead").gain.surely_above(0.0)
+        assert ahead >= 1.2 * midway
+
+
+@laws
+@given(anything())
+def test_a_critical_point_is_never_called_healthy(measured):
+    verdict = conclude(measured, COST)
+    causes = {finding.cause for finding in verdict.findings}
+    if verdict.point.kind is not Kind.NOT_CRITICAL:
+        assert not causes & {Cause.HEALTHY, Cause.STEP_TOO_LARGE, Cause.STEP_TOO_SMALL, Cause.ILL_CONDITIONED}
+    if Cause.HEALTHY in causes:
+        assert Cause.STEP_TOO_SMALL not in causes
+
+
+@pytest.mark.parametrize("row", ["saddle", "not critical"])
+def test_a_loss_of_exactly_zero_is_no_error(row):
+    verdict = conclude(replace(planted(row), scale=0.0, loss=Estimate(0.0, 0.0)), COST)
+    assert all(math.isfinite(item.value) for finding in verdict.findings for item in finding.evidence)
+
+
+@laws
+@given(st.sampled_from(["saddle", "minimum", "plateau", "not critical", "maximum"]), st.integers(-40, 40))
+def test_the_unit_of_the_loss_does_not_matter(row, exponent):
+    unit = 2.0**exponent  # a power of two scales without rounding
+    measured = planted(row)
+
+    def scaled(estimate):
+        return Estimate(estimate.value * unit, estimate.stderr * unit, estimate.degrees)
+
+    found = measured.spectrum
+    again = replace(
+        measured,
+        loss=scaled(measured.loss),
+        scale=measured.scale * unit,
+        routes=tuple(
+            replace(made, gain=scaled(made.gain), slope=made.slope * unit) for made in measured.routes
+        ),
+        spectrum=replace(
+            found,
+            lowest=tuple(replace(one, value=one.value * unit) for one in found.lowest),
+            highest=tuple(replace(one, value=one.value * unit) for one in found.highest),
+            floor=replace(found.floor, bound=found.floor.bound * unit),
+            ceiling=replace(found.ceiling, bound=found.ceiling.bound * unit),
+        ),
+        slices=tuple(
+            replace(
+                one,
+                eigenvalue=scaled(one.eigenvalue),
+                losses=tuple(loss * unit for loss in one.losses),
+            )
+            for one in measured.slices
+        ),
+    )
+    assert conclude(again, COST).point.kind is conclude(measured, COST).point.kind
