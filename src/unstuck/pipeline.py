@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -107,10 +107,19 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     pace = _seconds_per_example(training, spending.seed)
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
-        drawn = _sample(training, spending, max(share * spending.budget - spending.seconds, 0.05) / pace)
-        if diagnosis and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples:
-            break
-        diagnosis = _examine(training, drawn, spending)
+        try:
+            drawn = _sample(training, spending, max(share * spending.budget - spending.seconds, 0.05) / pace)
+            if diagnosis and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples:
+                break
+            further = _examine(training, drawn, spending)
+        except KeyboardInterrupt:
+            if diagnosis is None:
+                raise
+            return replace(diagnosis, interrupted=True)
+        if further.interrupted and diagnosis is not None:
+            # The round before went through to its end, on a smaller sample: it says more.
+            return replace(diagnosis, interrupted=True)
+        diagnosis = further
         if diagnosis.interrupted or _sure(diagnosis.verdict):
             break
     assert diagnosis is not None  # noqa: S101  # there is at least one round
