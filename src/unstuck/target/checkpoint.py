@@ -27,7 +27,7 @@ _OPTIONAL = {"foreach", "fused", "capturable", "differentiable", "maximize", "de
 # Tensors of an optimizer's state that have the parameter's own shape.
 _SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "sum"}
 
-State = Mapping[str, Any]
+State = Mapping[Any, Any]
 
 
 def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
