@@ -141,7 +141,7 @@ class Objective:
         self, theta: Float[Tensor, " n"], direction: Float[Tensor, " n"], only: Sequence[int] | None = None
     ) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$."""
-        with self.products(theta, only, memory=0) as products:
+        with self.products(theta, only, memory=0.0) as products:
             return products.quotients(direction)
 
     def _penalty(self, theta: Float[Tensor, " n"]) -> float:

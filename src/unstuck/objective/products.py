@@ -236,7 +236,7 @@ def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> flo
             return math.inf
     storages.pop(theta.untyped_storage().data_ptr(), None)
     del kept
-    return sum(storages.values())
+    return float(sum(storages.values()))
 
 
 def asymmetry(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> float:
