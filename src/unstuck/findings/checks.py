@@ -151,9 +151,12 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     best = _descent(point, measured)
     if best is None or best.multiple is None or best.multiple > TOO_FAR or _improves(measured):
         return None
+    full = measured.route("full")
+    # That the whole gradient's step raises the loss and a shorter one lowers it is overshooting itself.
+    rises = full is not None and full.gain.surely_below(0.0)
     return Finding(
         Cause.STEP_TOO_LARGE,
-        _confidence(TOO_FAR / max(best.multiple, 1e-12), 0.5),
+        0.95 if rises else _confidence(TOO_FAR / max(best.multiple, 1e-12), 0.5),
         (Evidence("step_multiple", best.multiple), *_gains(measured)),
         f"The gradient points down, but the step overshoots: {best.multiple:.2g} times its length would gain "
         f"{_percent(best.gain, measured)}. The run bounces between the walls of a valley.",
