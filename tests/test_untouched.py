@@ -1,5 +1,5 @@
 import itertools
-import os
+import random
 import signal
 import subprocess
 import sys
@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,12 @@ from unstuck import Training, supervised
 from unstuck.errors import TrainingError
 from unstuck.objective import Objective, draw
 
-CASES = [
-    *((name, make, zoo.plain) for name, make in zoo.MODELS.items()),
-    *((name, zoo.MODELS["batch norm"], loss) for name, loss in zoo.LOSSES.items()),
-]
 every_training = pytest.mark.parametrize(
-    ("make", "loss"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+    ("make", "loss"), [case[1:] for case in zoo.CASES], ids=[case[0] for case in zoo.CASES]
 )
 
 # The first evaluation, one of the gradients, the middle of Lanczos or of the dense Hessian, a line search.
-MOMENTS = (1, 4, 30, 90, 200)
+MOMENTS = (1, 4, 30, 120)
 
 
 def made(make: Callable[[], nn.Module], loss: Any, data: Any = None) -> Training:
@@ -57,13 +54,6 @@ def failing(training: Training, moment: int, error: BaseException) -> Training:
 
 
 @every_training
-def test_a_diagnosis_changes_nothing(make, loss):
-    training = made(make, loss)
-    with unchanged(training):
-        unstuck.diagnose(training, budget=0.5)
-
-
-@every_training
 def test_no_operation_of_the_objective_changes_anything(make, loss):
     training = made(make, loss)
     with unchanged(training):
@@ -85,7 +75,7 @@ def test_no_operation_of_the_objective_changes_anything(make, loss):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", ["batch norm", "traceless changes", "lstm", "reentrant checkpoint"])
+@pytest.mark.parametrize("name", ["traceless changes", "lstm", "reentrant checkpoint"])
 def test_a_loss_that_fails_leaves_nothing_changed(name, moment):
     training = failing(made(zoo.MODELS[name], zoo.plain), moment, ValueError("out of luck"))
     with unchanged(training), pytest.raises(TrainingError, match="out of luck"):
@@ -93,7 +83,7 @@ def test_a_loss_that_fails_leaves_nothing_changed(name, moment):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", ["batch norm", "spectral norm by hooks", "compiled"])
+@pytest.mark.parametrize("name", ["batch norm", "spectral norm by hooks"])
 def test_an_interrupt_leaves_nothing_changed_and_keeps_what_was_found(name, moment):
     training = failing(made(zoo.MODELS[name], zoo.plain), moment, KeyboardInterrupt())
     with unchanged(training):
@@ -103,49 +93,74 @@ def test_an_interrupt_leaves_nothing_changed_and_keeps_what_was_found(name, mome
             assert moment < MOMENTS[2]  # before anything was known
 
 
+def repeat(sampled: Objective, timer: threading.Timer) -> None:
+    timer.start()
+    while True:
+        sampled.gradient(sampled.theta)
+
+
 def test_an_interrupt_is_held_back_while_the_training_is_being_given_back():
     training = made(zoo.MODELS["batch norm"], zoo.plain)
     sampled = objective(training)
     for delay in np.linspace(0.0, 2e-3, 20):
         timer = threading.Timer(delay, signal.raise_signal, [signal.SIGINT])
         with unchanged(training), pytest.raises(KeyboardInterrupt):
-            timer.start()
-            while True:
-                sampled.gradient(sampled.theta)
+            repeat(sampled, timer)
         timer.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-INTERRUPTED = """
-import sys, time
-sys.path.insert(0, {tests!r})
+BEGINNING = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch, unstuck
 from objective import zoo
 from objective.fingerprint import changed, fingerprint
-torch.set_num_threads(1)
 torch.manual_seed(0)
+"""
+
+EACH = """
+for name, make, loss in zoo.CASES:
+    training = zoo.training(make(), loss)
+    before = fingerprint(training)
+    unstuck.diagnose(training, budget=0.2)
+    print(name, changed(training, before))
+"""
+
+INTERRUPTED = """
 training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[64] * 40))
 before = fingerprint(training)
 def told(stage, share):
-    if stage == "{stage}":
+    if stage == STAGE:
         print("now", flush=True)
 diagnosis = unstuck.diagnose(training, budget=60.0, progress=told)
-print(diagnosis.interrupted, changed(training, before), flush=True)
+print(diagnosis.interrupted, changed(training, before))
 """
+
+
+@contextmanager
+def process(code: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGINNING + code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as started:
+        yield started
+
+
+@pytest.mark.slow
+def test_a_diagnosis_changes_nothing():
+    with process(EACH) as started:
+        assert started.communicate()[0].splitlines() == [f"{name} []" for name, *_ in zoo.CASES]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["eigenvalues", "the ways down from here"])
 def test_ctrl_c_in_a_terminal_leaves_nothing_changed(stage):
-    code = INTERRUPTED.format(tests=str(Path(__file__).parent), stage=stage)
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""}
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "now\n"
+    with process(f"STAGE = {stage!r}" + INTERRUPTED) as started:
+        assert started.stdout
+        assert started.stdout.readline() == "now\n"
         time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read().splitlines()[-1] == "True []"
+        started.send_signal(signal.SIGINT)
+        assert started.stdout.read().splitlines()[-1] == "True []"
 
 
 class Noisy(Dataset[Any]):
@@ -153,7 +168,8 @@ class Noisy(Dataset[Any]):
 
     def __init__(self) -> None:
         self.inputs, self.targets = zoo.batches(40)[0]
-        self.numpy, self.python, self.calls = np.random.default_rng(3), __import__("random").Random(4), 0
+        self.numpy, self.calls = np.random.default_rng(3), 0
+        self.python = random.Random(4)  # noqa: S311
 
     def __len__(self) -> int:
         return len(self.inputs)

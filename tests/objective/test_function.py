@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call
-from zoo import CLASSES, FEATURES, LOSSES, MODELS, batches, perceptron, plain, training
+from zoo import CASES, CLASSES, FEATURES, MODELS, batches, perceptron, training
 
 from unstuck import Training, supervised
 from unstuck.objective import Draw, Objective, draw
@@ -18,9 +18,7 @@ CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
 SIZES = (8, 8, 8, 5)
 
 every_training = pytest.mark.parametrize(
-    ("make", "loss"),
-    [*((make, plain) for make in MODELS.values()), *((MODELS["batch norm"], loss) for loss in LOSSES.values())],
-    ids=[*MODELS, *LOSSES],
+    ("make", "loss"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 
 
@@ -42,7 +40,9 @@ def doubled(*sizes: int) -> list[Any]:
 
 
 def direction(theta: Tensor, seed: int = 1) -> Tensor:
-    return torch.randn(theta.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(theta)
+    return torch.randn(theta.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        theta
+    )
 
 
 def dense(sampled: Objective, model: nn.Module, data: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,7 +123,9 @@ def test_the_same_parameters_give_the_same_value_and_gradient_bit_for_bit(make, 
 
 # What updates itself in forward by detached statistics gives autograd another gradient than the value has.
 CONSERVATIVE = [
-    name for name in MODELS if name not in ("spectral norm by hooks", "parametrizations", "renormed embedding")
+    name
+    for name in MODELS
+    if name not in ("spectral norm by hooks", "parametrizations", "renormed embedding")
 ]
 
 
@@ -161,10 +163,14 @@ def test_a_hessian_that_the_fused_weight_norm_of_pytorch_gets_wrong_is_taken_by_
     sampled = objective(training(MODELS["parametrizations"]()), dtype=torch.float64)
     vector = direction(sampled.theta)
     step = 1e-5 / float(vector.norm())
-    expected = sampled.gradient(sampled.theta + step * vector) - sampled.gradient(sampled.theta - step * vector)
+    expected = sampled.gradient(sampled.theta + step * vector) - sampled.gradient(
+        sampled.theta - step * vector
+    )
     with sampled.products(sampled.theta) as products:
         assert products.engine == "differences"
-        assert float((products(vector) - expected / (2 * step)).norm()) < 1e-6 * float(products(vector).norm())
+        assert float((products(vector) - expected / (2 * step)).norm()) < 1e-6 * float(
+            products(vector).norm()
+        )
 
 
 def test_batch_norm_in_train_mode_uses_the_batch_and_in_eval_mode_the_running_statistics():
@@ -240,7 +246,7 @@ def test_a_loss_that_overflows_somewhere_is_infinite_there():
 
 def test_a_batch_that_only_later_fails_is_named():
     sampled = objective(Training(perceptron(), CROSS_ENTROPY, [*batches(4), *batches(4, features=5)]))
-    with pytest.raises(Exception, match=r"`loss` failed on a batch of `data`, \(float32\[4, 5\], int64\[4\]\)"):
+    with pytest.raises(
+        Exception, match=r"`loss` failed on a batch of `data`, \(float32\[4, 5\], int64\[4\]\)"
+    ):
         sampled.value(sampled.theta)
-
-

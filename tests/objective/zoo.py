@@ -277,6 +277,13 @@ LOSSES = {
 }
 
 
+# Each model with a plain loss, and each loss with a plain model.
+CASES = [
+    *((name, make, plain) for name, make in MODELS.items()),
+    *((name, MODELS["batch norm"], loss) for name, loss in LOSSES.items()),
+]
+
+
 def training(model: nn.Module, loss: Any = plain, data: Any = None) -> Training:
     """A training some steps after its start, with gradients, optimizer state and a scheduler."""
     data = data or batches(8, 8, 8, 5)
