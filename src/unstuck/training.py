@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from unstuck.errors import TrainingError
@@ -46,7 +48,7 @@ class Training:
         if self.validation is not None:
             _check_batches("validation", self.validation)
         if self.optimizer is not None:
-            _check_optimizer(self.optimizer)
+            _check_optimizer(self.optimizer, self.model)
         if self.scheduler is not None and not hasattr(self.scheduler, "step"):
             msg = f"`scheduler` must have a step() method, as torch.optim's have, not {_show(self.scheduler)}"
             raise TrainingError(msg)
@@ -60,7 +62,7 @@ def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
     """
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004
+        if not isinstance(batch, tuple | list) or len(batch) != 2:  # noqa: PLR2004
             msg = (
                 "`data` must give batches (inputs, targets) for `supervised`, "
                 f"not {_show(batch)}; pass your own loss(model, batch) for other batches"
@@ -76,15 +78,33 @@ def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         msg = f"`model` must be a torch.nn.Module, not {_show(model)}"
         raise TrainingError(msg)
-    parameters = list(model.parameters())
+    parameters = dict(model.named_parameters())
     if not parameters:
         msg = f"`model` has no parameters: pass the module that is being trained, not {type(model).__name__}"
         raise TrainingError(msg)
-    if not any(parameter.requires_grad for parameter in parameters):
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         msg = (
             f"`model`: all {len(parameters)} parameter tensors are frozen; "
             "set requires_grad=True on those that should train"
         )
+        raise TrainingError(msg)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        msg = "`model` is TorchScript, whose parameters cannot be exchanged: pass the module it was made from"
+        raise TrainingError(msg)
+    for name, parameter in parameters.items():
+        if parameter.requires_grad:
+            _check_parameter(name, parameter)
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+    if isinstance(parameter, UninitializedParameter):
+        msg = f"`model`: parameter `{name}` has no shape yet: run the model on one batch first"
+        raise TrainingError(msg)
+    if parameter.is_complex():
+        msg = f"`model`: parameter `{name}` is complex; hold its real and imaginary parts, or freeze it"
+        raise TrainingError(msg)
+    if parameter.is_meta:
+        msg = f"`model`: parameter `{name}` is on the meta device and has no values: load the model first"
         raise TrainingError(msg)
 
 
@@ -108,9 +128,16 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def _check_optimizer(optimizer: object) -> None:
+def _check_optimizer(optimizer: object, model: nn.Module) -> None:
     if not isinstance(optimizer, Optimizer):
         msg = f"`optimizer` must be a torch.optim.Optimizer, not {_show(optimizer)}"
+        raise TrainingError(msg)
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not {id(parameter) for parameter in moved} & {id(parameter) for parameter in model.parameters()}:
+        msg = (
+            f"`optimizer` moves {len(moved)} tensors, none of them a parameter of `model`: "
+            "make it from model.parameters() of this very model"
+        )
         raise TrainingError(msg)
 
 

@@ -66,8 +66,10 @@ class Replay:
         """Give leaves to differentiate by; they share the memory of `theta` unless the model writes on them."""
         return self.parameters.leaves(theta.clone() if self._writes_parameters else theta)
 
-    def loss(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
+    def loss(self, batch: Batch, leaves: Sequence[Tensor]) -> Any:
         """Evaluate one batch; only inside a session. The leaves stay in the model until it is evaluated again.
+
+        A scalar tensor, as `check` made sure.
 
         Raises:
             TrainingError: The user's loss failed.
@@ -144,8 +146,8 @@ def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         msg = f"`loss` must return a scalar tensor, not {type(loss).__name__}: {loss!r:.60}"
         raise TrainingError(msg)
-    if loss.numel() != 1 or loss.is_complex():
-        kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {list(loss.shape)}"
+    if loss.numel() != 1 or loss.is_complex() or loss.is_meta:
+        kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {list(loss.shape)} on {loss.device}"
         msg = f"`loss` must return a real scalar, not a {kind}: take its mean"
         raise TrainingError(msg)
     if not math.isfinite(loss.item()):
