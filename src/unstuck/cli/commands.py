@@ -66,16 +66,23 @@ Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 if a finding asks for action, for use in scripts.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
-Version = Annotated[bool, typer.Option("--version", help="Show the version.")]
 
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLES)
-def root(context: typer.Context, *, show_version: Version = False) -> None:
-    """Tell why the loss of a PyTorch training has stopped going down: saddle, minimum, or neither."""
-    if show_version:
+def _version(wanted: bool | None) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
         typer.echo(f"unstuck {version('unstuck')}")
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+]
+
+
+@app.callback(epilog=EXAMPLES)
+def root(*, show_version: Version = None) -> None:
+    """Tell why the loss of a PyTorch training has stopped going down: saddle, minimum, or neither."""
+    del show_version  # its callback has shown it
 
 
 @app.command(epilog=EXAMPLES)
@@ -100,7 +107,10 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     limit = seconds(budget)
     from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
 
-    return run(Request(target, checkpoint, steps, limit, html, json, seed, check))
+    try:
+        return run(Request(target, checkpoint, steps, limit, html, json, seed, check))
+    except KeyboardInterrupt:  # typer would end without a word
+        return _complain("interrupted", INTERRUPTED)
 
 
 @app.command()
@@ -114,7 +124,7 @@ def demos() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code: 0 done, 1 action needed (--check), 2 bad input, 130 Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
@@ -124,8 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(arguments, prog_name="unstuck", standalone_mode=False)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
     except USAGE_ERROR as error:
         return _complain(str(cast("Any", error).format_message()), BAD_INPUT)
     except UnstuckError as error:

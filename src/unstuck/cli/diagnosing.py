@@ -3,7 +3,7 @@
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any
 
 from rich.console import Console
 
@@ -68,7 +68,7 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
         return diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
 
 
-def _answer(diagnosis: Diagnosis, stream: TextIO, *, as_json: bool) -> None:
+def _answer(diagnosis: Diagnosis, stream: Any, *, as_json: bool) -> None:
     if as_json:
         put(diagnosis.to_json() + "\n", stream)
     elif stream.isatty():

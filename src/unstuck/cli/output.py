@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from unstuck.errors import UnstuckError
 
@@ -11,7 +11,7 @@ class OutputError(UnstuckError):
     """The answer cannot be written where it was asked for."""
 
 
-def put(text: str, stream: TextIO) -> None:
+def put(text: str, stream: Any) -> None:
     """Write to standard output; that nobody listens any more, as in `unstuck demos | head -1`, is no error."""
     try:
         stream.write(text)
@@ -56,7 +56,8 @@ def write(path: Path, text: str) -> None:
         if ordinary:
             draft.replace(final)
     except OSError as error:
-        if ordinary:
-            draft.unlink(missing_ok=True)
         msg = f"cannot write {path}: {error.strerror}"
         raise OutputError(msg) from error
+    finally:
+        if ordinary:
+            draft.unlink(missing_ok=True)  # is there only after a failure
