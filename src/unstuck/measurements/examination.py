@@ -43,6 +43,9 @@ _ZERO_LOSS = 1e-6
 # then no longer the question, and a coarse look at the curvature is enough.
 _CLEARLY_DESCENDING = 0.05
 
+# Of the time that is left, the products spent on the Krylov space of g take at most this share.
+_KRYLOV_SHARE = 0.3
+
 # The optimizer's next step is averaged over this many of the batches it might see.
 _NEXT_BATCHES = 8
 
@@ -208,8 +211,10 @@ class Examination:
             self._routes.extend(Route(name, nothing, 0.0, 0.0) for name in ("gradient", "krylov"))
             return None
         run = Lanczos(self._operator(products), finds, capacity=self._limits.capacity)
+        # The eigenvalues are yet to come, so these products may not take all the time that is left.
+        reserve = (1.0 - _KRYLOV_SHARE) * self._limits.left()
         for _ in range(min(KRYLOV_PRODUCTS, self._limits.capacity - 2)):
-            if run.finished or (run.products and self._limits.over()):
+            if run.finished or (run.products and self._limits.left() < reserve):
                 break
             run.step()
         bend = abs(float(run.projected[0, 0]))
