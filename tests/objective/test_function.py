@@ -218,6 +218,7 @@ def test_the_ledger_counts_in_gradients_over_the_sample():
     sampled.gradient(sampled.theta, [0])
     assert ledger.gradients(examples) == pytest.approx(1.5 + SIZES[0] / examples)
     list(sampled.batch_gradients(sampled.theta))
+    assert sampled.differentiable_twice
     before = ledger.gradients(examples)
     with sampled.products(sampled.theta) as products:
         products(sampled.theta)

@@ -24,10 +24,11 @@ class Differences:
 
     What rounding allows is a question of how far the gradient *changes*, not of how far $\theta$ moves: along
     a steep eigenvector a shorter step will do. So the best change is found once, on a random vector, as the
-    rung of a ladder of steps that agrees best with its neighbour, and later steps aim at that change.
+    rung of a ladder of steps that agrees best with its neighbour, and later steps aim at that change. None is
+    longer: along a flat direction the third derivative would be all that it sees.
 
     Attributes:
-        error: Relative disagreement of the best rung with its neighbour: large across kinks (ReLU).
+        error: Disagreement of the best rung with its neighbour, relative to the Hessian: large across kinks (ReLU).
 
     Raises:
         MeasurementError: The gradient is not finite near the parameters.
@@ -38,6 +39,7 @@ class Differences:
         self._theta = theta
         self._scale = max(float(theta.norm()), 1.0)
         self.error, self._change, self._curvature = self._calibrate()
+        self._longest = self._change / self._curvature
 
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
@@ -60,7 +62,7 @@ class Differences:
         return step, product
 
     def _step(self) -> float:
-        return min(self._change / self._curvature, _LADDER[0] * self._scale)
+        return min(self._change / self._curvature, self._longest)
 
     def _difference(self, unit: Float[Tensor, " n"], step: float) -> Float[Tensor, " n"]:
         ahead = self._gradient(self._theta + step * unit)
@@ -77,10 +79,13 @@ class Differences:
         if not all(bool(product.isfinite().all()) for product in products[-2:]):
             msg = "the gradient is not finite near the parameters: there is no Hessian by differences"
             raise MeasurementError(msg)
-        tiny = torch.finfo(unit.dtype).tiny
         rungs: list[tuple[float, float, float]] = []
         for step, product, longer in zip(steps[1:], products[1:], products[:-1], strict=True):
-            norm = max(float(product.norm()), tiny)
-            error = float((product - longer).norm()) / norm
-            rungs.append((error if math.isfinite(error) else math.inf, step * norm, norm))
+            norm = float(product.norm())
+            # A gradient that does not change at all is one whose change is lost in rounding.
+            if 0.0 < norm < math.inf:
+                error = float((product - longer).norm()) / norm
+                rungs.append((error if math.isfinite(error) else math.inf, step * norm, norm))
+        if not rungs:
+            return 0.0, steps[0], 1.0  # no curvature: any step will do
         return min(rungs)

@@ -12,9 +12,10 @@ from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.products import Products, asymmetry, is_symmetric
+from unstuck.objective.products import Products
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved
+from unstuck.objective.trust import autograd_error
 from unstuck.training import Training
 
 
@@ -63,7 +64,7 @@ class Objective:
     @property
     def differentiable_twice(self) -> bool:
         """Whether autograd can differentiate the loss twice; if not, differences of gradients stand in."""
-        return is_symmetric(self._asymmetry)
+        return math.isfinite(self._autograd_error)
 
     @cached_property
     def stochastic(self) -> bool:
@@ -134,7 +135,7 @@ class Objective:
             theta,
             decay=self.decay,
             memory=memory,
-            asymmetry=self._asymmetry,
+            error=self._autograd_error,
         )
 
     def quotients(
@@ -150,8 +151,8 @@ class Objective:
         return 0.5 * float((self.decay.double() * theta.double().square()).sum())
 
     @cached_property
-    def _asymmetry(self) -> float:
-        return asymmetry(self.replay, self.batches[0], self.theta)
+    def _autograd_error(self) -> float:
+        return autograd_error(self.replay, self.batches[0], self.theta)
 
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]

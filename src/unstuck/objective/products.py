@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -28,12 +27,6 @@ class Term(Protocol):
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
 
-# A Hessian that is less symmetric than this is not one: part of the backward pass is cut off from autograd.
-_SYMMETRIC = 0.1
-
-# Vectors to try the symmetry on, each with each.
-_PROBES = 3
-
 
 class Products:
     r"""The map $v \mapsto H v$, $H = \sum_i w_i \nabla^2 L_i(\theta) + \mathrm{diag}(c)$ at one point.
@@ -48,7 +41,7 @@ class Products:
         theta: The point.
         decay: The weight decay $c$.
         memory: Bytes for kept graphs.
-        asymmetry: As measured by `asymmetry`; infinite where autograd differentiates only once.
+        error: Of products by autograd, relative; infinite where they are not to be used.
 
     Attributes:
         engine: "retained", "fresh", "retained + fresh" or "differences".
@@ -63,7 +56,7 @@ class Products:
         *,
         decay: Float[Tensor, " n"] | None,
         memory: float,
-        asymmetry: float,
+        error: float,
     ) -> None:
         self._replay = replay
         self._parameters = replay.parameters
@@ -75,10 +68,8 @@ class Products:
         self._examples = sum(batch.examples for batch in batches)
         self._terms: list[Term | None] = [None] * len(batches)
         self._differences: Differences | None = None
-        if is_symmetric(asymmetry):
-            # Rounding of the sums over examples and layers: measured 1e-6 to 2e-5 in float32.
-            self.noise = max(100 * torch.finfo(self._parameters.dtype).eps, asymmetry)
-        else:
+        self.noise = error
+        if math.isinf(error):
             self._differences = Differences(self._gradient, theta)
             self.noise = self._differences.error
 
@@ -237,34 +228,3 @@ def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> flo
     storages.pop(theta.untyped_storage().data_ptr(), None)
     del kept
     return float(sum(storages.values()))
-
-
-def asymmetry(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> float:
-    r"""Measure how far one batch's Hessian by autograd is from symmetric, as the relative error of a product.
-
-    An error of $\epsilon \|Hv\|$ in every direction alike shows as $|u^\top H v - v^\top H u| \approx \sqrt{2}
-    \epsilon \|u\| \|Hv\| / \sqrt{n}$ for random $u$, $v$. Infinite where autograd cannot differentiate twice.
-    """
-    seeded = torch.Generator().manual_seed(0)
-    probes = torch.randn(_PROBES, theta.numel(), generator=seeded, dtype=torch.float64).to(theta)
-    with replay.session():
-        try:
-            multiply = graph(replay, batch, theta)
-            products = [replay.parameters.flatten(multiply(replay.parameters.pieces(v))) for v in probes]
-        except (RuntimeError, NotImplementedError):  # a fused or hand-written kernel has no second derivative
-            return math.inf
-    size = max(float(product.norm()) for product in products)
-    if size == 0.0 or theta.numel() == 1:
-        return 0.0
-    gaps = [
-        float((probes[i] @ products[j]) - (probes[j] @ products[i]))
-        for i, j in combinations(range(_PROBES), 2)
-    ]
-    # The length of a random v is sqrt(n), which cancels the root above.
-    found = math.sqrt(math.fsum(gap * gap for gap in gaps) / (2.0 * len(gaps))) / size
-    return found if math.isfinite(found) else math.inf
-
-
-def is_symmetric(error: float) -> bool:
-    """Whether what autograd gives as the Hessian can be one."""
-    return error < _SYMMETRIC

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from zoo import FEATURES, MODELS, batches, generator, penalised, perceptron, training
+
+from unstuck import Training, supervised
+from unstuck.objective import Objective, draw
+from unstuck.objective.trust import _asymmetry, autograd_error
+
+CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
+
+
+def error(made: Training, dtype: torch.dtype | None = None) -> float:
+    sampled = Objective(made, draw(made.data, seed=0, enough=lambda *_: False).batches, dtype=dtype)
+    return autograd_error(sampled.replay, sampled.batches[0], sampled.theta)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["batch norm", "lstm", "attention", "checkpoint", "sparse embedding"])
+def test_what_autograd_differentiates_twice_is_trusted(name, dtype):
+    torch.manual_seed(0)
+    assert error(training(MODELS[name]()), dtype) < 1e-4
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Hardtanh, nn.LeakyReLU])
+def test_kinks_are_no_reason_for_distrust(activation):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(FEATURES, 32), activation(), nn.Linear(32, 32), activation(), nn.Linear(32, 3)
+    )
+    assert error(Training(model, CROSS_ENTROPY, batches(256))) < 1e-4
+
+
+def test_a_backward_pass_cut_off_from_autograd_is_found_out_even_where_the_rest_is_symmetric():
+    model = MODELS["once differentiable"]()
+    alone = nn.Sequential(model, nn.Identity())
+    alone[0][1].requires_grad_(requires_grad=False)
+    assert error(Training(alone, CROSS_ENTROPY, batches(64)), torch.float64) == math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pytorchs_own_wrong_second_derivatives_are_found_out(dtype):
+    torch.manual_seed(0)
+    assert error(training(MODELS["parametrizations"]()), dtype) == math.inf
+    assert error(training(MODELS["batch norm"](), penalised), dtype) == math.inf
+
+
+def test_where_no_hessian_exists_the_symmetric_one_of_autograd_is_kept():
+    def detaching(model: nn.Module, batch: tuple) -> torch.Tensor:
+        outputs = model(batch[0])
+        return (outputs - 0.9 * outputs.detach().roll(1, dims=1)).square().mean()
+
+    torch.manual_seed(0)
+    assert error(Training(perceptron(), detaching, batches(16)), torch.float64) < 1e-10
+
+
+def test_the_asymmetry_is_the_error_that_was_planted():
+    size = 400
+    matrix = torch.randn(size, size, generator=generator(), dtype=torch.float64)
+    symmetric = matrix + matrix.T
+    probes = torch.randn(30, size, generator=generator(1), dtype=torch.float64)
+    assert _asymmetry(probes, probes @ symmetric) < 1e-14
+    products = probes @ symmetric
+    noise = torch.randn(products.shape, generator=generator(2), dtype=torch.float64)
+    noisy = products + 1e-3 * noise / noise.norm(dim=1, keepdim=True) * products.norm(dim=1, keepdim=True)
+    assert _asymmetry(probes, noisy) == pytest.approx(1e-3, rel=0.2)
