@@ -35,11 +35,13 @@ class Answer:
     Attributes:
         products: Hessian-vector products that it took.
         values: Eigenvalues, in any order.
-        weights: Of the values as a density, where they are one.
+        nodes: Of the density, where it was asked for.
+        weights: Of the nodes.
     """
 
     products: int
     values: Array
+    nodes: Array | None = None
     weights: Array | None = None
 
     @property
@@ -73,7 +75,7 @@ def unstuck(workload: Workload, question: Question, *, seed: int) -> Answer:
         found = spectrum(operator, question, torch.Generator().manual_seed(seed)).spectrum
     low, high = (np.array([one.value for one in end]) for end in (found.lowest, found.highest))
     density = np.array(found.density.nodes), np.array(found.density.weights)
-    return Answer(found.products, density[0] if not question.top else np.r_[low, high], density[1])
+    return Answer(found.products, np.r_[low, high], *density)
 
 
 class Eigenthings:
@@ -125,8 +127,10 @@ class Eigenthings:
 
         operator = rivals.eigenthings(self._workload)
         found = spectral_density(operator, num_runs=runs, lanczos_steps=steps, seed=self._seed)
-        nodes, weights = (part.double().flatten().numpy() for part in (found.raw_eigenvalues, found.raw_weights))
-        return Answer(steps * runs, nodes, weights / runs)
+        nodes, weights = (
+            part.double().flatten().numpy() for part in (found.raw_eigenvalues, found.raw_weights)
+        )
+        return Answer(steps * runs, nodes, nodes, weights / runs)
 
     def _lanczos(self, which: str, k: int, steps: int | None, grade: str) -> Way:
         from hessian_eigenthings import lanczos  # noqa: PLC0415
@@ -163,7 +167,8 @@ class Curvlinops:
         operator = count.watch(rivals.curvlinops(self._workload), "_matmat")
         torch.manual_seed(self._seed)
         grid, density = lanczos_approximate_spectrum(operator, steps, num_repeats=runs)
-        return Answer(count.products, grid.double().numpy(), (density / density.sum()).double().numpy())
+        curve = (part.double().numpy() for part in (grid, density / density.sum()))
+        return Answer(count.products, np.zeros(0), *curve)
 
     def _eigsh(self, which: str, k: int, tolerance: float, vectors: int | None, grade: str) -> Way:
         from scipy.sparse.linalg import eigsh  # noqa: PLC0415
@@ -201,7 +206,8 @@ class PyHessian:
     def density(self, steps: int, runs: int = 1) -> Answer:
         """Ask for the density, which is a raw quadrature."""
         nodes, weights = self._built().density(iter=steps, n_v=runs)
-        return Answer(steps * runs, np.concatenate(nodes), np.concatenate(weights) / runs)
+        found = np.concatenate(nodes)
+        return Answer(steps * runs, found, found, np.concatenate(weights) / runs)
 
     def _eigenvalues(self, tolerance: float) -> Answer:
         import pyhessian  # noqa: F401, PLC0415

@@ -28,7 +28,7 @@ GRADIENT = Gradient(2.1e-6, 4.0e-8, 1.9e-3, 0.31)
 
 def route(name, gain, stderr, loss=2.3026, curve=None, **changes):
     """A route whose real loss is `loss - curve(distance)`."""
-    made = dataclasses.replace(Route(name, Estimate(gain, stderr, 7), 0.0, 0.01), **changes)
+    made = dataclasses.replace(Route(name, Estimate(gain, stderr, 7.0), 0.0, 0.01), **changes)
     if curve is None:
         return made
     distances = (0.0, *(made.distance * 2.0**k for k in range(-6, 5)))

@@ -1,0 +1,105 @@
+"""A verdict on a GPT-2 of 124 million parameters, in the memory of one machine.
+
+The weights are random, as at the start of a training, so nothing is downloaded; the text is what Python's own
+modules say about themselves, a token a byte. The diagnosis runs in a process of its own, whose peak of memory is
+its own; torchvision, which PyHessian brings, is hidden there, since a build for another PyTorch would break the
+import of transformers. `UNSTUCK_BENCH_LAYERS`, `_WIDTH` and `_BUDGET` make it smaller.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.tables import Table
+
+LAYERS = int(os.environ.get("UNSTUCK_BENCH_LAYERS", "12"))
+WIDTH = int(os.environ.get("UNSTUCK_BENCH_WIDTH", "768"))
+BUDGET = float(os.environ.get("UNSTUCK_BENCH_BUDGET", "600"))
+BATCHES, ROWS, TOKENS = 4, 2, 64
+MEMORY = 12e9  # bytes it may use beyond what is in use; the machine is shared
+
+_SPOKEN = (json, multiprocessing, os, resource, time)
+
+
+def run() -> list[Table]:
+    """Diagnose in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        rows = pool.apply(diagnose)
+    return [Table("GPT-2 with random weights", ("what", "measured"), rows)]
+
+
+def diagnose() -> list[tuple[str, object]]:
+    """Build the training, ask for its verdict, and tell what that took."""
+    from unstuck import diagnose as ask  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    training = language_model()
+    size = sum(parameter.numel() for parameter in training.model.parameters())
+    before, begun, cpu = _peak(), time.monotonic(), time.process_time()
+    told: list[tuple[str, float]] = []
+    found = ask(training, budget=BUDGET, memory=MEMORY, progress=lambda stage, _: _note(told, stage))
+    seconds = time.monotonic() - begun
+    measured, cost = found.verdict.measured, found.verdict.cost
+    spectrum = measured.spectrum
+    stages = [(f"until: {stage}", f"{at - begun:.0f} s") for stage, at in told]
+    return [
+        ("parameters", size),
+        ("batches x rows x tokens", f"{measured.sample.batches} x {ROWS} x {TOKENS}"),
+        ("budget, s", BUDGET),
+        ("seconds (CPU)", f"{seconds:.0f} ({time.process_time() - cpu:.0f})"),
+        ("peak resident GB (before)", f"{_peak():.2f} ({before:.2f})"),
+        ("the parameters alone, GB", f"{4e-9 * size:.2f}"),
+        ("gradients / products / engine", f"{cost.gradients:.0f} / {cost.products} / {cost.engine}"),
+        ("cause, confidence", f"{found.cause.value if found.cause else 'none'}, {found.confidence:.2f}"),
+        ("point", found.point.kind.value),
+        ("loss", measured.loss.value),
+        (
+            "lambda_min, lambda_max",
+            f"{spectrum.lambda_min:.3g}, {spectrum.lambda_max:.3g}" if spectrum else "",
+        ),
+        ("complete", measured.complete),
+        *stages,
+    ]
+
+
+def language_model() -> Any:
+    """Build the training: model, loss, a list of batches, AdamW."""
+    sys.modules["torchvision"] = None  # type: ignore[assignment]
+    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+
+    from unstuck import Training  # noqa: PLC0415
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(n_layer=LAYERS, n_embd=WIDTH, n_head=WIDTH // 64))
+    model.eval()
+    text = "".join(module.__doc__ or "" for module in _SPOKEN).encode() * 40
+    count = BATCHES * ROWS * TOKENS
+    if len(text) < count:
+        msg = f"the documentation gives {len(text)} bytes, {count} are needed"
+        raise ValueError(msg)
+    tokens = torch.tensor(list(text[:count]), dtype=torch.int64).view(BATCHES, ROWS, TOKENS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    return Training(model, _loss, list(tokens), optimizer)
+
+
+def _loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    return model(input_ids=tokens, labels=tokens).loss
+
+
+def _note(told: list[tuple[str, float]], stage: str) -> None:
+    if not told or told[-1][0] != stage:
+        told.append((stage, time.monotonic()))
+
+
+def _peak() -> float:
+    """Largest resident memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
