@@ -243,16 +243,16 @@ class TestEndingEarly:
         assert err == "error: interrupted\n"
 
     def test_ctrl_c_while_measuring_prints_what_is_known_and_exits_with_130(self, tmp_path):
+        # It counts in a file: what it counts in memory is put back after every evaluation.
         slow = """
-            import os, pathlib, time
+            import pathlib, time
 
             def loss(model, batch):
-                # In a file, since whatever the loss changes in its own variables is put back.
-                with open("calls", "ab") as calls:
-                    calls.write(b".")
-                if os.path.getsize("calls") > 60:
-                    pathlib.Path("ready").touch()
-                    time.sleep(0.2)
+                with open("calls", "a") as calls:
+                    calls.write(".")
+                    if calls.tell() > 40:
+                        pathlib.Path("ready").touch()
+                        time.sleep(0.5)
                 return (model(batch[0]) - batch[1]).square().mean()
         """
         write_file(tmp_path / "train.py", dedent(QUADRATIC) + dedent(slow))
