@@ -1,6 +1,8 @@
+import copy
 import itertools
 import json
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -100,17 +102,21 @@ def settle(model, loss, data, decay=0.0):
     return model
 
 
-def at_minimum(*, loss=CROSS_ENTROPY, data=None, **more):
-    data = data or small_digits()
-    model = settle(network(), loss, data, DECAY)
+@cache
+def solution(hidden):
+    """A network trained to the end on the digits, with weight decay; do not change it."""
+    return settle(network(hidden), CROSS_ENTROPY, small_digits(), DECAY)
+
+
+def at_minimum(**more):
+    model = copy.deepcopy(solution(2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=DECAY)
-    return Training(model, loss, data, optimizer, **more)
+    return Training(model, CROSS_ENTROPY, small_digits(), optimizer, **more)
 
 
 def at_saddle():
-    """A trained network with two more units, whose weights, in and out, are zero."""
-    data, narrow, wide = small_digits(), network(1), network(2)
-    settle(narrow, CROSS_ENTROPY, data, DECAY)
+    """A trained network with one more unit, whose weights, in and out, are zero."""
+    narrow, wide = solution(1), network(2)
     with torch.no_grad():
         for parameter in wide.parameters():
             parameter.zero_()
@@ -119,7 +125,7 @@ def at_saddle():
         wide[2].weight[:, :1].copy_(narrow[2].weight)
         wide[2].bias.copy_(narrow[2].bias)
     return Training(
-        wide, CROSS_ENTROPY, data, torch.optim.SGD(wide.parameters(), lr=0.05, weight_decay=DECAY)
+        wide, CROSS_ENTROPY, small_digits(), torch.optim.SGD(wide.parameters(), lr=0.05, weight_decay=DECAY)
     )
 
 
@@ -224,7 +230,7 @@ def test_whatever_ctrl_c_leaves_was_really_measured():
     whole = diagnose(training)
     routes = {route.name: route for route in whole.verdict.measured.routes}
     calls, outcomes = next(loss.calls) - 1, []
-    for share in (0.01, 0.1, 0.3, 0.6, 0.9, 1.0):
+    for share in (0.01, 0.3, 0.6, 1.0):
         _, training = stopped(max(int(share * calls), 1))
         try:
             diagnosis = diagnose(training)
@@ -248,6 +254,31 @@ def test_whatever_ctrl_c_leaves_was_really_measured():
 def test_ctrl_c_at_the_first_evaluation_passes_through():
     with pytest.raises(KeyboardInterrupt):
         diagnose(stopped(1)[1])
+
+
+class Impatient:
+    """Data that raise as Ctrl-C would when they are read for the so-manieth time."""
+
+    def __init__(self, batches, most):
+        self.batches, self.most, self.readings = batches, most, itertools.count(1)
+
+    def __iter__(self):
+        if next(self.readings) == self.most:
+            raise KeyboardInterrupt
+        return iter(self.batches)
+
+
+def test_ctrl_c_in_the_second_round_keeps_the_first():
+    generator = torch.Generator().manual_seed(0)
+    # Labels that depend on nothing, so that sixteen batches of four decide nothing.
+    labels = torch.randint(0, 3, (1000, 4), generator=generator)
+    data = [(torch.randn(4, 16, generator=generator), few) for few in labels]
+    # Read for the pace, for the size of a batch, for the first round, and then for the second.
+    diagnosis = diagnose(Training(network(), CROSS_ENTROPY, Impatient(data, 4)), budget=2.0)
+    assert diagnosis.interrupted
+    assert diagnosis.point.kind is Kind.UNDECIDED
+    assert diagnosis.verdict.measured.spectrum is not None
+    assert document(diagnosis)
 
 
 def test_a_budget_that_is_too_small_makes_no_claim_of_a_minimum():
