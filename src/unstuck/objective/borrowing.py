@@ -30,13 +30,21 @@ class Borrowed:
     """
 
     def __init__(self, things: Sequence[Any], *, tensors: bool = True) -> None:
-        containers = [thing for thing in things if is_container(thing)]
-        self._empty = [container for container in containers if not container]
-        self._containers = [(container, _shallow(container)) for container in containers if container]
-        self._cells = [(thing, _content(thing)) for thing in things if isinstance(thing, CellType)]
+        self._all_containers = [thing for thing in things if is_container(thing)]
+        self._all_cells = [thing for thing in things if isinstance(thing, CellType)]
         registered = {id(tensor) for module in modules(things) for tensor in _registered(module)}
         found = (_as_tensor(thing) for thing in things if tensors and id(thing) not in registered)
-        self._tensors = [(tensor, tensor.detach().clone()) for tensor in found if tensor is not None]
+        self._all_tensors = [tensor for tensor in found if tensor is not None]
+        self.remember()
+
+    def remember(self) -> None:
+        """Remember what the things hold now."""
+        self._empty = [container for container in self._all_containers if not container]
+        self._containers = [
+            (container, _shallow(container)) for container in self._all_containers if container
+        ]
+        self._cells = [(cell, _content(cell)) for cell in self._all_cells]
+        self._tensors = [(tensor, tensor.detach().clone()) for tensor in self._all_tensors]
 
     def restore(self) -> None:
         """Put everything back; what did not change is not touched."""
@@ -101,8 +109,9 @@ def _as_tensor(thing: object) -> Tensor | None:
 
 
 def _shallow(container: Any) -> Any:
-    kind = next((kind for kind in (dict, list, set) if isinstance(container, kind)), list)
-    return kind(container)
+    if isinstance(container, dict):
+        return dict(container)
+    return set(container) if isinstance(container, set) else list(container)
 
 
 def _same(container: Any, before: Any) -> bool:

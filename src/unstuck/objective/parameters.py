@@ -45,7 +45,11 @@ class Parameters:
 
     def flatten(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
         """Concatenate one tensor a slot into a flat vector."""
-        return torch.cat([_flat(tensor).to(self.device, self.dtype) for tensor in tensors])
+        with torch.no_grad():
+            flat = [_flat(tensor) for tensor in tensors]
+            if any(tensor.dtype != self.dtype or tensor.device != self.device for tensor in flat):
+                flat = [tensor.to(self.device, self.dtype) for tensor in flat]
+            return torch.cat(flat)
 
     def current(self) -> Float[Tensor, " n"]:
         """Give a copy of the parameters as they are now."""
@@ -92,8 +96,7 @@ def _slots(model: nn.Module, found: Sequence[nn.Module]) -> tuple[Slot, ...]:
 
 def _flat(tensor: Tensor) -> Tensor:
     # Embeddings may give sparse gradients.
-    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    return dense.reshape(-1)
+    return (tensor if tensor.layout == torch.strided else tensor.to_dense()).reshape(-1)
 
 
 def _widest(dtypes: Iterator[torch.dtype]) -> torch.dtype:

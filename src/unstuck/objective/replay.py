@@ -35,13 +35,14 @@ class Replay:
         self.ledger = ledger
         self._dtype = dtype
         # The loss may have modules of its own, or mean a model that it found elsewhere.
-        self._things = within(training.model, training.loss)
-        found = modules(self._things)
+        things = within(training.model, training.loss)
+        found = modules(things)
         self.parameters = Parameters(training.model, found=found, dtype=dtype)
         self._copies = Copies(found, dtype=dtype)
-        self._generators = generators(self._things)
+        self._generators = generators(things)
         self._interrupts = Interrupts()
-        self._borrowed = Borrowed(())
+        self._borrowed = Borrowed(things)
+        self._present: tuple[Tensor, list[Tensor]] | None = None
         self._writes_parameters = True
         self._same_without_grad = False
 
@@ -55,16 +56,23 @@ class Replay:
             torch.enable_grad(),
             differentiable_kernels(),
         ):
-            self._borrowed = Borrowed(self._things)
+            self._borrowed.remember()
             try:
                 yield
             finally:
                 self._borrowed.restore()
-                self._borrowed = Borrowed(())
+                self._present = None
 
     def leaves(self, theta: Float[Tensor, " n"]) -> list[Tensor]:
-        """Give leaves to differentiate by; they share the memory of `theta` unless the model writes on them."""
-        return self.parameters.leaves(theta.clone() if self._writes_parameters else theta)
+        """Give leaves to differentiate by, the same ones for the same `theta` throughout a session.
+
+        They share the memory of `theta`, unless the model writes on its parameters.
+        """
+        if self._writes_parameters:
+            return self.parameters.leaves(theta.clone())
+        if self._present is None or self._present[0] is not theta:
+            self._present = theta, self.parameters.leaves(theta)
+        return self._present[1]
 
     def loss(self, batch: Batch, leaves: Sequence[Tensor]) -> Any:
         """Evaluate one batch; only inside a session. The leaves stay in the model until it is evaluated again.
