@@ -119,16 +119,17 @@ from objective.fingerprint import changed, fingerprint
 torch.manual_seed(0)
 """
 
+# One in three, since every operation is tried on each model above.
 EACH = """
-for name, make, loss in zoo.CASES:
+for name, make, loss in zoo.CASES[2::3]:
     training = zoo.training(make(), loss)
     before = fingerprint(training)
-    unstuck.diagnose(training, budget=0.2)
+    unstuck.diagnose(training, budget=0.1)
     print(name, changed(training, before))
 """
 
 INTERRUPTED = """
-training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[64] * 40))
+training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[32] * 20))
 before = fingerprint(training)
 def told(stage, share):
     if stage == STAGE:
@@ -149,7 +150,7 @@ def process(code: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.slow
 def test_a_diagnosis_changes_nothing():
     with process(EACH) as started:
-        assert started.communicate()[0].splitlines() == [f"{name} []" for name, *_ in zoo.CASES]
+        assert started.communicate()[0].splitlines() == [f"{name} []" for name, *_ in zoo.CASES[2::3]]
 
 
 @pytest.mark.slow

@@ -147,13 +147,13 @@ def test_a_loss_that_is_linear_in_the_parameters_has_no_curvature():
 
 
 def test_the_estimate_of_a_graphs_memory_is_near_what_it_takes():
-    wide = nn.Sequential(*itertools.chain(*((nn.Linear(128, 128), nn.Tanh()) for _ in range(10))))
+    wide = nn.Sequential(*itertools.chain(*((nn.Linear(128, 128), nn.Tanh()) for _ in range(6))))
     inputs = torch.randn(4096, 128, generator=generator())
     targets = torch.zeros(4096, dtype=torch.int64)
-    sampled = objective(wide, [(inputs, targets)] * 4, dtype=torch.float32)
+    sampled = objective(wide, [(inputs, targets)] * 3, dtype=torch.float32)
     with sampled.replay.session():
-        estimated = 4 * graph_bytes(sampled.replay, sampled.batches[0], sampled.theta)
-    assert estimated > 1e8
+        estimated = 3 * graph_bytes(sampled.replay, sampled.batches[0], sampled.theta)
+    assert estimated > 4e7
     gc.collect()
     before = psutil.Process().memory_info().rss
     with sampled.products(sampled.theta) as products:
