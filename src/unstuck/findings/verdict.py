@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
-from unstuck.findings.checks import CHECKS
+from unstuck.findings import critical, steps, updates
 from unstuck.findings.point import classify
 from unstuck.findings.records import Finding, Verdict
 from unstuck.measurements.records import Cost, Measurements
+
+CHECKS = (*updates.CHECKS, *critical.CHECKS, *steps.CHECKS)
 
 # Below this no cause is named: the evidence does not favour it over all others together.
 NAMED = 0.5

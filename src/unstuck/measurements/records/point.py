@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
+from unstuck.measurements.records.continuations import Continuations
+from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Omission:
+    """A measurement that could not be made.
+
+    Attributes:
+        name: Of the field in `Measurements`.
+        reason: One sentence.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Measurements:
     """All that was measured at one point.
 
@@ -151,6 +166,12 @@ class Measurements:
             loss that moving by the length of the parameters along the steepest curvature would cost.
         length: Euclidean length of the parameter vector.
         complete: False when the budget ended or Ctrl-C came before every question was answered.
+        non_finite: Where NaN or Inf appears first; nothing else can be measured then.
+        wiring: Which parameters are trained. This and the following are None where they were not measured.
+        precision: What rounding leaves of the steps.
+        second_moment: The scale that an adaptive optimizer divides by.
+        continuations: What going on gains, as before and with other steps.
+        omitted: What could not be measured, and why.
     """
 
     subject: Subject
@@ -163,6 +184,12 @@ class Measurements:
     spectrum: Spectrum | None
     slices: tuple[Slice, ...]
     complete: bool
+    non_finite: NonFinite | None = None
+    wiring: Wiring | None = None
+    precision: Precision | None = None
+    second_moment: SecondMoment | None = None
+    continuations: Continuations | None = None
+    omitted: tuple[Omission, ...] = ()
 
     def route(self, name: str) -> Route | None:
         """The route of that name, if it was measured."""

@@ -1,0 +1,99 @@
+"""Critical points: a saddle, a minimum, a maximum, a plateau."""
+
+from unstuck.estimate import Estimate
+from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
+from unstuck.findings.point import curvature_gain, first_order_gain
+from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
+from unstuck.measurements.records import Measurements
+
+
+def saddle_point(point: Point, measured: Measurements) -> Finding | None:
+    """A critical point with a way down along negative curvature."""
+    lowest, gain = measured.slice("lowest"), curvature_gain(measured)
+    if point.kind is not Kind.SADDLE or lowest is None or gain is None:
+        return None
+    return Finding(
+        Cause.SADDLE_POINT,
+        min(surely_negative(lowest.eigenvalue), surely_negative(-gain)),
+        (
+            estimated("lambda_min", lowest.eigenvalue),
+            estimated("curvature_gain", share(gain, measured)),
+            *_slope(measured),
+        ),
+        "The gradient has all but vanished, but this is no minimum: along one direction the loss curves "
+        f"downwards. Moving along it, and then on, lowered the loss by {percent(gain, measured)}.",
+        "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
+        "(identical or zero units); neither a learning rate nor a larger batch will.",
+    )
+
+
+def local_minimum(point: Point, measured: Measurements) -> Finding | None:
+    """A critical point without a way down."""
+    if point.kind not in (Kind.MINIMUM, Kind.DEGENERATE_MINIMUM) or point.certificate is None:
+        return None
+    certificate = point.certificate
+    spectrum = measured.spectrum
+    flat = "" if point.kind is Kind.MINIMUM else " Some directions are flat: the minimum is a valley floor."
+    return Finding(
+        Cause.LOCAL_MINIMUM,
+        min(certificate.probability, MOST),
+        (
+            Evidence("certificate_bound", certificate.bound),
+            Evidence("lambda_max", spectrum.lambda_max if spectrum else 0.0),
+            *_slope(measured),
+        ),
+        "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
+        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}",
+        "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
+        "starting point, or accept this loss.",
+    )
+
+
+def local_maximum(point: Point, measured: Measurements) -> Finding | None:
+    """A critical point where every way is down."""
+    spectrum = measured.spectrum
+    if point.kind is not Kind.MAXIMUM or spectrum is None:
+        return None
+    return Finding(
+        Cause.LOCAL_MAXIMUM,
+        min(spectrum.ceiling.probability, MOST),
+        (Evidence("lambda_max", spectrum.lambda_max), *_slope(measured)),
+        "The gradient has vanished and the loss curves downwards in every direction: this is the top of a hill. "
+        "Any step away from here lowers the loss.",
+        "Move a little in any direction, and check the sign of the loss.",
+    )
+
+
+def plateau(point: Point, measured: Measurements) -> Finding | None:
+    """No slope and no curvature to speak of, or a gradient that curvature cannot reach."""
+    if point.kind not in (Kind.PLATEAU, Kind.GRADIENT_FLAT):
+        return None
+    flat = point.kind is Kind.PLATEAU
+    gradient = measured.gradient
+    why = (
+        "Gradient and curvature are both negligible: moving by the whole length of the weights would hardly "
+        "change the loss."
+        if flat
+        else "The gradient is not zero, but it lies where the curvature is zero, and following it leads nowhere."
+    )
+    radius = measured.spectrum.radius if measured.spectrum else 0.0
+    return Finding(
+        Cause.PLATEAU,
+        0.9,
+        (
+            estimated("gradient_norm", Estimate(gradient.norm, gradient.noise)),
+            Evidence("largest_curvature", radius),
+            *([Evidence("flatness", gradient.flatness)] if gradient.flatness is not None else []),
+        ),
+        f"{why} The run stands on a plateau.",
+        "Look for saturated or dead units and for an initialisation that is too small or too large; "
+        "momentum or a fresh initialisation gets off a plateau, patience seldom does.",
+    )
+
+
+CHECKS = (saddle_point, local_minimum, local_maximum, plateau)
+
+
+def _slope(measured: Measurements) -> tuple[Evidence, ...]:
+    slope = first_order_gain(measured)
+    return (estimated("slope_gain", share(slope, measured)),) if slope else ()

@@ -1,0 +1,40 @@
+"""What findings have in common: how numbers become evidence, confidence and words."""
+
+import math
+import sys
+
+from scipy.special import ndtr
+
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Evidence
+from unstuck.measurements.records import Measurements
+
+# No claim is made with more confidence than this, whatever the numbers say: models of noise are models.
+MOST = 0.99
+
+
+def confidence(ratio: float, threshold: float) -> float:
+    """One half at the threshold, and surer the further beyond it."""
+    return min(ratio / (ratio + threshold), MOST) if math.isfinite(ratio) else MOST
+
+
+def surely_negative(estimate: Estimate) -> float:
+    """Probability that the true value lies below zero."""
+    if estimate.stderr == 0.0:
+        return MOST
+    return min(float(ndtr(-estimate.value / (estimate.margin() / 3.0))), MOST)
+
+
+def estimated(name: str, estimate: Estimate) -> Evidence:
+    """An estimate as evidence; without its error where that is not known."""
+    return Evidence(name, estimate.value, estimate.stderr if math.isfinite(estimate.stderr) else None)
+
+
+def share(gain: Estimate, measured: Measurements) -> Estimate:
+    """A gain as a share of the loss."""
+    return gain / max(measured.scale, sys.float_info.min)
+
+
+def percent(gain: Estimate, measured: Measurements) -> str:
+    """A gain in percent of the loss."""
+    return f"{100 * share(gain, measured).value:.3g} %"

@@ -1,0 +1,223 @@
+"""Updates that do not arrive: parameters left out, steps lost to rounding, a stale scale, NaN and Inf."""
+
+import math
+
+from unstuck.estimate import Estimate
+from unstuck.findings.phrases import MOST, confidence, estimated, percent, share
+from unstuck.findings.records import Cause, Evidence, Finding, Point
+from unstuck.measurements.records import Measurements
+from unstuck.measurements.records.updates import NonFinite, Wiring
+
+# A run that e-folds its loss within ten thousand steps is on its way, see HEALTHY_PACE in findings/checks.py.
+ON_ITS_WAY = 1e-4
+
+# Below one part in a hundred thousand a step it is the learning rate that is too small: the hundred thousand
+# updates that the lecture calls "not enough" (S16) would not e-fold the loss, however exact they were.
+USEFUL_PACE = 1e-5
+
+# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
+NEGLIGIBLE = 0.01
+
+# Leaving parameters out is a choice (fine-tuning) as long as what is trained can gain comparably. At five times
+# less it is not: one best step of the others outdoes what the trained ones need many for; the factor is that
+# of UNEQUAL in findings/checks.py, where two ways down are called unequal.
+LEFT_OUT = 5.0
+
+# "Most of the update is lost": rounding leaves less than half of it along itself.
+MOST_LOST = 0.5
+
+# Sigma is stale when it is off by a decade: learning rates are tuned to a factor of 3, Adam's sigma trails a
+# gradient that falls tenfold in its memory of a thousand steps by about that, and a decade is beyond both.
+STALE = 10.0
+
+# And when refreshing it multiplies what the same steps gain. The measured gains of two healthy settings
+# of sigma differ by up to twofold (warm-up, batch noise).
+GAINS_MORE = 3.0
+
+
+def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
+    """What is not trained could gain much more than what is, and the run does not get on."""
+    wiring = measured.wiring
+    if wiring is None:
+        return None
+    excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
+    if not wiring.excluded or excluded is None or trained is None or extra is None:
+        return None
+    own = max(trained.value, 0.0)
+    if not excluded.surely_above(max(NEGLIGIBLE * measured.scale, 0.0)) or not extra.surely_above(0.0):
+        return None
+    if excluded.value < LEFT_OUT * own or _on_its_way(_ahead(measured), measured):
+        return None
+    ratio = excluded.value / own if own > 0.0 else math.inf
+    nothing = sum(group.scalars for group in wiring.excluded) == wiring.scalars
+    return Finding(
+        Cause.FROZEN_PARAMETERS,
+        MOST if nothing else confidence(ratio, LEFT_OUT),
+        (
+            estimated("excluded_gain", share(excluded, measured)),
+            estimated("trained_gain", share(trained, measured)),
+            Evidence("excluded_share", wiring.share),
+        ),
+        f"{_who(wiring)}. One step along the gradient of these parameters would lower the loss by "
+        f"{percent(excluded, measured)}, one along that of the trained ones by {percent(trained, measured)}.",
+        _advice(wiring),
+    )
+
+
+_WHY = {
+    "frozen": "frozen (requires_grad=False)",
+    "unlisted": "in no parameter group of the optimizer",
+    "rate": "in a group whose learning rate is 0",
+    "unreached": "cut off from the loss (detached), so that no gradient comes to them",
+}
+
+_CURES = {
+    "frozen": "Set requires_grad=True on them and give them to the optimizer",
+    "unlisted": "Give the optimizer the parameters of this very model, after the model was put together",
+    "rate": "Give that group a learning rate above 0",
+    "unreached": "Remove the .detach(), .item() or torch.no_grad() between them and the loss",
+}
+
+
+def _who(wiring: Wiring) -> str:
+    parts = [f"{_names(group.names)} {_WHY[group.reason]}" for group in wiring.excluded]
+    return f"{100 * wiring.share:.3g} % of the parameters are not trained: " + "; ".join(parts)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
+
+
+def _advice(wiring: Wiring) -> str:
+    reasons = [group.reason for group in wiring.excluded]
+    if reasons == ["rate"] and wiring.scheduled:
+        if wiring.begun:
+            return "The schedule has brought the learning rate to 0: let it end later, or restart it."
+        return "The schedule's warm-up begins at a learning rate of 0: call scheduler.step() after each step."
+    return "; ".join(_CURES[reason] for reason in reasons) + "."
+
+
+def precision_stall(_point: Point, measured: Measurements) -> Finding | None:
+    """Rounding swallows most of the update, and the exact one would gain at a useful pace."""
+    precision = measured.precision
+    if precision is None:
+        return None
+    rounded, exact, extra = precision.rounded_gain, precision.exact_gain, precision.extra
+    if rounded is None or exact is None or extra is None or precision.kept > MOST_LOST:
+        return None
+    pace = exact.value / max(precision.steps, 1)
+    if pace < USEFUL_PACE * measured.scale or not exact.surely_above(0.0) or not extra.surely_above(0.0):
+        return None
+    if rounded.value > MOST_LOST * exact.value:
+        return None
+    if _on_its_way((rounded, precision.steps), measured) or _on_its_way(_ahead(measured), measured):
+        return None
+    return Finding(
+        Cause.PRECISION_STALL,
+        min(MOST, 1.0 - 0.5 * max(precision.kept, rounded.value / exact.value, 0.0)),
+        (
+            Evidence("lost_share", precision.lost),
+            Evidence("kept_length", precision.kept),
+            estimated("rounded_gain", share(rounded, measured)),
+            estimated("exact_gain", share(exact, measured)),
+        ),
+        f"The steps are smaller than the rounding of the weights in {precision.dtype}: "
+        f"{100 * precision.lost:.3g} % of the parameters that a step should move stay exactly where they are. "
+        f"The next {precision.steps} steps gain {percent(rounded, measured)} of the loss, and the same ones "
+        f"without rounding {percent(exact, measured)}.",
+        "Keep the weights in float32 (or a float32 master copy) and compute in the narrow type by autocast; "
+        "stochastic rounding helps, too.",
+    )
+
+
+def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None:
+    """Sigma is off by a decade, and the same steps with a fresh one gain several times more."""
+    moment = measured.second_moment
+    if moment is None:
+        return None
+    ratio, present, fresh, extra = moment.ratio, moment.present_gain, moment.fresh_gain, moment.extra
+    if ratio is None or present is None or fresh is None or extra is None:
+        return None
+    if abs(ratio.value) < math.log(STALE) or not extra.surely_above(0.0) or not fresh.surely_above(0.0):
+        return None
+    if fresh.value < max(USEFUL_PACE * moment.steps * measured.scale, GAINS_MORE * present.value):
+        return None
+    if _on_its_way((present, moment.steps), measured) or _on_its_way(_ahead(measured), measured):
+        return None
+    times = math.exp(min(abs(ratio.value), 700.0))
+    high = ratio.value > 0.0
+    return Finding(
+        Cause.STALE_SECOND_MOMENT,
+        confidence(times, STALE),
+        (
+            Evidence(
+                "log_sigma_over_rms", ratio.value, ratio.stderr if math.isfinite(ratio.stderr) else None
+            ),
+            estimated("present_gain", share(present, measured)),
+            estimated("fresh_gain", share(fresh, measured)),
+        ),
+        f"{moment.optimizer} divides each step by a running size of past gradients, which is {times:.2g} times "
+        f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
+        f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
+        f"{percent(fresh, measured)} of the loss instead of {percent(present, measured)}.",
+        "Reset the second moment (build the optimizer anew, with a short warm-up), "
+        + ("or let it forget sooner: Adam or RMSprop for Adagrad, a smaller beta2." if high else "and clip."),
+    )
+
+
+_APPEARS = {
+    "parameter": "in the parameter `{name}`, before any batch is seen",
+    "buffer": "in the buffer `{name}`",
+    "state": "in the optimizer's state, `{name}`",
+    "data": "in the data: `{name}` of batch {batch}",
+    "forward": "in `{name}`, on batch {batch}, where {operation} makes it out of finite numbers",
+    "loss": "in the loss itself, on batch {batch}",
+    "gradient": "in the gradient of `{name}`, on batch {batch}, while the loss is finite",
+}
+
+_HEALS = {
+    "parameter": "Go back to a checkpoint from before it, lower the learning rate or clip the gradient.",
+    "buffer": "Go back to a checkpoint from before it, or set the buffer anew.",
+    "state": "Build the optimizer anew, and skip steps whose gradient is not finite.",
+    "data": "Clean the data: drop or fill in the examples concerned, and check before training.",
+    "forward": "Look at that place for log(0), 0/0 or exp of a large number, and bound its input.",
+    "loss": "Look at the loss for log(0), 0/0 or exp of a large number.",
+    "gradient": "Look for sqrt(0), norm(0) or a torch.where over a branch that is not finite; add a small number.",
+}
+
+_OVERFLOWS = "Compute this place in float32, use bfloat16 instead of float16, or lower the loss scale."
+
+
+def non_finite(found: NonFinite) -> Finding:
+    """NaN or Inf, named where it appears first."""
+    where = _APPEARS[found.place].format(name=found.name, batch=found.batch, operation=found.operation)
+    cause = (
+        f"The same numbers are finite in float32: {found.dtype} has overflowed."
+        if found.overflow
+        else "From there it spreads to the parameters with the next step, and nothing can be learnt any more."
+    )
+    return Finding(
+        Cause.NON_FINITE,
+        MOST,
+        () if found.batch is None else (Evidence("batch", float(found.batch)),),
+        f"{found.kind} appears first {where}. {cause}",
+        _OVERFLOWS if found.overflow else _HEALS[found.place],
+    )
+
+
+CHECKS = (frozen_parameters, precision_stall, stale_second_moment)
+
+
+def _ahead(measured: Measurements) -> tuple[Estimate, int] | None:
+    ahead = measured.route("ahead")
+    return (ahead.gain, ahead.steps) if ahead else None
+
+
+def _on_its_way(gained: tuple[Estimate, int] | None, measured: Measurements) -> bool:
+    """Whether these steps surely gain, and at a pace that leads somewhere."""
+    if gained is None:
+        return False
+    gain, steps = gained
+    return gain.surely_above(0.0) and gain.value > ON_ITS_WAY * max(steps, 1) * measured.scale

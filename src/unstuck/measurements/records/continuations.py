@@ -1,0 +1,57 @@
+"""What going on from here gains, as before and with other steps, on the same batches in the same order."""
+
+from dataclasses import dataclass
+
+from unstuck.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The run continued on a copy under one change.
+
+    Attributes:
+        name: "going on", "rate" (the learning rate times `factor`) or "whole" (each step on the gradient of
+            the whole sample).
+        factor: Multiple of the learning rate.
+        steps: How many steps were made.
+        gain: Decrease of the loss, averaged over the last half of the marks, judged on held-out batches.
+        extra: That gain less that of going on, batch by batch.
+        marks: Numbers of steps after which the loss was looked at, ascending, 0 first.
+        losses: The loss there, on the half that judges.
+        gradients: Norm of the batch gradient at each step (empty where it was not kept).
+    """
+
+    name: str
+    factor: float
+    steps: int
+    gain: Estimate
+    extra: Estimate
+    marks: tuple[int, ...]
+    losses: tuple[float, ...]
+    gradients: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Going on as before, beside going on with one change each.
+
+    Attributes:
+        arms: "going on" first.
+        epochs: How many times the half that finds was passed over.
+    """
+
+    arms: tuple[Arm, ...]
+    epochs: float
+
+    @property
+    def going_on(self) -> Arm:
+        """The run as it is."""
+        return self.arms[0]
+
+    def rate(self, factor: float) -> Arm | None:
+        """The arm whose learning rate is that multiple, if it was tried."""
+        return next((arm for arm in self.arms if arm.name == "rate" and arm.factor == factor), None)
+
+    def named(self, name: str) -> Arm | None:
+        """The first arm of that name, if it was tried."""
+        return next((arm for arm in self.arms if arm.name == name), None)

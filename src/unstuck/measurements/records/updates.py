@@ -1,0 +1,130 @@
+"""What was measured about the updates: whom they reach, what rounding and a stale scale leave of them."""
+
+from dataclasses import dataclass
+
+from unstuck.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Parameters that no update reaches, for one reason.
+
+    Attributes:
+        reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "rate" (in a
+            group whose learning rate is 0) or "unreached" (no gradient comes to it: detached or unused).
+        names: Of the parameter tensors, in the order of the model.
+        scalars: How many numbers they hold.
+    """
+
+    reason: str
+    names: tuple[str, ...]
+    scalars: int
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Which parameters are trained, and what those that are not could gain.
+
+    Attributes:
+        excluded: What is not trained, by reason.
+        scalars: Numbers in all parameters, trained or not.
+        excluded_gain: Decrease of the loss by a line search along the gradient of the excluded parameters,
+            judged on the held-out half; None where nothing is excluded or no gradient can be had.
+        trained_gain: The same along the gradient of the trained ones; 0 where there are none.
+        extra: The first less the second, batch by batch.
+        gains_in: Names of the excluded tensors by their share of the squared gradient, largest first.
+        scheduled: Whether a scheduler sets the learning rates.
+        begun: Whether the optimizer has made a step.
+    """
+
+    excluded: tuple[Excluded, ...]
+    scalars: int
+    excluded_gain: Estimate | None = None
+    trained_gain: Estimate | None = None
+    extra: Estimate | None = None
+    gains_in: tuple[str, ...] = ()
+    scheduled: bool = False
+    begun: bool = False
+
+    @property
+    def share(self) -> float:
+        """Share of the parameters that are not trained."""
+        return sum(group.scalars for group in self.excluded) / max(self.scalars, 1)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What rounding to the parameters' own type leaves of the optimizer's step.
+
+    Attributes:
+        dtype: Of the parameters, e.g. "bfloat16".
+        lost: Share of the parameters with an exact update other than zero that rounding leaves as they are.
+        length: Length of the rounded update over that of the exact one.
+        cosine: Of the angle between both.
+        steps: How many steps the gains were measured over, 0 if they were not.
+        rounded_gain: Decrease of the loss by these steps as the optimizer takes them; None if not measured.
+        exact_gain: The same with parameters, state and loss in float64.
+        extra: The second less the first, batch by batch.
+    """
+
+    dtype: str
+    lost: float
+    length: float
+    cosine: float
+    steps: int = 0
+    rounded_gain: Estimate | None = None
+    exact_gain: Estimate | None = None
+    extra: Estimate | None = None
+
+    @property
+    def kept(self) -> float:
+        """What is left of the exact update along itself."""
+        return self.length * self.cosine
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """The scale sigma that an adaptive optimizer divides by, beside the gradients it stands for.
+
+    Attributes:
+        optimizer: Class name.
+        ratio: Natural logarithm of sigma over the present root mean square of batch gradients: the median
+            over the parameters, weighted by that root mean square; its error from two sets of batches.
+            None where it cannot be said.
+        reason: Why there is no ratio, or "".
+        steps: How many steps the gains were measured over, 0 if they were not.
+        present_gain: Decrease of the loss by these steps as they are; None if not measured.
+        fresh_gain: The same with sigma replaced by the present root mean square.
+        extra: The second less the first, batch by batch.
+    """
+
+    optimizer: str
+    ratio: Estimate | None
+    reason: str = ""
+    steps: int = 0
+    present_gain: Estimate | None = None
+    fresh_gain: Estimate | None = None
+    extra: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """Where NaN or Inf appears first.
+
+    Attributes:
+        place: "parameter", "buffer", "state" (of the optimizer), "data", "forward", "loss" or "gradient".
+        name: Which one: of a parameter, a buffer, `key of parameter`, the tensor in the batch, or the module.
+        kind: "NaN" or "Inf".
+        batch: Index of the batch it was met in, or None.
+        operation: The first operation that made it out of finite numbers, or None.
+        dtype: Of the tensor, e.g. "float16".
+        overflow: The same operation on the same numbers is finite in float32: half precision overflowed.
+    """
+
+    place: str
+    name: str
+    kind: str
+    batch: int | None = None
+    operation: str | None = None
+    dtype: str = ""
+    overflow: bool = False
