@@ -117,7 +117,7 @@ def unfrozen(run: Run) -> Run:
     moved = {id(parameter) for parameter in _moved(run)}
     missing = [parameter for parameter in run.model.parameters() if id(parameter) not in moved]
     for parameter in run.model.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad = True
     if missing:
         run.optimizer.add_param_group({"params": missing, "lr": _rate(run)})
     for group in run.optimizer.param_groups:

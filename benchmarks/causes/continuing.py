@@ -16,8 +16,8 @@ from unstuck import Training
 from unstuck.training import Loss
 
 EPOCHS = 4  # how far a run is continued, as long as that is between so many steps
-FEWEST, MOST = 100, 240
-SECONDS = 12.0  # for one change; the whole batch at every step takes longest
+FEWEST, MOST = 80, 160
+SECONDS = 6.0  # for one change; the whole batch at every step takes longest, and may get fewer steps
 LOOKS = 5  # at the loss over all data, in the last fifth: a bouncing run is not to be judged by one moment
 TAIL = 0.2
 
@@ -52,10 +52,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss over the training data before and after, and over the held-out data after; NaN counts as infinite."""
+    """Loss over the training data and over the held-out data, before and after; NaN counts as infinite."""
 
     start: float
     end: float
+    held_start: float | None = None
     held: float | None = None
 
 
@@ -75,21 +76,23 @@ def finish(run: Run, *, seed: int = 0) -> Outcome:
     """Train through the steps to come; the state of `run` is used up."""
     with seeded(seed):
         start = mean_loss(run, run.every)
+        held_start = mean_loss(run, run.held, training=False) if run.held else None
         deadline = time.monotonic() + SECONDS
         marks = {round(len(run.steps) * (1 - TAIL * index / LOOKS)) for index in range(LOOKS)}
         ends = []
         for number, batch in enumerate(run.steps, 1):
+            late = time.monotonic() > deadline
             run.optimizer.zero_grad()
             loss = run.loss(run.model, as_dtype(batch, run.dtype))
             if loss.requires_grad:
                 loss.backward()
             run.optimizer.step()
-            if number in marks or time.monotonic() > deadline:
+            if number in marks or late:
                 ends.append(mean_loss(run, run.every))
-            if time.monotonic() > deadline:
+            if late:
                 break
         held = mean_loss(run, run.held, training=False) if run.held else None
-    return Outcome(start, sum(ends) / len(ends), held)
+    return Outcome(start, sum(ends) / len(ends), held_start, held)
 
 
 def mean_loss(run: Run, data: Iterable[Any], *, training: bool | None = None) -> float:

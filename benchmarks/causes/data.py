@@ -31,9 +31,10 @@ def digits(count: int = 1797, *, seed: int = 0, raw: bool = False, flat: bool = 
 
 
 def table(name: str, *, raw: bool = False) -> Pair:
-    """Give "iris", "wine", "breast_cancer" (classes) or "diabetes" (a target of mean 0 and variance 1), in random order.
+    """Give the rows of "iris", "wine", "breast_cancer" or "diabetes" in random order.
 
-    Features have mean 0 and variance 1, or their own units if `raw`.
+    The first three have classes, the last a target of mean 0 and variance 1.
+    Features have mean 0 and variance 1 too, or their own units if `raw`.
     """
     features, targets = _table(name, raw)
     order = _chosen(len(targets), len(targets), 0)
@@ -48,7 +49,7 @@ def patches(count: int = 1024, *, seed: int = 0) -> Tensor:
     return (chosen - grey.mean()) / grey.std()
 
 
-def text(count: int = 512, length: int = 24, *, seed: int = 0) -> Pair:
+def text(count: int = 256, length: int = 16, *, seed: int = 0) -> Pair:
     """Give windows of Python's help topics: symbols, and the symbols that follow each, both `count` x `length`."""
     codes = _text()
     starts = torch.randint(len(codes) - length - 1, (count,), generator=_generator(seed))

@@ -1,0 +1,6 @@
+"""The first half of the cases: a module for each group of causes."""
+
+from benchmarks.causes.first import healthy
+
+_GROUPS = (healthy,)
+CASES = tuple(case for group in _GROUPS for case in group.CASES)
