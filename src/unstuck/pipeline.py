@@ -13,8 +13,10 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude
-from unstuck.measurements.examination import DENSE, Examination, Limits
-from unstuck.measurements.records import Cost, Sample
+from unstuck.measurements.examination import DENSE, Examination, Limits, broken
+from unstuck.measurements.finiteness import find_non_finite
+from unstuck.measurements.records import Cost, Measurements, Sample
+from unstuck.measurements.records.updates import NonFinite
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.sampling import repeated, total_bytes
@@ -39,6 +41,8 @@ _WORTHWHILE = 1.5
 
 # A verdict at this confidence needs no larger sample.
 _SURE = 0.9
+
+_NOTHING = Cost(gradients=0.0, products=0, seconds=0.0, peak_bytes=0, engine="")
 
 
 def diagnose(
@@ -104,7 +108,10 @@ class _Spending:
 
 
 def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
-    pace = _seconds_per_example(training, spending.seed)
+    first = draw(training.data, seed=spending.seed, enough=lambda batches, _: batches >= 1)
+    if found := find_non_finite(training, first.batches):
+        return _broken(training, first, found, Ledger(), spending)
+    pace = _seconds_per_example(training, first)
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
         try:
@@ -126,9 +133,8 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     return diagnosis
 
 
-def _seconds_per_example(training: Training, seed: int) -> float:
+def _seconds_per_example(training: Training, first: Draw) -> float:
     """Time the gradient of one batch, and stay with one thread if more do not pay, as for small models."""
-    first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
     objective = Objective(training, first.batches)
     threads, together = torch.get_num_threads(), _seconds(objective)
     torch.set_num_threads(1)
@@ -168,6 +174,9 @@ def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     ledger = Ledger()
+    spending.told("NaN and Inf", 0.01)
+    if found := find_non_finite(training, drawn.batches, ledger):
+        return _broken(training, drawn, found, ledger, spending)
     objective = _objective(training, drawn, ledger)
     stochastic = objective.stochastic
     if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
@@ -179,6 +188,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         batches=len(drawn.batches),
         exhaustive=drawn.exhausted and not stochastic,
         stochastic=stochastic,
+        whole=drawn.exhausted,
     )
     limits = Limits(
         left=spending.left,
@@ -189,17 +199,31 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     examination = Examination(training, objective, sample, limits)
     interrupted = False
     try:
-        examination.run(spending.told)
+        examination.run(spending.told, enough=_enough)
     except KeyboardInterrupt:
         interrupted = True
-    cost = Cost(
+    cost = _cost(ledger, drawn, spending, examination.engine)
+    return Diagnosis(conclude(examination.measured(), cost), interrupted)
+
+
+def _broken(
+    training: Training, drawn: Draw, found: NonFinite, ledger: Ledger, spending: _Spending
+) -> Diagnosis:
+    """Nothing can be measured behind a NaN, but where it arises can be said."""
+    sample = Sample(
+        drawn.examples, len(drawn.batches), exhaustive=False, stochastic=False, whole=drawn.exhausted
+    )
+    return Diagnosis(conclude(broken(training, sample, found), _cost(ledger, drawn, spending, "")))
+
+
+def _cost(ledger: Ledger, drawn: Draw, spending: _Spending, engine: str) -> Cost:
+    return Cost(
         gradients=ledger.gradients(drawn.examples),
         products=ledger.products,
         seconds=spending.seconds,
         peak_bytes=_peak_bytes(),
-        engine=examination.engine,
+        engine=engine,
     )
-    return Diagnosis(conclude(examination.measured(), cost), interrupted)
 
 
 def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
@@ -215,6 +239,11 @@ def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
 
 def _sure(verdict: Verdict) -> bool:
     return verdict.confidence >= _SURE and verdict.point.kind is not Kind.UNDECIDED
+
+
+def _enough(measured: Measurements) -> bool:
+    """Whether the cheap measurements name a cause surely; a critical point wants its curvature first."""
+    return conclude(measured, _NOTHING).confidence >= _SURE
 
 
 def _peak_bytes() -> int:

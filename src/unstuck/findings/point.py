@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
+from unstuck.findings.progress import improves
 from unstuck.findings.records import Kind, Point
 from unstuck.measurements.records import Measurements, Slice
 
@@ -37,8 +38,9 @@ def classify(measured: Measurements) -> Point:
         kind=kind(measured),
         loss=measured.loss.value,
         gradient_norm=measured.gradient.norm,
-        lambda_min=spectrum.lambda_min if spectrum else None,
-        lambda_max=spectrum.lambda_max if spectrum else None,
+        # Where the spectrum itself was not needed, the ends that were met on the way down.
+        lambda_min=spectrum.lambda_min if spectrum else measured.gradient.lowest,
+        lambda_max=spectrum.lambda_max if spectrum else measured.gradient.steepest,
         minimum_ratio=spectrum.positive.value if spectrum else None,
         certificate=spectrum.floor if spectrum else None,
     )
@@ -52,11 +54,17 @@ def kind(measured: Measurements) -> Kind:
     of these, and nothing lies below the tolerance, it is a minimum.
     """
     slope, spectrum = first_order_gain(measured), measured.spectrum
-    if slope is None or spectrum is None:
+    if slope is None:
         return Kind.UNDECIDED
-    if not slope.surely_below(NEGLIGIBLE * measured.scale) and not _outweighed(measured, slope):
-        descending = slope.surely_above(NEGLIGIBLE * measured.scale)
-        return Kind.NOT_CRITICAL if descending else Kind.UNDECIDED
+    if not _outweighed(measured, slope):
+        if improves(measured) or slope.surely_above(NEGLIGIBLE * measured.scale):
+            return Kind.NOT_CRITICAL
+        if not slope.surely_below(NEGLIGIBLE * measured.scale):
+            return Kind.UNDECIDED
+    return _critical(measured, spectrum) if spectrum else Kind.UNDECIDED
+
+
+def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
     if is_maximum(spectrum):
         return Kind.MAXIMUM
     if leads_down(measured) and _leads_far(measured):

@@ -2,131 +2,145 @@
 
 import math
 
-from unstuck.findings.phrases import MOST, confidence, estimated, percent, share
-from unstuck.findings.progress import improves
+from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
+from unstuck.findings.progress import best_change, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
-from unstuck.measurements.records import Measurements, Route
+from unstuck.measurements.records import Arm, Measurements
 
-# The step is too small when the best one along -g is this many times longer. An optimizer in good health takes
-# many steps where a line search takes one: tuned Adam on digits is 40 to 50 times below, plain SGD 1 to 3.
-STEP_OFF = 300.0
+# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
+NEGLIGIBLE = 0.01
 
-# Beyond twice the best step the loss rises again (of a quadratic, exactly there).
-TOO_FAR = 0.5
+# Another rate is the better one when it gains this many times more: within that, rates are a matter of taste (a
+# sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
+FASTER = 3.0
+
+# A run that gains this share of the loss while it is watched does not creep, whatever another rate would gain.
+CREEPS = 0.2
+
+# Two decades below the best rate there is no doubt left that the steps are too small.
+FAR_OFF = 100.0
 
 # One rate cannot serve all directions when correcting for curvature gains this many times more than the best
-# single step along g. On a quadratic of condition c the worst steepest-descent step takes 4 c / (1 + c)^2 of what
+# rate does. On a quadratic of condition c the worst steepest-descent step takes 4 c / (1 + c)^2 of what
 # is left (Nocedal & Wright, 2006, theorem 3.3), which is a fifth at c = 18.
 UNEQUAL = 5.0
 
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
 
-# Steps on batches are noise more than signal when they are this many times longer than on the whole gradient:
-# their mean square is the signal's plus the noise's, so that at 1.4 both are equal.
-NOISY = math.sqrt(2.0)
 
-
-def step_too_small(point: Point, measured: Measurements) -> Finding | None:
-    """The best step along -g is many times the one that is taken, and the steepest direction would bear it."""
-    best, stable = _descent(point, measured), measured.gradient.stable
-    if best is None or best.multiple is None or best.multiple < STEP_OFF:
+def step_too_small(_point: Point, measured: Measurements) -> Finding | None:
+    """A rate ten or more times higher gains several times more, and the run creeps."""
+    arm, best = going_on(measured), _best_rate(measured, higher=True)
+    if arm is None or best is None or not best.extra.surely_above(0.0):
         return None
-    if _held_back(best, stable) or improves(measured):
+    own = max(arm.gain.value, 0.0)
+    if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
         return None
+    if best.factor < FAR_OFF and improves(measured):
+        return None
+    times = best.gain.value / own if own > 0.0 else math.inf
     return Finding(
         Cause.STEP_TOO_SMALL,
-        confidence(best.multiple, STEP_OFF),
-        (Evidence("step_multiple", best.multiple), *_gains(measured)),
-        f"The loss falls along the gradient, but the steps are tiny: the best one is {best.multiple:.3g} times the "
-        f"present one and gains {percent(best.gain, measured)} at once. The run creeps.",
-        "Raise the learning rate, tenfold at first; see that a schedule has not brought it down too early.",
+        max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0),
+        (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
+        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {best.factor:g} times the learning rate the "
+        f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
+        f"Raise the learning rate, about {best.factor:g} times; or is a schedule down too early?",
     )
 
 
-def step_too_large(point: Point, measured: Measurements) -> Finding | None:
-    """The step goes beyond the valley's other wall: the loss does not fall, though a shorter one would."""
-    best = _descent(point, measured)
-    if best is None or best.multiple is None or best.multiple > TOO_FAR or improves(measured):
+def step_too_large(_point: Point, measured: Measurements) -> Finding | None:
+    """The loss does not fall, not even on the gradient of all the data, and it does at a lower rate."""
+    best = _best_rate(measured, higher=False)
+    if best is None or not _stuck(measured) or not _surely_better(best, measured):
         return None
-    full = measured.route("full")
-    # That the whole gradient's step raises the loss and a shorter one lowers it is overshooting itself.
-    rises = full is not None and full.gain.surely_below(0.0)
+    found = measured.continuations
+    whole = found.named("whole") if found else None
+    if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale):
+        return None
     return Finding(
         Cause.STEP_TOO_LARGE,
-        0.95 if rises else confidence(TOO_FAR / max(best.multiple, 1e-12), 0.5),
-        (Evidence("step_multiple", best.multiple), *_gains(measured)),
-        f"The gradient points down, but the step overshoots: {best.multiple:.2g} times its length would gain "
-        f"{percent(best.gain, measured)}. The run bounces between the walls of a valley.",
-        f"Lower the learning rate to {best.multiple:.2g} of what it is or less, or let it decay.",
+        0.95 if whole is None or whole.gain.value < 0.5 * best.gain.value else 0.7,
+        (
+            Evidence("best_rate_factor", best.factor),
+            _rate(best, measured),
+            *_stability(measured),
+            *_gains(measured),
+        ),
+        f"There is a way down, but the steps overshoot: {_ahead(measured)} At {best.factor:g} times the learning "
+        f"rate the same steps gain {percent(best.gain, measured)}. The run bounces between the walls of a valley.",
+        f"Lower the learning rate to {best.factor:g} times what it is, or let it decay.",
     )
 
 
-def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
-    """Steps on the whole gradient gain, the same steps on batches do not."""
-    now, full, ahead = (measured.route(name) for name in ("now", "full", "ahead"))
-    if point.kind is not Kind.NOT_CRITICAL or now is None or full is None or ahead is None:
+def gradient_noise(_point: Point, measured: Measurements) -> Finding | None:
+    """Steps on the gradient of all the data gain at the very same rate, steps on batches do not."""
+    found = measured.continuations
+    whole = found.named("whole") if found else None
+    if whole is None or not _stuck(measured) or not _surely_better(whole, measured):
         return None
-    noisy = now.distance / full.distance if full.distance > 0.0 else 0.0
-    if noisy < NOISY or not full.gain.surely_above(max(0.0, now.gain.value, ahead.gain.value)):
-        return None
-    if improves(measured):
-        return None
+    noise, best = measured.noise, _best_rate(measured, higher=False)
+    scale = noise.simple if noise else None
+    lower = best is not None and _surely_better(best, measured)
     return Finding(
         Cause.GRADIENT_NOISE,
-        confidence(noisy**2, NOISY),
+        0.95 if lower else 0.8,
         (
-            Evidence("batch_step_over_full_step", noisy),
-            estimated("full_gain", share(full.gain, measured)),
+            *([estimated("noise_scale", scale)] if scale else []),
+            *([Evidence("batch_size", noise.batch)] if noise else []),
+            estimated("whole_gain", share(whole.gain, measured)),
+            *([_rate(best, measured)] if best else []),
             *_gains(measured),
         ),
-        "A step on the gradient of the whole sample lowers the loss; steps on single batches do not. "
-        "The noise of the batches undoes the progress.",
-        "Lower the learning rate, enlarge the batch or accumulate gradients.",
+        f"Steps on single batches do not lower the loss: {_ahead(measured)} At the same rate, {whole.steps} steps on "
+        f"the gradient of all the data gain {percent(whole.gain, measured)}. The noise of the batches undoes the "
+        "progress.",
+        "Lower the learning rate or let it decay, enlarge the batch, or average the weights.",
     )
 
 
 def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
-    """Steep directions forbid the rate that flat ones need, or curvature-corrected steps gain far more."""
-    best, krylov = _descent(point, measured), measured.route("krylov")
-    if best is None or krylov is None or improves(measured):
+    """No single rate gains much, and steps corrected for curvature do."""
+    best, krylov = measured.route("gradient"), measured.route("krylov")
+    if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
-    stable = measured.gradient.stable
-    ratio = krylov.gain.value / best.gain.value
-    unequal = krylov.gain.surely_above(UNEQUAL * max(best.gain.value, 0.0))
-    beyond = best.multiple / stable if stable and best.multiple and _held_back(best, stable) else 0.0
+    other = max(best_change(measured).value, 0.0)
+    arm = going_on(measured)
+    other = max(other, arm.gain.value if arm else 0.0)
+    ratio = krylov.gain.value / other if other > 0.0 else math.inf
+    unequal = krylov.gain.surely_above(max(UNEQUAL * other, NEGLIGIBLE * measured.scale))
+    beyond = _beyond(measured)
     if not unequal and not beyond:
         return None
     return Finding(
         Cause.ILL_CONDITIONED,
-        max(confidence(ratio, UNEQUAL) if unequal else 0.0, confidence(beyond, BEYOND_STABLE)),
+        max(
+            confidence(ratio, UNEQUAL) if unequal else 0.0,
+            confidence(beyond, BEYOND_STABLE) if beyond else 0.0,
+        ),
         (
-            Evidence("krylov_over_gradient", ratio),
+            Evidence("krylov_over_best_rate", ratio),
             *([Evidence("best_over_stable_step", beyond)] if beyond else []),
             *_gains(measured),
         ),
-        "Steep and flat directions want different step lengths, and no single rate serves both. "
-        + (
-            f"The best step along the gradient is {beyond:.2g} times what the steepest direction bears."
-            if beyond
-            else f"The best step along the gradient gains {percent(best.gain, measured)}, one corrected for "
-            f"curvature {percent(krylov.gain, measured)}."
-        ),
+        f"Steep and flat directions want different step lengths, and no single rate serves both: {_ahead(measured)} "
+        f"The best of all rates that were tried gains {percent(best_change(measured), measured)}, one step corrected "
+        f"for curvature {percent(krylov.gain, measured)}.",
         "Normalise the inputs or layers, switch to an adaptive optimizer (Adam), or add momentum.",
     )
 
 
-def healthy(point: Point, measured: Measurements) -> Finding | None:
+def healthy(_point: Point, measured: Measurements) -> Finding | None:
     """The optimizer goes on gaining."""
-    ahead = measured.route("ahead")
-    if point.kind is not Kind.NOT_CRITICAL or ahead is None or not improves(measured):
+    arm = going_on(measured)
+    if arm is None or not improves(measured):
         return None
     return Finding(
         Cause.HEALTHY,
-        MOST if ahead.gain.surely_above(0.0, sigmas=4.0) else 0.9,
-        (Evidence("gain_per_step", share(ahead.gain, measured).value / ahead.steps), *_gains(measured)),
-        f"The run is not stuck: its next {ahead.steps} steps gain {percent(ahead.gain, measured)} of the loss. "
-        "No remedy is called for.",
+        surely_negative(-arm.trend),
+        (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
+        f"The run is not stuck: {_ahead(measured)} No remedy is called for.",
         "Go on.",
     )
 
@@ -134,19 +148,46 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
 
 
-def _descent(point: Point, measured: Measurements) -> Route | None:
-    """The best step along -g, if the point is not critical and that step surely gains."""
-    best = measured.route("gradient")
-    if point.kind is not Kind.NOT_CRITICAL or best is None or not best.gain.surely_above(0.0):
-        return None
-    return best
+def _stuck(measured: Measurements) -> bool:
+    """Whether going on is known to gain nothing worth the name."""
+    return going_on(measured) is not None and not improves(measured) and not falls(measured)
 
 
-def _held_back(best: Route, stable: float | None) -> bool:
-    """Whether the steepest direction forbids the best step along g, and nearly the present one."""
-    if stable is None or best.multiple is None:
-        return False
-    return best.multiple > BEYOND_STABLE * max(stable, 1.0) and stable < STEP_OFF
+def _surely_better(arm: Arm, measured: Measurements) -> bool:
+    return arm.gain.surely_above(NEGLIGIBLE * measured.scale) and arm.extra.surely_above(0.0)
+
+
+def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
+    arms = measured.continuations.arms if measured.continuations else ()
+    rates = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
+    return max(rates, key=lambda arm: arm.gain.value, default=None)
+
+
+def _beyond(measured: Measurements) -> float:
+    """How many times longer the best step along g is than the steepest direction bears, if that holds it back."""
+    best, stable = measured.route("gradient"), measured.gradient.stable
+    if best is None or best.multiple is None or stable is None or not best.gain.surely_above(0.0):
+        return 0.0
+    far = best.multiple / stable
+    return far if far > BEYOND_STABLE and best.multiple > BEYOND_STABLE and stable < FAR_OFF else 0.0
+
+
+def _ahead(measured: Measurements) -> str:
+    arm = going_on(measured)
+    if arm is None:
+        return "what going on gains was not measured."
+    if arm.gain.value < 0.0:
+        return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}."
+    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of the loss."
+
+
+def _rate(arm: Arm, measured: Measurements) -> Evidence:
+    return estimated("other_rate_gain", share(arm.gain, measured))
+
+
+def _stability(measured: Measurements) -> tuple[Evidence, ...]:
+    stable = measured.gradient.stable
+    return (Evidence("eta_lambda_max", 2.0 / stable),) if stable else ()
 
 
 def _gains(measured: Measurements) -> tuple[Evidence, ...]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unstuck.findings import critical, steps, updates
 from unstuck.findings.point import classify
-from unstuck.findings.records import Finding, Verdict
+from unstuck.findings.records import Cause, Finding, Point, Verdict
 from unstuck.measurements.records import Cost, Measurements
 
 CHECKS = (*updates.CHECKS, *critical.CHECKS, *steps.CHECKS)
@@ -13,12 +13,40 @@ CHECKS = (*updates.CHECKS, *critical.CHECKS, *steps.CHECKS)
 # Below this no cause is named: the evidence does not favour it over all others together.
 NAMED = 0.5
 
+# A cause further up brings about those further down, and its removal removes them too: a loss that does not fit
+# the outputs looks like a minimum, dead units like a plateau, updates lost to rounding like steps that are too
+# small. Those of one row are told apart by confidence.
+EXPLAINS: tuple[frozenset[Cause], ...] = (
+    frozenset({Cause.NON_FINITE}),
+    frozenset({Cause.MISMATCHED_LOSS}),
+    frozenset({Cause.FROZEN_PARAMETERS, Cause.UNINFORMATIVE_LABELS}),
+    frozenset({Cause.DEAD_UNITS, Cause.SATURATED_UNITS}),
+    frozenset({Cause.VANISHING_GRADIENT}),
+    frozenset({Cause.STALE_SECOND_MOMENT, Cause.PRECISION_STALL}),
+    frozenset({Cause.UNSHUFFLED_DATA}),
+    frozenset({Cause.GENERALIZATION_GAP}),
+    frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.LOCAL_MINIMUM, Cause.PLATEAU})
+    | {
+        Cause.STEP_TOO_LARGE,
+        Cause.STEP_TOO_SMALL,
+        Cause.ILL_CONDITIONED,
+        Cause.GRADIENT_NOISE,
+        Cause.HEALTHY,
+    },
+)
+
 
 def conclude(measured: Measurements, cost: Cost) -> Verdict:
     """Judge what was measured."""
     point = classify(measured)
+    if measured.non_finite:
+        return _verdict(measured, cost, point, (updates.non_finite(measured.non_finite),))
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
-    findings = tuple(sorted(found, key=_confidence, reverse=True))
+    findings = tuple(sorted(found, key=_rank))
+    return _verdict(measured, cost, point, findings)
+
+
+def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[Finding, ...]) -> Verdict:
     first = findings[0] if findings and findings[0].confidence >= NAMED else None
     return Verdict(
         cause=first.cause if first else None,
@@ -38,8 +66,10 @@ def _finite(finding: Finding) -> Finding:
     return replace(finding, evidence=evidence)
 
 
-def _confidence(finding: Finding) -> float:
-    return finding.confidence
+def _rank(finding: Finding) -> tuple[bool, int, float]:
+    """What is too unsure to be named comes last; then what explains the others first; then the surer one."""
+    row = next(number for number, causes in enumerate(EXPLAINS) if finding.cause in causes)
+    return finding.confidence < NAMED, row, -finding.confidence
 
 
 def _notes(measured: Measurements, cost: Cost) -> list[str]:

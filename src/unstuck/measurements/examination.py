@@ -2,19 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim import Optimizer
 
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.lanczos import Lanczos
 from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
 from unstuck.curvature.vectors import Operator
+from unstuck.errors import UnstuckError
 from unstuck.estimate import Estimate
+from unstuck.measurements.continuing import Pace, measure_continuations
 from unstuck.measurements.descent import (
     KRYLOV_PRODUCTS,
     along_curvature,
@@ -24,12 +28,18 @@ from unstuck.measurements.descent import (
     taken,
 )
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.records import Gradient, Measurements, Route, Sample, Slice
+from unstuck.measurements.noise import Gradients, measure_gradients
+from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
+from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.slices import look_along, natural_reach
-from unstuck.measurements.steps import next_step, next_steps
+from unstuck.measurements.steps import next_step
 from unstuck.measurements.subject import describe_subject
+from unstuck.measurements.updates import measure_precision, measure_second_moment
+from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective
+from unstuck.objective.parameters import Parameters
 from unstuck.objective.products import Products
+from unstuck.objective.sampling import one_line
 from unstuck.training import Training
 
 # Up to this many parameters the Hessian is formed: 32 MB and a few seconds, and every eigenvalue is known.
@@ -47,10 +57,13 @@ _CLEARLY_DESCENDING = 0.05
 _KRYLOV_SHARE = 0.3
 
 # The optimizer's next step is averaged over this many of the batches it might see.
-_NEXT_BATCHES = 8
+_NEXT_BATCHES = 4
 
-# How many steps of the optimizer to look ahead, and what they may cost in gradients over the sample.
-_AHEAD, _AHEAD_COST = 16, 8
+# Products with which the Krylov space of g is begun: enough to know the steepest curvature to some per cent.
+_FIRST_PRODUCTS = 6
+
+# What going on may cost, in gradients over the sample, and its share of the time that is left.
+_ARMS_COST, _ARMS_SHARE = 24.0, 0.4
 
 # The cosine between the optimizer's step and -g from which on the step counts as pointing along -g.
 _ALONG = 0.9
@@ -81,6 +94,27 @@ class Limits:
 
 
 Told = Callable[[str, float], None]
+Enough = Callable[[Measurements], bool]
+
+# A measurement that stands by itself: its field in `Measurements`, what is said meanwhile, and how it is made.
+Stage = tuple[str, str, Callable[[Training, Judge, Limits], Any]]
+
+EARLY: tuple[Stage, ...] = (
+    ("wiring", "whom the updates reach", lambda training, judge, _: measure_wiring(training, judge)),
+    ("precision", "what rounding leaves", lambda training, judge, _: measure_precision(training, judge)),
+    (
+        "second_moment",
+        "the optimizer's state",
+        lambda training, judge, _: measure_second_moment(training, judge),
+    ),
+)
+LATE: tuple[Stage, ...] = ()
+
+
+def _never(measured: Measurements) -> bool:
+    """Go through to the end."""
+    del measured
+    return False
 
 
 class Examination:
@@ -94,136 +128,180 @@ class Examination:
         self._length = float(objective.theta.norm())
         self._halves = Halves.of(len(objective.batches), exhaustive=sample.exhaustive)
         self._judge = Judge(objective, self._halves, objective.values(objective.theta))
-        self._gradients: tuple[Tensor, Tensor] | None = None
+        self._gradients: Gradients | None = None
         self._flatness: float | None = None
         self._rate: float | None = None
+        self._ends: tuple[float, float] | None = None
         self._descending = False
-        self._routes: list[Route] = []
+        self._routes: dict[str, Route] = {}
         self._slices: list[Slice] = []
         self._curvature: Curvature | None = None
+        self._surveyed: dict[str, Any] = {}
+        self._omitted: list[Omission] = []
         self._complete = False
         self.engine = ""
 
-    def run(self, told: Told) -> None:
-        """Take every step in turn; `told` hears what is done next and which share of the whole is behind."""
+    def run(self, told: Told, *, enough: Enough = _never) -> None:
+        """Take every step in turn: the cheap ones first, the dear ones where those leave the question open.
+
+        Args:
+            told: Hears what is done next and which share of the whole is behind.
+            enough: Is asked whether what is known by now answers the question, before the dear part.
+        """
         told("the gradient", 0.02)
-        finds, judges = self._measure_gradient()
-        told("the optimizer's own next step", 0.06)
-        present = self._step(finds)
+        found = self._gradients = measure_gradients(self._objective, self._halves)
+        self._surveyed["noise"] = found.noise
+        self._survey(EARLY, told, 0.04)
+        told("the optimizer's own next step", 0.1)
+        present = self._step(found.finds)
         with self._objective.products(
             self._objective.theta, self._halves.finds, memory=self._limits.graphs
         ) as products:
             self.engine = products.engine
-            told("the ways down from here", 0.1)
-            image = self._descend(products, finds, judges, present)
+            run = self._descend(products, found, present, told)
+            self._survey(LATE, told, 0.3)
+            if enough(self.measured()):
+                self._complete = True
+                return
+            told("the ways down from here", 0.35)
+            if run is not None:
+                self._advance(run, KRYLOV_PRODUCTS, found)
+                self._flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
+            if enough(self.measured()):
+                self._complete = True
+                return
             self._curvature = self._eigenvalues(
-                products, lambda share: told("eigenvalues", 0.3 + 0.5 * share)
+                products, lambda share: told("eigenvalues", 0.4 + 0.4 * share)
             )
         if self._curvature.interrupted:
             raise KeyboardInterrupt
-        if image is not None and self._curvature.spectrum.radius > 0.0:
-            self._flatness = image / (self._curvature.spectrum.radius * float(finds.norm()))
         told("the way down along negative curvature", 0.8)
-        self._descend_by_curvature(self._curvature, judges)
+        self._descend_by_curvature(self._curvature, found.judges)
         told("the loss along the eigenvectors", 0.9)
-        self._look(self._curvature, judges)
+        self._look(self._curvature, found.judges)
         self._complete = self._curvature.settled
 
     def measured(self) -> Measurements:
         """Give what is known so far."""
         return Measurements(
-            subject=describe_subject(self._training, self._objective),
+            subject=describe_subject(
+                self._training, self._objective.parameters, decay=self._objective.decay is not None
+            ),
             sample=self._sample,
             loss=self._judge.loss(),
             scale=self._scale(),
             length=self._length,
             gradient=self._gradient(),
-            routes=tuple(self._routes),
+            routes=tuple(self._routes.values()),
             spectrum=self._curvature.spectrum if self._curvature else None,
             slices=tuple(self._slices),
             complete=self._complete,
+            omitted=tuple(self._omitted),
+            **self._surveyed,
         )
+
+    def _survey(self, stages: Sequence[Stage], told: Told, share: float) -> None:
+        """Make the measurements that stand by themselves; one that cannot be made is left out with its reason."""
+        for name, words, measure in stages:
+            told(words, share)
+            try:
+                self._surveyed[name] = measure(self._training, self._judge, self._limits)
+            except Exception as error:  # strangers' models and optimizers may raise anything
+                self._omitted.append(Omission(name, _reason(error)))
 
     def _scale(self) -> float:
         loss = abs(self._judge.loss().value)
-        radius = self._curvature.spectrum.radius if self._curvature else 0.0
+        steepest = self._ends[1] if self._ends else 0.0
+        radius = self._curvature.spectrum.radius if self._curvature else abs(steepest)
         return max(loss, _ZERO_LOSS * 0.5 * radius * max(self._length, 1.0) ** 2)
 
     def _gradient(self) -> Gradient:
         if self._gradients is None:
             return Gradient(norm=0.0, rounding=math.inf, noise=math.inf, flatness=None)
-        finds, judges = self._gradients
-        radius = self._curvature.spectrum.radius if self._curvature else 0.0
+        finds, judges = self._gradients.finds, self._gradients.judges
+        ends = self._ends or (0.0, 0.0)
+        radius = self._curvature.spectrum.radius if self._curvature else max(map(abs, ends))
         # The parameters are rounded themselves, and the gradient changes with them.
         rounding = torch.finfo(finds.dtype).eps * radius * self._length
         norm = float((finds + judges).norm()) / 2.0
         # The halves differ by the noise of both; their mean has half of that.
         noise = 0.5 * float((finds - judges).norm())
-        steep = max(self._curvature.spectrum.lambda_max, 0.0) if self._curvature else 0.0
+        steep = max(self._curvature.spectrum.lambda_max if self._curvature else ends[1], 0.0)
+        known = self._flatness is not None and radius > 0.0 and norm > rounding
         return Gradient(
             norm=norm,
             rounding=rounding,
             noise=noise,
-            flatness=self._flatness if norm > rounding else None,
+            flatness=self._flatness / radius if known and self._flatness is not None else None,
             stable=2.0 / (steep * self._rate) if steep and self._rate else None,
+            steepest=self._ends[1] if self._ends else None,
+            lowest=self._ends[0] if self._ends else None,
         )
-
-    def _measure_gradient(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Measure the gradient on the half that finds and on the half that judges."""
-        objective, halves = self._objective, self._halves
-        finds = objective.gradient(objective.theta, halves.finds)
-        judges = finds if halves.exhaustive else objective.gradient(objective.theta, halves.judges)
-        self._gradients = finds, judges
-        return self._gradients
 
     def _step(self, found: Float[Tensor, " n"]) -> float:
         """Measure what the optimizer itself would gain; give the length of its step on the whole gradient."""
         optimizer, finds, judge = self._training.optimizer, self._halves.finds, self._judge
         if optimizer is None:
             return 0.0
-        steps = [next_step(self._objective, optimizer, [index]) for index in finds[:_NEXT_BATCHES]]
-        whole = next_step(self._objective, optimizer, finds) if len(finds) > 1 else steps[0]
-        order = (finds * _AHEAD)[: min(_AHEAD, _AHEAD_COST * len(self._judge.base))]
-        half = len(order) // 2
-        midway, ahead = next_steps(self._objective, optimizer, order, (half, len(order)))
-        self._routes += [
-            taken("now", judge, steps),
-            taken("full", judge, [whole]),
-            taken("midway", judge, [midway], steps=half),
-            taken("ahead", judge, [ahead], steps=len(order)),
-        ]
+        try:
+            steps = [next_step(self._objective, optimizer, [index]) for index in finds[:_NEXT_BATCHES]]
+            whole = next_step(self._objective, optimizer, finds) if len(finds) > 1 else steps[0]
+        except Exception as error:  # a stranger's optimizer may raise anything
+            self._omitted.append(Omission("steps", _reason(error)))
+            return 0.0
+        self._routes |= {"now": taken("now", judge, steps), "full": taken("full", judge, [whole])}
         length = float(whole.norm())
         if -float(whole @ found) > _ALONG * length * float(found.norm()):
             self._rate = length / float(found.norm())
         return length
 
-    def _descend(
-        self,
-        products: Products,
-        finds: Float[Tensor, " n"],
-        judges: Float[Tensor, " n"],
-        present: float,
-    ) -> float | None:
-        """Look for descent along g and in its Krylov space; give ||Hg||, or None if g is zero."""
-        norm = float(finds.norm())
+    def _descend(self, products: Products, found: Gradients, present: float, told: Told) -> Lanczos | None:
+        """Look along g and a little way into its Krylov space, and go on with the optimizer; None if g is zero."""
+        norm = float(found.finds.norm())
+        run: Lanczos | None = None
         if norm == 0.0:
             nothing = Estimate(0.0, 0.0)
-            self._routes.extend(Route(name, nothing, 0.0, 0.0) for name in ("gradient", "krylov"))
-            return None
-        run = Lanczos(self._operator(products), finds, capacity=self._limits.capacity)
+            self._routes |= {name: Route(name, nothing, 0.0, 0.0) for name in ("gradient", "krylov")}
+        else:
+            told("the way down along the gradient", 0.12)
+            run = Lanczos(self._operator(products), found.finds, capacity=self._limits.capacity)
+            run.step()
+            bend = abs(float(run.projected[0, 0]))
+            # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says nothing.
+            furthest = max(self._length, 1.0)
+            first = min(norm / bend, furthest) if bend > 0.0 else furthest
+            self._routes["gradient"] = along_gradient(self._judge, found.finds, found.judges, first, present)
+            self._advance(run, _FIRST_PRODUCTS, found)
+        if self._training.optimizer is not None:
+            told("going on for some steps on a copy", 0.15)
+            self._go_on(self._training.optimizer)
+        return run
+
+    def _go_on(self, optimizer: Optimizer) -> None:
+        begun, left = time.monotonic(), self._limits.left()
+        pace = Pace(_ARMS_COST, lambda: time.monotonic() - begun > _ARMS_SHARE * left)
+        try:
+            found = measure_continuations(optimizer, self._judge, self._sample, pace)
+        except Exception as error:  # a stranger's optimizer may raise anything
+            self._omitted.append(Omission("continuations", _reason(error)))
+            return
+        self._surveyed["continuations"] = found
+        arm = found.going_on
+        self._routes["ahead"] = Route(
+            "ahead", arm.gain, slope=arm.gain.value, distance=0.0, multiple=float(arm.steps), steps=arm.steps
+        )
+
+    def _advance(self, run: Lanczos, products: int, found: Gradients) -> None:
+        """Go on in the Krylov space of g, and see how low the best step within it gets."""
         # The eigenvalues are yet to come, so these products may not take all the time that is left.
         reserve = (1.0 - _KRYLOV_SHARE) * self._limits.left()
-        for _ in range(min(KRYLOV_PRODUCTS, self._limits.capacity - 2)):
-            if run.finished or (run.products and self._limits.left() < reserve):
+        while run.products < min(products, self._limits.capacity - 2) and not run.finished:
+            if run.products and self._limits.left() < reserve:
                 break
             run.step()
-        bend = abs(float(run.projected[0, 0]))
-        # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says nothing.
-        furthest = max(self._length, 1.0)
-        first = min(norm / bend, furthest) if bend > 0.0 else furthest
-        self._routes.append(along_gradient(self._judge, finds, judges, first, present))
-        self._routes.append(along_krylov(self._judge, run, finds, judges))
-        return norm * math.hypot(*run.projected[:2, 0], run.coupling[0])
+        ritz = run.ritz()
+        self._ends = float(ritz.values.min()), float(ritz.values.max())
+        self._routes["krylov"] = along_krylov(self._judge, run, found.finds, found.judges)
 
     def _eigenvalues(self, products: Products, told: Callable[[float], None]) -> Curvature:
         operator = self._operator(products)
@@ -250,7 +328,7 @@ class Examination:
 
     def _slope(self) -> float:
         """The largest gain that the gradient accounts for."""
-        return max(route.slope for route in self._routes if route.name in ("gradient", "krylov"))
+        return max(self._routes[name].slope for name in ("gradient", "krylov"))
 
     def _operator(self, products: Products) -> Operator:
         return Operator(products, self._objective.size, self._objective.theta, noise=products.noise)
@@ -261,22 +339,43 @@ class Examination:
             return
         reach = natural_reach(0.1 * self._scale(), lowest, self._length)
         route, displacement = along_curvature(judge, curvature.lowest, judges, reach)
-        self._routes.append(route)
+        self._routes["curvature"] = route
         if route.distance == 0.0:
             return
         escape = onward("escape", judge, displacement, judges)
-        self._routes.append(escape)
+        self._routes["escape"] = escape
         if escape.gain.value > _COMPARED * self._slope():
-            self._routes.append(onward("control", judge, torch.zeros_like(displacement), judges))
+            self._routes["control"] = onward("control", judge, torch.zeros_like(displacement), judges)
 
     def _look(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
         ends = (
             ("lowest", curvature.lowest, curvature.spectrum.lambda_min),
             ("highest", curvature.highest, curvature.spectrum.lambda_max),
         )
-        walked = next((route.distance for route in self._routes if route.name == "curvature"), 0.0)
+        walked = self._routes["curvature"].distance if "curvature" in self._routes else 0.0
         for name, direction, eigenvalue in ends:
             reach = natural_reach(self._scale(), eigenvalue, self._length)
             if name == "lowest" and walked:
                 reach = 1.25 * walked
             self._slices.append(look_along(self._judge, name, direction, judges, reach=reach))
+
+
+def broken(training: Training, sample: Sample, found: NonFinite) -> Measurements:
+    """What can be said where NaN or Inf forbids everything else."""
+    return Measurements(
+        subject=describe_subject(training, Parameters(training.model), decay=False),
+        sample=sample,
+        loss=Estimate(math.nan, math.inf),
+        scale=1.0,
+        length=math.nan,
+        gradient=Gradient(norm=math.nan, rounding=math.inf, noise=math.inf, flatness=None),
+        routes=(),
+        spectrum=None,
+        slices=(),
+        complete=True,
+        non_finite=found,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UnstuckError) else one_line(error)

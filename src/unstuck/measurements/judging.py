@@ -68,6 +68,14 @@ class Judge:
         differences = [before - after for before, after in zip(self.base, values, strict=True)]
         return self._mean(differences, self.halves.judges)
 
+    def look(self, theta: Float[Tensor, " n"]) -> list[float]:
+        """Give every batch's loss at `theta` on the half that judges, and elsewhere as at the point."""
+        values = list(self.base)
+        seen = self.objective.values(theta, self.halves.judges)
+        for index, value in zip(self.halves.judges, seen, strict=True):
+            values[index] = value
+        return values
+
     def curvature(self, direction: Float[Tensor, " n"]) -> Estimate:
         r"""Rayleigh quotient $v^\top H v / v^\top v$ on the half that judges."""
         judges = self.halves.judges

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,10 +20,15 @@ class Twin:
     """A copy of the optimizer, with its state, that moves a copy of the parameters.
 
     It has no hooks: neither those of a scheduler nor the user's.
+
+    Attributes:
+        value: The loss of the last step's batches, before the step.
+        slope: Norm of their gradient.
     """
 
     def __init__(self, objective: Objective, optimizer: Optimizer) -> None:
         self._objective = objective
+        self.value = self.slope = math.nan
         slots = objective.parameters.slots
         self._copies = [slot.parameter.detach().clone().requires_grad_() for slot in slots]
         memo = {id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)}
@@ -33,6 +39,12 @@ class Twin:
             with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
                 vars(self._optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
 
+    def scale_rate(self, factor: float) -> None:
+        """Multiply the learning rate of every group that has one."""
+        for group in self._optimizer.param_groups:
+            if "lr" in group:
+                group["lr"] = group["lr"] * factor
+
     def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning."""
         objective = self._objective
@@ -40,6 +52,7 @@ class Twin:
         def closure() -> float:
             theta = objective.parameters.flatten(self._copies)
             value, gradient = objective.value_and_gradient(theta, only, decayed=False)
+            self.value, self.slope = value, float(gradient.norm())
             for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
                 parameter.grad = piece.to(parameter.device, parameter.dtype)
             return value

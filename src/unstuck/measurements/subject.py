@@ -1,25 +1,32 @@
 """Say in plain words what training is looked at."""
 
+from torch.optim import Optimizer
+
 from unstuck.measurements.records import Subject
-from unstuck.objective import Objective
+from unstuck.objective.parameters import Parameters
 from unstuck.training import Training
 
 
-def describe_subject(training: Training, objective: Objective) -> Subject:
-    """Describe model and optimizer by numbers and class names."""
-    slots = objective.parameters.slots
+def describe_subject(training: Training, parameters: Parameters, *, decay: bool) -> Subject:
+    """Describe model and optimizer by numbers and class names; `decay` says whether it is part of the loss."""
+    slots = parameters.slots
     trained = {id(slot.parameter) for slot in slots}
     others = [parameter for parameter in training.model.parameters() if id(parameter) not in trained]
     dtypes = sorted({str(slot.parameter.dtype).removeprefix("torch.") for slot in slots})
     optimizer = training.optimizer
     return Subject(
         model=type(training.model).__name__,
-        parameters=objective.size,
+        parameters=parameters.size,
         frozen=sum(parameter.numel() for parameter in others),
         dtype="+".join(dtypes),
-        device=str(objective.parameters.device),
+        device=str(parameters.device),
         optimizer=type(optimizer).__name__ if optimizer else None,
-        rate=float(optimizer.param_groups[0]["lr"]) if optimizer else None,
-        decay=objective.decay is not None,
+        rate=_rate(optimizer) if optimizer else None,
+        decay=decay,
         mode="train" if training.model.training else "eval",
     )
+
+
+def _rate(optimizer: Optimizer) -> float | None:
+    rate = optimizer.param_groups[0].get("lr")  # a stranger's optimizer may call it otherwise
+    return None if rate is None else float(rate)

@@ -14,21 +14,25 @@ class Arm:
             the whole sample).
         factor: Multiple of the learning rate.
         steps: How many steps were made.
-        gain: Decrease of the loss, averaged over the last half of the marks, judged on held-out batches.
-        extra: That gain less that of going on, batch by batch.
+        gain: Decrease of the loss, averaged over the last half of the looks, judged on held-out batches.
+        trend: Decrease from the first half of the looks to the last: what a single bad starting point cannot feign.
+        extra: The gain less that of going on, batch by batch.
         marks: Numbers of steps after which the loss was looked at, ascending, 0 first.
         losses: The loss there, on the half that judges.
-        gradients: Norm of the batch gradient at each step (empty where it was not kept).
+        values: The loss of each step's batch, before the step.
+        slopes: Norm of the gradient at each step.
     """
 
     name: str
     factor: float
     steps: int
     gain: Estimate
+    trend: Estimate
     extra: Estimate
     marks: tuple[int, ...]
     losses: tuple[float, ...]
-    gradients: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    slopes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

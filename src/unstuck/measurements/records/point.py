@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
 from unstuck.measurements.records.continuations import Continuations
+from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
+from unstuck.measurements.records.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Sample:
         exhaustive: The sample is all the data there is and the loss is not random (no dropout):
             nothing is left to sampling error.
         stochastic: The loss itself is random (dropout and the like), here replayed with fixed seeds.
+        whole: The sample is all the data there is.
     """
 
     examples: int
     batches: int
     exhaustive: bool
     stochastic: bool
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,11 @@ class Gradient:
 
     Attributes:
         norm: Euclidean norm over the whole sample.
-        stable: The step, as a multiple of the present one, beyond which gradient descent is thrown out along
-            the steepest direction: (2 / lambda_max) ||g|| / ||present step||. None if the optimizer's step
-            does not point along -g (an adaptive one has another metric).
+        stable: The step, as a multiple of the present one, beyond which the run is thrown out along the steepest
+            direction: (2 / lambda_max) ||g|| / ||present step|| where the optimizer's step points along -g. None
+            for others, as adaptive ones, which have another metric.
+        steepest: Largest curvature met in the Krylov space of g, a lower bound of lambda_max; None if not looked at.
+        lowest: Lowest curvature met there, an upper bound of lambda_min.
         rounding: Norm that rounding alone would leave; a smaller `norm` says nothing.
         noise: Norm of its standard error over batches; infinite when there is one batch only, 0 when
             the sample is exhaustive.
@@ -122,6 +128,28 @@ class Gradient:
     noise: float
     flatness: float | None
     stable: float | None = None
+    steepest: float | None = None
+    lowest: float | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of batch gradients.
+
+    Attributes:
+        batch: Examples in a batch, on average.
+        batches: How many batches it rests on.
+        simple: tr(Sigma) / |G|^2 in examples, the batch size at which noise and signal are equal (McCandlish et
+            al., 2018, section 2.2), with its error; None where |G|^2 is not surely above zero.
+        variance: tr(Sigma), the variance of the gradient of one example.
+        signal: |G|^2, without bias.
+    """
+
+    batch: float
+    batches: int
+    simple: Estimate | None
+    variance: Estimate
+    signal: Estimate
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,10 @@ class Measurements:
         wiring: Which parameters are trained. This and the following are None where they were not measured.
         precision: What rounding leaves of the steps.
         second_moment: The scale that an adaptive optimizer divides by.
+        noise: Of the batch gradients; None with fewer than three batches.
         continuations: What going on gains, as before and with other steps.
+        order: The order that the data come in, and what it costs.
+        validation: The loss on data that the run does not train on.
         omitted: What could not be measured, and why.
     """
 
@@ -188,7 +219,10 @@ class Measurements:
     wiring: Wiring | None = None
     precision: Precision | None = None
     second_moment: SecondMoment | None = None
+    noise: Noise | None = None
     continuations: Continuations | None = None
+    order: Order | None = None
+    validation: Validation | None = None
     omitted: tuple[Omission, ...] = ()
 
     def route(self, name: str) -> Route | None:

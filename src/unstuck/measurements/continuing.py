@@ -1,0 +1,180 @@
+"""The run continued on a copy: as before, and with one change each, on the same batches in the same order."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unstuck.estimate import Estimate
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.records import Arm, Continuations, Sample
+from unstuck.measurements.steps import Twin
+
+# What an arm may cost, in gradients over the sample, its looks at the loss apart: several passes over small data
+# show what one noisy pass does not.
+_ARM_COST = 4.0
+
+# Fewest and most steps of an arm. Fewer show nothing of momentum; more than some hundred batches show a trend
+# whatever the noise.
+_FEWEST, _MOST = 6, 400
+
+# When the sample is but a part of the data, its finding half is passed over at most so often: an optimizer that
+# sees the same batches many times learns them by heart, which it would not do in the real run.
+_PASSES = 2.0
+
+# How often the loss is looked at on the way: three looks a half tell a trend from wandering.
+_LOOKS = 6
+
+# Learning rates to try, beside the present one. Rates further up are tried while they gain ever more.
+_LOWER, _HIGHER = (0.1, 0.01), (10.0, 100.0, 1000.0)
+
+# Steps on the gradient of the whole sample.
+_WHOLE_STEPS = 6
+
+# The other rates need not be tried once going on gains this share of the loss: nothing that does is stuck.
+_PLENTY = 0.5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long the arms may be.
+
+    Attributes:
+        gradients: What all arms together may cost, in gradients over the sample.
+        over: Whether the time is over.
+    """
+
+    gradients: float
+    over: Callable[[], bool]
+
+
+def measure_continuations(optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace) -> Continuations:
+    """Go on from here on copies of parameters and optimizer.
+
+    Each arm makes the same number of steps on the same batches in the same order, so that gains are compared
+    batch by batch. Where the sample is all the data, it is trained and judged on all of it, as the run is;
+    where it is a part, on the half that finds and the half that judges. The schedule is not followed.
+    """
+    return _Race(optimizer, judge, sample, pace).run()
+
+
+class _Race:
+    def __init__(self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace) -> None:
+        everything = tuple(range(len(judge.base)))
+        if sample.whole:
+            halves = Halves(everything, everything, exhaustive=sample.exhaustive)
+            judge = Judge(judge.objective, halves, judge.base)
+        self._judge, self._optimizer, self._pace = judge, optimizer, pace
+        self._finds = judge.halves.finds
+        share = math.fsum(judge.objective.weights[index] for index in self._finds)
+        passes = min(_ARM_COST, pace.gradients / 4.0) / share
+        passes = passes if sample.whole else min(passes, _PASSES)
+        steps = min(max(round(passes * len(self._finds)), _FEWEST), _MOST)
+        self._order = [self._finds[number % len(self._finds)] for number in range(steps)]
+        self._arms: list[Arm] = []
+        self._base: list[float] = []
+
+    def run(self) -> Continuations:
+        loss = abs(self._judge.loss().value)
+        going_on = self._arm("going on", 1.0)
+        falls = going_on.trend.surely_above(0.0) and going_on.gain.value > 0.0
+        if not (falls and going_on.gain.value > _PLENTY * loss):
+            raised = self._rates(_HIGHER, going_on)
+            if not falls or not raised > going_on.gain.value:
+                self._rates(_LOWER, going_on)
+        if not falls and len(self._finds) > 1 and not self._pace.over():
+            self._arm("whole", 1.0)
+        return Continuations(tuple(self._arms), len(self._order) / len(self._finds))
+
+    def _rates(self, factors: Sequence[float], going_on: Arm) -> float:
+        """Try one rate after the other while they gain ever more; give the largest gain."""
+        best = going_on.gain.value
+        for factor in factors:
+            if self._pace.over():
+                break
+            arm = self._arm("rate", factor)
+            if not arm.gain.value > best:
+                break
+            best = arm.gain.value
+        return best
+
+    def _arm(self, name: str, factor: float) -> Arm:
+        whole = name == "whole"
+        batches = [list(self._finds)] * _WHOLE_STEPS if whole else [[index] for index in self._order]
+        twin = Twin(self._judge.objective, self._optimizer)
+        twin.scale_rate(factor)
+        marks = _marks(len(batches))
+        looks: list[list[float]] = []
+        slopes: list[float] = []
+        values: list[float] = []
+        theta = self._judge.objective.theta
+        for number, only in enumerate(batches, start=1):
+            moved = twin.step(only)
+            slopes.append(twin.slope)
+            values.append(twin.value)
+            if number in marks:
+                looks.append(self._look(theta, moved))
+        arm = self._judged(name, factor, looks, slopes, values)
+        self._arms.append(arm)
+        return arm
+
+    def _look(self, theta: Float[Tensor, " n"], moved: Float[Tensor, " n"]) -> list[float]:
+        if not bool(moved.isfinite().all()):
+            return [math.inf] * len(self._judge.base)
+        return self._judge.look(theta + moved)
+
+    def _judged(
+        self,
+        name: str,
+        factor: float,
+        looks: Sequence[Sequence[float]],
+        slopes: list[float],
+        values: list[float],
+    ) -> Arm:
+        judge = self._judge
+        later = looks[len(looks) // 2 :]
+        end = [math.fsum(column) / len(later) for column in zip(*later, strict=True)]
+        if not self._base:
+            self._base = end
+        other = Judge(judge.objective, judge.halves, self._base)
+        wander = _wander([judge.judged(look) for look in later])
+        earlier = looks[: len(looks) // 2]
+        begin = [math.fsum(column) / len(earlier) for column in zip(*earlier, strict=True)]
+        unsteady = math.hypot(wander, _wander([judge.judged(look) for look in earlier]))
+        return Arm(
+            name,
+            factor,
+            steps=len(values),
+            gain=_widened(judge.gain(end), wander),
+            trend=_widened(Judge(judge.objective, judge.halves, begin).gain(end), unsteady),
+            extra=_widened(other.gain(end), wander if len(self._arms) else 0.0),
+            marks=(0, *sorted(_marks(len(values)))),
+            losses=(judge.judged(judge.base), *(judge.judged(look) for look in looks)),
+            values=tuple(values),
+            slopes=tuple(slopes),
+        )
+
+
+def _marks(steps: int) -> set[int]:
+    return {math.ceil(steps * look / _LOOKS) for look in range(1, _LOOKS + 1)}
+
+
+def _wander(losses: Sequence[float]) -> float:
+    """Standard error of the mean of losses on the way, from the differences of neighbours: a trend is no error."""
+    steps = [after - before for before, after in pairwise(losses)]
+    if not steps or not all(map(math.isfinite, steps)):
+        return 0.0 if not steps else math.inf
+    middle = math.fsum(steps) / len(steps)
+    # The steps' own mean is the trend; what is left of them has twice the variance of one look.
+    left = math.hypot(*(step - middle for step in steps)) / math.sqrt(2.0 * max(len(steps) - 1, 1))
+    return left / math.sqrt(len(losses))
+
+
+def _widened(gain: Estimate, wander: float) -> Estimate:
+    """Add what the looks wander by; it rests on two differences a half."""
+    degrees = gain.degrees if wander <= gain.stderr else min(gain.degrees, 2.0 * _LOOKS / 3.0)
+    return Estimate(gain.value, math.hypot(gain.stderr, wander), degrees)
