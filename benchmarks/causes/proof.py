@@ -2,8 +2,8 @@
 
 Each run is continued from the very same state, on the same batches in the same order, for the same number of steps
 (four epochs, but 80 to 160 steps), once as it is and once under each change. A step is one gradient; with eight
-batches or all data in a step, one step still counts as one (unless that takes too long: then there are fewer). The loss is the mean over the training data at five
-moments of the last fifth.
+batches or all data in a step, one step still counts as one (unless that takes too long: then there are fewer).
+The loss is the mean over the training data at five moments of the last fifth.
 
 *Fall* is the relative decrease since the start; *gain* is what a change ends below going on, relative to it.
 """
@@ -49,7 +49,8 @@ class Proved:
 
 def main(arguments: argparse.Namespace) -> None:
     """Prove the cases asked for, print the tables, and keep them if asked to."""
-    jobs = (delayed(prove)(case.name, seed, arguments.quick) for case in chosen(arguments) for seed in range(arguments.seeds))
+    pairs = [(case.name, seed) for case in chosen(arguments) for seed in range(arguments.seeds)]
+    jobs = (delayed(prove)(name, seed, quick=arguments.quick) for name, seed in pairs)
     found: list[Proved] = []
     for one in Parallel(n_jobs=arguments.jobs, return_as="generator")(jobs):
         found.append(one)
@@ -61,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(keep("causes-proof", "causes prove", __doc__ or "", tables))
 
 
-def prove(name: str, seed: int, quick: bool = False)  # noqa: FBT001, FBT002 -> Proved:
+def prove(name: str, seed: int, *, quick: bool = False) -> Proved:
     """Gather the evidence of one case at one seed, and hold its labels to it."""
     case = chosen(argparse.Namespace(names=[name], half=None))[0]
     start = time.perf_counter()
