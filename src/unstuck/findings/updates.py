@@ -174,7 +174,7 @@ _APPEARS = {
     "data": "in the data: `{name}` of batch {batch}",
     "forward": "in `{name}`, on batch {batch}, where {operation} makes it out of finite numbers",
     "loss": "in the loss itself, on batch {batch}",
-    "gradient": "in the gradient of `{name}`, on batch {batch}, while the loss is finite",
+    "gradient": "in the gradient of `{name}`, on batch {batch}, while the loss is finite{source}",
 }
 
 _HEALS = {
@@ -192,7 +192,10 @@ _OVERFLOWS = "Compute this place in float32, use bfloat16 instead of float16, or
 
 def non_finite(found: NonFinite) -> Finding:
     """NaN or Inf, named where it appears first."""
-    where = _APPEARS[found.place].format(name=found.name, batch=found.batch, operation=found.operation)
+    source = f": the derivative of {found.operation} in `{found.module}` makes it" if found.module else ""
+    where = _APPEARS[found.place].format(
+        name=found.name, batch=found.batch, operation=found.operation or "an operation", source=source
+    )
     cause = (
         f"The same numbers are finite in float32: {found.dtype} has overflowed."
         if found.overflow

@@ -116,9 +116,11 @@ class NonFinite:
         name: Which one: of a parameter, a buffer, `key of parameter`, the tensor in the batch, or the module.
         kind: "NaN" or "Inf".
         batch: Index of the batch it was met in, or None.
-        operation: The first operation that made it out of finite numbers, or None.
+        operation: The first operation that made it out of finite numbers, or None; of a gradient, the one
+            whose derivative does.
         dtype: Of the tensor, e.g. "float16".
         overflow: The same operation on the same numbers is finite in float32: half precision overflowed.
+        module: Of a gradient, where that operation is called, or None.
     """
 
     place: str
@@ -128,3 +130,4 @@ class NonFinite:
     operation: str | None = None
     dtype: str = ""
     overflow: bool = False
+    module: str | None = None
