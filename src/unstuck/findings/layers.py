@@ -1,0 +1,228 @@
+"""What the layers do to the gradient: it vanishes with depth or time, units are dead, units are saturated."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from unstuck.findings.phrases import MOST
+from unstuck.findings.progress import improves
+from unstuck.findings.records import Cause, Evidence, Finding, Point
+from unstuck.measurements.records import Layers, Measurements
+from unstuck.measurements.records.layers import Activation
+
+# A thousandth: what the last layer learns in a step takes the first one a thousand. A deep tanh network in good
+# health loses a factor of 3 to 10, plain ones at PyTorch's default initialisation 0.4 to 0.6 a layer.
+VANISHED = 1e-3
+
+# With depth or time a gradient vanishes little by little: no one place takes more than half of it, in decades.
+# Where one does, something else is wrong there.
+ONE_PLACE = 0.5
+
+# The fewest places at which "little by little" means something.
+PLACES = 4
+
+# Near this ratio single precision comes to its end, and what has worn off so far may read as 0 before it.
+UNDERFLOW = 1e-30
+
+# A layer of which so many units are dead lets nothing through that the next could use.
+DEAD_LAYER = 0.95
+
+# Healthy ReLU networks have 10 to 35 % dead units in a layer (measured on digits, trained and not).
+DEAD_NET = 0.5
+
+# A unit that fires on one example in ten is silent on 30 with a probability of 4 %: only then call it dead.
+SEEN = 30
+
+# Of a layer's values so many are flat: by root mean square a fifth of the gradient is left at best.
+FLAT_LAYER = 0.9
+
+# Healthy tanh networks have up to a third of their values flat after training. A unit is saturated if it is
+# flat on 99 % of the examples; a layer, if most of its units are.
+SATURATED_LAYER = 0.5
+
+# Outputs block when most of the error they are told of is where they cannot answer ...
+BLOCKED = 0.5
+
+# ... and a relative change of their inputs would change the loss by less than a tenth of itself. Under
+# cross-entropy it changes by about as much as the loss, however extreme the probabilities are.
+POWERLESS = 0.1
+
+# A model that avoids nine tenths of the loss of one that does not see its inputs has learnt, whatever its units.
+LEARNT = 0.9
+
+# How sure it is where it cannot be said how much the model has learnt.
+UNKNOWN = 0.8
+
+
+def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
+    """The gradient falls to less than a thousandth on its way back through the layers, or through the steps."""
+    layers = _stuck(measured)
+    if layers is None or _saturated(layers) or _dead(layers):
+        return None
+    through = [(_collapse(_rising([place.gradient for place in layers.depths])), "")]
+    through += [(_collapse(_rising(place.steps)), place.name) for place in layers.depths if place.steps]
+    left, recurrent = min(through)
+    if left > VANISHED:
+        return None
+    places = (
+        f"the {len(layers.depths)} layers from `{layers.depths[-1].name}` to `{layers.depths[0].name}`"
+        if not recurrent
+        else f"the time steps of `{recurrent}`, from the last to the first"
+    )
+    who = "the early steps hardly count" if recurrent else f"`{layers.depths[0].name}` hardly learns"
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        # In decades: a tenth of the threshold is surer, but not ten times.
+        _sure(0.5 + 0.5 * (1.0 - math.log10(VANISHED) / math.log10(max(left, 1e-300))), layers),
+        (Evidence("gradient_left", left), *_learned(layers)),
+        f"On its way back through {places}, the gradient shrinks to {left:.1g} of its size, a little at each. "
+        f"So {who} anything from the loss, whatever the data say.",
+        "Clip nothing, but let the early steps through: an LSTM or GRU with a forget bias of 1, or attention."
+        if recurrent
+        else "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+    )
+
+
+def dead_units(_point: Point, measured: Measurements) -> Finding | None:
+    """A layer is nearly all dead, or most units of the network are."""
+    layers = _stuck(measured)
+    if layers is None:
+        return None
+    worst = _dead(layers)
+    if not worst:
+        return None
+    rectifiers = _rectifiers(layers)
+    units = sum(layer.units for layer in rectifiers)
+    share = sum(layer.dead * layer.units for layer in rectifiers) / units
+    most = max(layer.dead for layer in worst)
+    named = ", ".join(f"{100 * layer.dead:.3g} % of those after `{layer.name}`" for layer in worst[:3])
+    return Finding(
+        Cause.DEAD_UNITS,
+        _sure(MOST if most >= DEAD_LAYER else share, layers),
+        (Evidence("dead_share", share), Evidence("dead_in_worst_layer", most), *_learned(layers)),
+        f"{100 * share:.3g} % of the {units} {_ops(worst)} units give nothing on any of the {layers.examples} "
+        f"examples seen: {named}. No gradient passes through them, so no step can wake them up.",
+        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with "
+        "leaky units (LeakyReLU, ELU) or normalisation before them.",
+    )
+
+
+def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
+    """Nearly all values of a layer, or the outputs that are wrong, sit where the slope is nil."""
+    layers = _stuck(measured)
+    if layers is None:
+        return None
+    worst = _saturated(layers)
+    if not worst:
+        return None
+    layer = max(worst, key=_flatness)
+    outputs = [layer for layer in worst if layer.output]
+    layer = outputs[0] if outputs else layer
+    what = "outputs" if layer.output else "units"
+    advice = (
+        "Let the loss take the values before the sigmoid or softmax (BCEWithLogitsLoss, CrossEntropyLoss), and "
+        "scale the weights of the last layer down."
+        if layer.output
+        else "Scale the inputs to mean 0 and variance 1 and the weights of these layers down, or normalise."
+    )
+    left = "" if layer.passed is None else f", and {100 * layer.passed:.2g} % of the gradient gets through"
+    names = ", ".join(f"`{each.name}`" for each in worst[:3])
+    return Finding(
+        Cause.SATURATED_UNITS,
+        _sure(min(MOST, _flatness(layer)), layers),
+        (
+            Evidence("flat_share", layer.flat),
+            Evidence("saturated_share", layer.saturated),
+            *([] if layer.passed is None else [Evidence("gradient_passed", layer.passed)]),
+            *_learned(layers),
+        ),
+        f"{100 * layer.flat:.3g} % of the values of the {layer.op} {what} after {names} sit where the slope is "
+        f"below a hundredth of its largest{left}. There a change of the weights changes nothing in the loss.",
+        advice,
+    )
+
+
+def _stuck(measured: Measurements) -> Layers | None:
+    """The layers of a run that does not get on and has not learnt what there is to learn."""
+    layers = measured.layers
+    if layers is None or improves(measured):
+        return None
+    learned = layers.learned
+    return layers if learned is None or learned < LEARNT else None
+
+
+def _sure(confidence: float, layers: Layers) -> float:
+    """The more the model has learnt, the less its layers can be to blame."""
+    learned = layers.learned
+    return min(confidence, MOST) * (UNKNOWN if learned is None else 1.0 - max(learned, 0.0))
+
+
+def _learned(layers: Layers) -> tuple[Evidence, ...]:
+    return () if layers.learned is None else (Evidence("learned_share", layers.learned),)
+
+
+def _rising(lengths: Sequence[float]) -> list[float]:
+    """The largest gradient that anything up to each place gets: branches that need little do not count."""
+    best: list[float] = []
+    for length in lengths:
+        best.append(max(length, best[-1]) if best else length)
+    return best
+
+
+def _collapse(rising: Sequence[float]) -> float:
+    """What is left at the first place of the gradient at the last, if it is lost little by little; else 1."""
+    felt = [length for length in rising if length > 0.0]
+    if len(felt) < PLACES or not math.isfinite(felt[-1]):
+        return 1.0
+    decades = [math.log10(after) - math.log10(before) for before, after in pairwise(felt)]
+    total = math.fsum(decades)
+    if total <= 0.0 or max(decades) > ONE_PLACE * total:
+        return 1.0
+    # Zeros before that are cut off, not worn off, unless the numbers themselves have come to their end.
+    underflow = felt[0] < UNDERFLOW * felt[-1]
+    return felt[0] / felt[-1] if len(felt) == len(rising) or underflow else 1.0
+
+
+def _rectifiers(layers: Layers) -> list[Activation]:
+    # At the output a clamp is part of a loss, as of a hinge, and meant to be 0.
+    return [
+        layer
+        for layer in layers.activations
+        if layer.kind == "rectifier" and layer.seen >= SEEN and not (layer.output and layer.op != "relu")
+    ]
+
+
+def _dead(layers: Layers) -> list[Activation]:
+    """The layers to be named for their dead units, the worst first."""
+    found = _rectifiers(layers)
+    worst = [layer for layer in found if layer.dead >= DEAD_LAYER]
+    units = sum(layer.units for layer in found)
+    if not worst and sum(layer.dead * layer.units for layer in found) >= DEAD_NET * max(units, 1):
+        worst = [layer for layer in found if layer.dead >= DEAD_NET]
+    return sorted(worst, key=lambda layer: -layer.dead)
+
+
+def _saturated(layers: Layers) -> list[Activation]:
+    """The layers to be named for saturation, in the order of execution."""
+    return [layer for layer in layers.activations if layer.seen >= SEEN and _is_saturated(layer)]
+
+
+def _is_saturated(layer: Activation) -> bool:
+    if layer.kind != "bounded" or layer.gate:
+        return False
+    if layer.output:
+        if layer.back is None or layer.leverage is None:
+            return False
+        return _flatness(layer) >= BLOCKED and layer.back >= BLOCKED and layer.leverage <= POWERLESS
+    return layer.flat >= FLAT_LAYER or layer.saturated >= SATURATED_LAYER
+
+
+def _flatness(layer: Activation) -> float:
+    return max(layer.flat, layer.saturated)
+
+
+def _ops(found: Sequence[Activation]) -> str:
+    return "/".join(dict.fromkeys(layer.op for layer in found))
+
+
+CHECKS = (vanishing_gradient, dead_units, saturated_units)
