@@ -1,0 +1,217 @@
+"""It is the data: labels that say nothing, an order that says too much, and too few examples."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.causes import data
+from benchmarks.causes.case import Case, trained
+from benchmarks.causes.first.models import Rows, Transformer, convnet, mlp, next_symbol
+from unstuck import Cause, Training, supervised
+
+_cross_entropy = supervised(functional.cross_entropy)
+
+
+# Labels without information
+
+
+def misaligned_labels(seed: int) -> Training:
+    """The images were shuffled, and the labels were not."""
+    images, labels = data.digits(600)
+    wrong = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    model = convnet(4)
+    batches = data.loader(images, wrong, size=100, seed=seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    trained(model, _cross_entropy, batches, optimizer, epochs=4)
+    return Training(model, _cross_entropy, batches, optimizer)
+
+
+def _true_labels(training: Training) -> Training:
+    batches = data.loader(*data.digits(600), size=100, seed=0)
+    return replace(training, data=batches)
+
+
+def other_targets(seed: int) -> Training:
+    """Targets from another copy of the table, sorted by age: a regression on noise, with validation."""
+    features, targets = data.table("wine")
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed + 9))
+    shown, held = data.split(features, targets[order])
+    model = mlp(13, 16, 3)
+    batches = data.batches(*shown, size=25)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    trained(model, _cross_entropy, batches, optimizer, epochs=5)
+    return Training(model, _cross_entropy, batches, optimizer, validation=data.batches(*held, size=53))
+
+
+def _true_targets(training: Training) -> Training:
+    shown, held = data.split(*data.table("wine"))
+    return replace(training, data=data.batches(*shown, size=25), validation=data.batches(*held, size=53))
+
+
+def foreign_words(seed: int) -> Training:
+    """The following symbols belong to other windows of the text."""
+    symbols, following = data.text(384, seed=seed)
+    wrong = following.flatten()[
+        torch.randperm(following.numel(), generator=torch.Generator().manual_seed(seed))
+    ]
+    model = Transformer(depth=1)
+    batches = data.loader(symbols, wrong.view_as(following), size=32, seed=seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    trained(model, next_symbol, batches, optimizer, epochs=6)
+    return Training(model, next_symbol, batches, optimizer)
+
+
+def _own_words(training: Training) -> Training:
+    return replace(training, data=data.loader(*data.text(384), size=32, seed=0))
+
+
+# Data in order
+
+
+def sorted_classes(seed: int) -> Training:
+    """Digits stored class by class, and a loader without shuffle."""
+    images, labels = data.digits(1000, seed=seed, flat=True)
+    order = labels.argsort(stable=True)
+    model = mlp(64, 32, 10)
+    batches = data.loader(images[order], labels[order], size=50, seed=seed, shuffle=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    trained(model, _cross_entropy, batches, optimizer, epochs=15)
+    return Training(model, _cross_entropy, batches, optimizer)
+
+
+def sorted_conv(seed: int) -> Training:
+    """The same with a conv net and Adam, as batches in a list."""
+    images, labels = data.digits(600, seed=seed)
+    order = labels.argsort(stable=True)
+    model = convnet(6)
+    batches = data.batches(images[order], labels[order], size=30)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    trained(model, _cross_entropy, batches, optimizer, epochs=6)
+    return Training(model, _cross_entropy, batches, optimizer)
+
+
+def sorted_regression(seed: int) -> Training:
+    """A regression sorted by its target."""
+    features, targets = data.table("diabetes")
+    order = targets.argsort()
+    model = nn.Linear(10, 1)
+    loss = supervised(functional.mse_loss)
+    batches = data.loader(features[order], targets[order, None], size=20, seed=seed, shuffle=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    trained(model, loss, batches, optimizer, epochs=12)
+    return Training(model, loss, batches, optimizer)
+
+
+def _shuffled(training: Training) -> Training:
+    columns = [torch.cat(column) for column in zip(*training.data, strict=True)]
+    return replace(training, data=data.loader(*columns, size=len(next(iter(training.data))[0]), seed=0))
+
+
+# Too few examples
+
+
+def overfitted_rows(seed: int) -> Training:
+    """A recurrent net that learns eighty images by heart."""
+    images, labels = data.digits(480, seed=seed)
+    model = Rows(nn.LSTM, 48)
+    batches = data.loader(images[:80], labels[:80], size=20, seed=seed)
+    held = data.batches(images[80:], labels[80:], size=200)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    trained(model, _cross_entropy, batches, optimizer, epochs=60)
+    return Training(model, _cross_entropy, batches, optimizer, validation=held)
+
+
+def overfitted_language(seed: int) -> Training:
+    """A transformer on 48 windows of text."""
+    symbols, following = data.text(208, seed=seed)
+    model = Transformer(width=32)
+    batches = data.loader(symbols[:48], following[:48], size=16, seed=seed)
+    held = data.batches(symbols[48:], following[48:], size=80)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    trained(model, next_symbol, batches, optimizer, epochs=70)
+    return Training(model, next_symbol, batches, optimizer, validation=held)
+
+
+def overfitted_regression(seed: int) -> Training:
+    """A wide network on a hundred patients."""
+    (features, targets), (others, wanted) = data.split(*data.table("diabetes"), held=0.75)
+    model = mlp(10, 64, 32, 1)
+    loss = supervised(functional.mse_loss)
+    batches = data.loader(features, targets[:, None], size=22, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    trained(model, loss, batches, optimizer, epochs=60)
+    held = data.batches(others, wanted[:, None], size=111)
+    return Training(model, loss, batches, optimizer, validation=held)
+
+
+def _stopped_early(epochs: int, rate: float):  # noqa: ANN202
+    """Start anew, with decay, and end before it is learnt by heart: a rate that decays to nothing by then."""
+
+    def remedy(training: Training) -> Training:
+        from benchmarks.causes.first.models import anew  # noqa: PLC0415
+
+        anew(training.model)
+        optimizer = torch.optim.AdamW(training.model.parameters(), lr=rate, weight_decay=0.1)
+        trained(training.model, training.loss, training.data, optimizer, epochs=epochs)
+        optimizer.param_groups[0]["lr"] = 1e-8
+        return replace(training, optimizer=optimizer)
+
+    return remedy
+
+
+_C = Cause
+CASES = (
+    Case(
+        "labels-misaligned",
+        _C.UNINFORMATIVE_LABELS,
+        misaligned_labels,
+        _true_labels,
+        "conv",
+        "images shuffled",
+    ),
+    Case(
+        "labels-other-table",
+        _C.UNINFORMATIVE_LABELS,
+        other_targets,
+        _true_targets,
+        "mlp",
+        "from another order",
+    ),
+    Case(
+        "labels-other-windows",
+        _C.UNINFORMATIVE_LABELS,
+        foreign_words,
+        _own_words,
+        "transformer",
+        "of the text",
+    ),
+    Case("order-sorted-classes", _C.UNSHUFFLED_DATA, sorted_classes, _shuffled, "mlp", "class by class"),
+    Case("order-sorted-conv", _C.UNSHUFFLED_DATA, sorted_conv, _shuffled, "conv", "class by class, Adam"),
+    Case("order-sorted-targets", _C.UNSHUFFLED_DATA, sorted_regression, _shuffled, "linear", "by the target"),
+    Case(
+        "gap-lstm-by-heart",
+        _C.GENERALIZATION_GAP,
+        overfitted_rows,
+        _stopped_early(12, 3e-3),
+        "rnn",
+        "80 images",
+    ),
+    Case(
+        "gap-text-by-heart",
+        _C.GENERALIZATION_GAP,
+        overfitted_language,
+        _stopped_early(20, 3e-3),
+        "transformer",
+        "48",
+    ),
+    Case(
+        "gap-wide-regression",
+        _C.GENERALIZATION_GAP,
+        overfitted_regression,
+        _stopped_early(6, 2e-3),
+        "mlp",
+        "110",
+    ),
+)
