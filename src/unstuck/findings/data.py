@@ -1,0 +1,110 @@
+"""What no optimizer can help with: outputs that do not fit the loss, labels that do not depend on the inputs."""
+
+from unstuck.findings.phrases import MOST
+from unstuck.findings.records import Cause, Evidence, Finding, Point
+from unstuck.measurements.records import Measurements
+from unstuck.measurements.records.outputs import Outputs
+
+# What no parameters can remove is the reason of a stall where it is most of what other outputs could remove.
+MOSTLY = 0.5
+
+# Where the criterion squashes its inputs itself, squashing them before is always a mistake. With two classes,
+# the floor of softmax in softmax (log(1 + 1/e) = 0.31) is 0.45 of the loss at chance (log 2 = 0.69).
+MISTAKEN = 0.25
+
+# These apply a softmax or a sigmoid themselves.
+SQUASHING = {
+    "cross_entropy": "softmax",
+    "binary_cross_entropy_with_logits": "sigmoid",
+    "multilabel_soft_margin_loss": "sigmoid",
+}
+
+
+def mismatched_loss(_point: Point, measured: Measurements) -> Finding | None:
+    """No values of the last layer's outputs bring the loss near what the criterion could reach."""
+    return mismatch(measured.outputs) if measured.outputs else None
+
+
+def mismatch(outputs: Outputs) -> Finding | None:
+    """Judge the floors, and what the criterion was given."""
+    if outputs.misfit == "broadcast":
+        return _broadcast(outputs)
+    if outputs.misfit and outputs.criterion in ("nll_loss", "kl_div"):
+        return _not_logarithms(outputs)
+    squashed = outputs.criterion in SQUASHING
+    if outputs.share < (MISTAKEN if squashed else MOSTLY):
+        return None
+    return _squashed_twice(outputs) if squashed else _out_of_range(outputs)
+
+
+def _floors(outputs: Outputs) -> tuple[Evidence, ...]:
+    floors = (("floor", outputs.built), ("free_floor", outputs.free), ("present_loss", outputs.loss))
+    named = tuple(Evidence(name, value) for name, value in floors if value is not None)
+    return (*named, Evidence("out_of_reach", outputs.share)) if outputs.built is not None else named
+
+
+def _ends(outputs: Outputs) -> str:
+    return ", ".join(f"`{name}`" for name in outputs.ends)
+
+
+def _squashed_twice(outputs: Outputs) -> Finding:
+    own = SQUASHING[outputs.criterion]
+    through = f"already went through {_ends(outputs)}" if outputs.ends else "are probabilities already"
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        _floors(outputs),
+        f"`{outputs.criterion}` applies a {own} itself, and the numbers it is given {through}. So bounded, they "
+        f"cannot bring the loss below {outputs.built:.4g}, whatever the weights, where free outputs reach "
+        f"{outputs.free:.2g}; it is {outputs.loss:.4g} now.",
+        f"Give `{outputs.criterion}` the raw outputs (logits) of the last layer: take "
+        f"{_ends(outputs) or 'the normalisation'} out of the training's path and use it for predictions only.",
+    )
+
+
+def _out_of_range(outputs: Outputs) -> Finding:
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        min(0.5 + 0.5 * outputs.share, MOST),
+        _floors(outputs),
+        f"The outputs end in {_ends(outputs)}, which cannot take the values that the targets have. No weights "
+        f"bring the loss below {outputs.built:.4g}, where free outputs reach {outputs.free:.2g}; it is "
+        f"{outputs.loss:.4g} now.",
+        f"Take {_ends(outputs)} off the end of the model, or scale the targets into its range.",
+    )
+
+
+def _broadcast(outputs: Outputs) -> Finding | None:
+    if outputs.share < MOSTLY:
+        return None
+    given, target = (str(list(shape)) for shape in outputs.shapes)
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        _floors(outputs),
+        f"Outputs of shape {given} meet targets of shape {target} and are broadcast: every output is compared "
+        f"with every target, so that the best one can do is the same output for all. The loss cannot go "
+        f"below {outputs.built:.4g}, where equal shapes allow {outputs.free:.2g}; it is {outputs.loss:.4g} now.",
+        "Give both the same shape: output.squeeze(-1), or target.unsqueeze(-1).",
+    )
+
+
+def _not_logarithms(outputs: Outputs) -> Finding:
+    probabilities = outputs.misfit == "probabilities"
+    what = "probabilities" if probabilities else "numbers whose exponentials do not sum to one"
+    then = (
+        "It is then minus the probability of the target, which stops at -1 and has next to no slope where "
+        "the model is wrong"
+        if probabilities
+        else "The loss is then no likelihood: it can fall without the predictions getting any better"
+    )
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        (Evidence("present_loss", outputs.loss), *([Evidence("floor", -1.0)] if probabilities else [])),
+        f"`{outputs.criterion}` expects log-probabilities, and is given {what}. {then}.",
+        "End the model in log_softmax over the classes (dim=1), or give raw outputs to cross_entropy.",
+    )
+
+
+CHECKS = (mismatched_loss,)

@@ -1,0 +1,41 @@
+"""What was measured about the labels: whether anything in the inputs predicts them."""
+
+from dataclasses import dataclass
+
+from unstuck.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Tests of independence of inputs and labels, each by predictions of examples that were left out.
+
+    Attributes:
+        examples: How many different ones the first test rests on.
+        p_value: Of independence: how often permuted labels are predicted as well, by any of the tests,
+            corrected for their number.
+        dependence: Correlation of labels with the predictions of the test that predicted best; its error is
+            the spread under permuted labels.
+        detectable: Smallest such correlation that would have been noticed with probability 0.9, in the
+            test that notices least.
+        tests: What predicted: "inputs" (ridge, kernel and nearest-neighbour regression), "random features"
+            (of the model initialised anew), "trained copy" (the model initialised anew and trained on half
+            of the examples, judged on the other half), "validation" (the model as it is, on data that it
+            has not seen).
+        loss: At the point.
+        constant: Least loss that one output for all examples reaches; None if it is not known.
+        passes: How often the copy was trained on its half.
+    """
+
+    examples: int
+    p_value: float
+    dependence: Estimate
+    detectable: float
+    tests: tuple[str, ...]
+    loss: float
+    constant: float | None = None
+    passes: int = 0
+
+    @property
+    def memorised(self) -> bool:
+        """Whether the loss lies far below a constant's, although nothing predicts the labels."""
+        return self.constant is not None and self.loss < 0.5 * self.constant

@@ -1,0 +1,300 @@
+"""What the loss does with the model's last outputs: recorded call by call, and evaluated again with others."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from unstuck.errors import MeasurementError
+from unstuck.objective import Batch, Objective
+from unstuck.objective.ledger import VALUE
+from unstuck.training import Training
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for a tensor among the arguments of a recorded call; `node` is its number."""
+
+    node: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A tensor at one moment: writing in place makes a new node of it.
+
+    Attributes:
+        tensor: Its value may have been overwritten since.
+        call: Index of the call that made it, or None where it came from elsewhere.
+        position: Which of the call's results it is, None where there is but one.
+        learnt: Whether the parameters have a part in it.
+        data: Whether the batch has a part in it.
+    """
+
+    tensor: Tensor
+    call: int | None
+    position: int | None
+    learnt: bool
+    data: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recorded call of a torch function with its arguments, tensors among them replaced by `Ref`."""
+
+    function: Callable[..., Any]
+    arguments: Any
+    keywords: Any
+    uses: tuple[int, ...]
+    repeatable: bool
+
+    @property
+    def name(self) -> str:
+        """The function's name, without the underscore of its form that writes in place."""
+        return str(getattr(self.function, "__name__", "")).strip("_")
+
+
+class Tape(TorchFunctionMode):
+    """Records every torch function called while it is active; `batch` is what counts as data."""
+
+    def __init__(self, batch: Any) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.nodes: list[Node] = []
+        self._numbers: dict[int, int] = {}
+        for tensor in tensors(batch):
+            self._add(Node(tensor, None, None, tensor.requires_grad, data=True))
+
+    def __torch_function__(self, func: Any, types: Iterable[Any], args: Any = (), kwargs: Any = None) -> Any:
+        arguments, keywords = self._refer(args), self._refer(kwargs or {})
+        uses = tuple(ref.node for ref in _refs((arguments, keywords)))
+        result = func(*args, **(kwargs or {}))
+        made = list(tensors(result))
+        known = isinstance(result, Tensor | tuple | list)
+        if getattr(func, "__name__", "") == "__setitem__" and isinstance(args[0], Tensor):
+            made, known = [args[0]], False
+        if made and uses:
+            data = any(self.nodes[number].data for number in uses)
+            self.calls.append(Call(func, arguments, keywords, uses, known and not _random(func)))
+            for position, tensor in enumerate(made):
+                where = None if isinstance(result, Tensor) else position
+                self._add(Node(tensor, len(self.calls) - 1, where, tensor.requires_grad, data))
+        return result
+
+    def number(self, tensor: Tensor) -> int:
+        """Give the number of the node that a tensor is now, making one for a tensor never met."""
+        known = self._numbers.get(id(tensor))
+        # What was made out of sight, as by a compiled model, was most likely made of data.
+        return (
+            self._add(Node(tensor, None, None, tensor.requires_grad, not tensor.is_leaf))
+            if known is None
+            else known
+        )
+
+    def used(self, tensor: Tensor) -> bool:
+        """Whether a tensor was an argument of any call."""
+        number = self._numbers.get(id(tensor))
+        return number is not None and any(number in call.uses for call in self.calls)
+
+    def _add(self, node: Node) -> int:
+        # The node holds the tensor, so that its identity is not used again.
+        self.nodes.append(node)
+        self._numbers[id(node.tensor)] = len(self.nodes) - 1
+        return len(self.nodes) - 1
+
+    def _refer(self, value: Any) -> Any:
+        return mapped(value, lambda item: Ref(self.number(item)) if isinstance(item, Tensor) else item)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One evaluation of the loss on one batch, as recorded.
+
+    Attributes:
+        loss: Its result.
+        content: The batch as the loss got it.
+    """
+
+    tape: Tape
+    loss: Tensor
+    content: Any
+
+
+def trace(training: Training, objective: Objective, batch: Batch) -> Trace:
+    """Evaluate one batch's loss at the point and record how it comes about; costs half a gradient of the batch.
+
+    Raises:
+        TrainingError: The user's loss failed.
+    """
+    found: list[Trace] = []
+
+    def watched(model: Any, content: Any) -> Tensor:
+        with Tape(content) as tape:
+            loss = training.loss(model, content)
+        found.append(Trace(tape, loss, content))
+        return loss
+
+    replay = copy.copy(objective.replay)
+    replay.training = dataclasses.replace(training, loss=watched)
+    objective.ledger.spend(VALUE, batch.examples)
+    with replay.session():
+        replay.loss(batch, replay.leaves(objective.theta))
+    return found[0]
+
+
+class Tail:
+    """The end of a recorded loss, as a function of some of the tensors that it was computed from.
+
+    Attributes:
+        starts: Numbers of the nodes it begins at.
+        calls: Indices of the calls it consists of, in the order they were made.
+    """
+
+    def __init__(self, tape: Tape, end: int, starts: Sequence[int], calls: Sequence[int]) -> None:
+        self.tape, self.starts, self.calls = tape, tuple(starts), tuple(sorted(calls))
+        self._end = end
+        inside = set(self.calls)
+        self._results: dict[int, list[int]] = {index: [] for index in self.calls}
+        for number, node in enumerate(tape.nodes):
+            if node.call is not None and node.call in inside:
+                self._results[node.call].append(number)
+
+    def present(self) -> list[Tensor]:
+        """Give copies of the tensors it begins at, as they were."""
+        tensors = [self.tape.nodes[number].tensor.detach() for number in self.starts]
+        return [t.to(torch.promote_types(t.dtype, torch.float32), copy=True) for t in tensors]
+
+    def __call__(self, values: Sequence[Tensor]) -> Tensor:
+        """Evaluate the loss with other values in the places of `starts`."""
+        return self.at(values, (self._end,))[0]
+
+    def at(self, values: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor]:
+        """Evaluate the nodes `wanted` on the way to the loss."""
+        known: dict[int, Tensor] = dict(zip(self.starts, values, strict=True))
+        for index in self.calls:
+            call = self.tape.calls[index]
+
+            def value(item: Any) -> Any:
+                if isinstance(item, Ref):
+                    return known.get(item.node, self.tape.nodes[item.node].tensor)
+                return item
+
+            if known.keys() & set(call.uses):
+                arguments, keywords = mapped(call.arguments, value), mapped(call.keywords, value)
+                if _writes(call):
+                    arguments = (arguments[0].clone(), *arguments[1:])
+                result = call.function(*arguments, **keywords)
+                for number in self._results[index]:
+                    position = self.tape.nodes[number].position
+                    made = result if position is None else result[position]
+                    if number not in self.starts:
+                        known[number] = made
+        return [known[number] for number in wanted]
+
+    def since(self, starts: Sequence[int]) -> "Tail":
+        """Give the part of it that begins later, at `starts`."""
+        needed, ahead = set[int](), [self._end]
+        while ahead:
+            node = self.tape.nodes[number := ahead.pop()]
+            if number in starts or node.call not in self.calls or node.call in needed:
+                continue
+            needed.add(node.call)
+            ahead.extend(self.tape.calls[node.call].uses)
+        return Tail(self.tape, self._end, starts, list(needed))
+
+
+def tail(traced: Trace) -> Tail:
+    """Walk back from the loss to where parameters come in: there the model's last outputs are.
+
+    The way goes through calls with one argument that was learnt from data, so that what a softmax, a
+    squeeze or a criterion does is followed, and a layer, a residual or a similarity of two embeddings is not.
+    Parameters may join a scalar, as a penalty does; there they count as constants.
+
+    Raises:
+        MeasurementError: There is nothing between the parameters and the loss.
+    """
+    tape = traced.tape
+    end = tape.number(traced.loss)
+    calls, starts, ahead = set[int](), set[int](), [end]
+    while ahead:
+        number = ahead.pop()
+        call = tape.nodes[number].call
+        if call is None or _stops(tape, number, tape.calls[call]):
+            starts.add(number)
+        elif call not in calls:
+            calls.add(call)
+            ahead.extend(use for use in set(tape.calls[call].uses) if _variable(tape.nodes[use]))
+    if end in starts or not starts:
+        msg = "nothing can be seen between the model's parameters and the loss"
+        raise MeasurementError(msg)
+    return Tail(tape, end, sorted(starts), list(calls))
+
+
+def constants(tape: Tape, call: Call) -> list[Tensor]:
+    """Those arguments of a call that were not learnt, such as targets; numbers do not count."""
+    nodes = [tape.nodes[number] for number in call.uses]
+    return [node.tensor for node in nodes if not node.learnt and node.tensor.ndim]
+
+
+def _variable(node: Node) -> bool:
+    return node.learnt and node.data
+
+
+def _stops(tape: Tape, number: int, call: Call) -> bool:
+    result = tape.nodes[number].tensor
+    used = [tape.nodes[use] for use in set(call.uses)]
+    variable = [node for node in used if _variable(node)]
+    if not call.repeatable or not variable:
+        return True
+    if result.ndim == 0:
+        return False
+    parameters = any(node.learnt and not node.data for node in used)
+    # What grows, as by interpolation, has fewer outputs than targets: that is the architecture's choice.
+    grows = result.numel() > variable[0].tensor.numel() and not constants(tape, call)
+    return parameters or len(variable) > 1 or grows
+
+
+def _random(function: Any) -> bool:
+    name = str(getattr(function, "__name__", ""))
+    return any(word in name for word in ("dropout", "gumbel", "rrelu", "bernoulli", "fractional"))
+
+
+def _writes(call: Call) -> bool:
+    name = str(getattr(call.function, "__name__", ""))
+    return (name.endswith("_") and not name.endswith("__")) or bool(call.keywords.get("inplace"))
+
+
+def _refs(value: Any) -> Iterator[Ref]:
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _refs(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _refs(item)
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to every item of nested tuples, lists and dictionaries."""
+    if type(value) in (tuple, list):
+        return type(value)(mapped(item, function) for item in value)
+    if type(value) is dict:
+        return {key: mapped(item, function) for key, item in value.items()}
+    return function(value)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors(item)
