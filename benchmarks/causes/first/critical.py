@@ -242,7 +242,7 @@ CASES = (
         "all weights zero",
     ),
     Case(
-        "saddle-silent-branch", _C.SADDLE_POINT, silent_branch, _shaken, "mlp", "both layers of a branch zero"
+        "saddle-silent-adapter", _C.SADDLE_POINT, silent_adapter, _shaken, "linear", "both factors are zero"
     ),
     Case("minimum-least-squares", _C.LOCAL_MINIMUM, least_squares, None, "linear", "solved"),
     Case("minimum-penalised-logistic", _C.LOCAL_MINIMUM, logistic, None, "linear", "L-BFGS to the end"),
