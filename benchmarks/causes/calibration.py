@@ -13,7 +13,7 @@ Answered = Sequence[tuple[float, bool]]
 
 
 def bins(answered: Answered) -> list[tuple[float, float, int, float, float]]:
-    """Give lower edge, upper edge, count, mean confidence and share of right answers of each bin that is not empty."""
+    """Give edges, count, mean confidence and share of right answers of each bin that is not empty."""
     found = []
     for low, high in pairwise(EDGES):
         those = [one for one in answered if low <= one[0] < high or (high == EDGES[-1] and one[0] == high)]
