@@ -125,7 +125,7 @@ def killed_by_a_step(seed: int) -> Training:  # noqa: ARG001
     optimizer = optim.SGD(model.parameters(), lr=0.05)
     training = train(Training(model, supervised(nn.MSELoss()), data, optimizer), 20)
     step(training, (features * 10, targets - 300))
-    return train(training, 100)
+    return train(training, 260)
 
 
 def _started_anew(training: Training) -> Training:
