@@ -1,8 +1,9 @@
 """What no optimizer can help with: outputs that do not fit the loss, labels that do not depend on the inputs."""
 
-from unstuck.findings.phrases import MOST
+from unstuck.findings.phrases import MOST, estimated
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
+from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.outputs import Outputs
 
 # What no parameters can remove is the reason of a stall where it is most of what other outputs could remove.
@@ -11,6 +12,16 @@ MOSTLY = 0.5
 # Where the criterion squashes its inputs itself, squashing them before is always a mistake. With two classes,
 # the floor of softmax in softmax (log(1 + 1/e) = 0.31) is 0.45 of the loss at chance (log 2 = 0.69).
 MISTAKEN = 0.25
+
+# Labels count as independent of the inputs unless a test says otherwise at this level, corrected for all tests.
+INDEPENDENT = 0.05
+
+# And if a correlation of left-out labels and predictions of 0.3, nine hundredths of the variance, is ruled out.
+WEAK = 0.3
+
+# How sure that is: when the model as it is was asked about data it has not seen; when only a copy of it was;
+# and when the model fits the labels all the same, which it might owe to a rule that no test came upon.
+SEEN, CHANCE, MEMORISED = 0.95, 0.9, 0.8
 
 # These apply a softmax or a sigmoid themselves.
 SQUASHING = {
@@ -107,4 +118,42 @@ def _not_logarithms(outputs: Outputs) -> Finding:
     )
 
 
-CHECKS = (mismatched_loss,)
+def uninformative_labels(_point: Point, measured: Measurements) -> Finding | None:
+    """Nothing predicts the labels, in tests that would have noticed even a weak dependence."""
+    return uninformative(measured.labels) if measured.labels else None
+
+
+def uninformative(labels: Labels) -> Finding | None:
+    """Judge the tests of independence."""
+    asked = set(labels.tests) & {"trained copy", "validation"}
+    if not asked or labels.p_value < INDEPENDENT or not labels.detectable < WEAK:
+        return None
+    if not labels.dependence.surely_below(WEAK) or not labels.dependence.surely_above(-WEAK):
+        return None
+    sure = SEEN if "validation" in asked else MEMORISED if labels.memorised else CHANCE
+    constant = () if labels.constant is None else (Evidence("constant_loss", labels.constant),)
+    return Finding(
+        Cause.UNINFORMATIVE_LABELS,
+        sure,
+        (
+            estimated("dependence", labels.dependence),
+            Evidence("p_value", labels.p_value),
+            Evidence("detectable", labels.detectable),
+            Evidence("present_loss", labels.loss),
+            *constant,
+        ),
+        f"Nothing in the inputs predicts the labels: on examples that were left out, predictions correlate "
+        f"with them by {labels.dependence.value:.2g}, no better than with permuted labels (p = "
+        f"{labels.p_value:.2g}; {labels.detectable:.2g} would have been noticed). {_learnt(labels)}",
+        "Check how inputs and labels are paired: shuffled or sorted apart from each other, joined by the wrong "
+        "key, or overwritten; look at a few examples by eye.",
+    )
+
+
+def _learnt(labels: Labels) -> str:
+    if labels.memorised:
+        return "What the loss has fallen by is learnt by heart, and helps with no new example."
+    return "So there is nothing to learn but the labels' average, or each label by heart."
+
+
+CHECKS = (mismatched_loss, uninformative_labels)

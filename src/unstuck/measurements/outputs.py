@@ -90,9 +90,8 @@ def _together(found: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
 
 def _look(traced: Trace) -> Outputs:
     built = tail(traced)
-    outer, ends = _meeting(built)
-    free = built.since(outer)
-    call = _criterion(free)
+    free, ends = free_end(built)
+    call = criterion(free)
     outputs = Outputs(call.name if call else "", ends, float(traced.loss.detach()))
     if call is None or sum(tensor.numel() for tensor in built.present()) > _LARGEST:
         return outputs
@@ -104,6 +103,12 @@ def _look(traced: Trace) -> Outputs:
     if outputs.misfit == "probabilities" and call.name == "cross_entropy":
         return _with_floors(outputs, free, free, ending=lambda given: torch.softmax(given, _classes(given)))
     return outputs
+
+
+def free_end(built: Tail) -> tuple[Tail, tuple[str, ...]]:
+    """Give the part of a tail that begins where outputs meet their targets, and what they go through before."""
+    outer, ends = _meeting(built)
+    return built.since(outer), ends
 
 
 def _meeting(built: Tail) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -130,7 +135,7 @@ def _meets(built: Tail, call: Call) -> bool:
     return bool(constants(built.tape, call))
 
 
-def _criterion(free: Tail) -> Call | None:
+def criterion(free: Tail) -> Call | None:
     """The first call in which the outputs meet something fixed, their targets."""
     calls = (free.tape.calls[index] for index in free.calls)
     return next((call for call in calls if set(free.starts) & set(call.uses) and _meets(free, call)), None)
@@ -226,7 +231,7 @@ def _with_floors(
 
 def _targets(free: Tail, start: Sequence[Tensor], back: Callable[[Tensor], Tensor]) -> list[list[Tensor]]:
     """Starts at the targets themselves, where they have the outputs' shape."""
-    call = _criterion(free)
+    call = criterion(free)
     if call is None or len(start) != 1:
         return []
     found = [tensor.detach() for tensor in constants(free.tape, call)]

@@ -13,10 +13,11 @@ class Labels:
         examples: How many different ones the first test rests on.
         p_value: Of independence: how often permuted labels are predicted as well, by any of the tests,
             corrected for their number.
-        dependence: Correlation of labels with the predictions of the test that predicted best; its error is
-            the spread under permuted labels.
-        detectable: Smallest such correlation that would have been noticed with probability 0.9, in the
-            test that notices least.
+        dependence: Correlation of labels with the predictions of left-out examples, in the test with the
+            smallest p-value if that is below 0.01, else in the most precise one; its error is the spread
+            under permuted labels.
+        detectable: Smallest such correlation that the most precise test would have noticed with
+            probability 0.9.
         tests: What predicted: "inputs" (ridge, kernel and nearest-neighbour regression), "random features"
             (of the model initialised anew), "trained copy" (the model initialised anew and trained on half
             of the examples, judged on the other half), "validation" (the model as it is, on data that it

@@ -1,0 +1,277 @@
+"""Whether the labels depend on the inputs: looked for with growing effort, until something predicts them."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.measurements.dependence import Dependence, dependence
+from unstuck.measurements.examples import Examples, columns, distinct, features
+from unstuck.measurements.floors import least, value
+from unstuck.measurements.fresh import fresh_copy, part, train
+from unstuck.measurements.judging import Judge
+from unstuck.measurements.outputs import criterion, free_end
+from unstuck.measurements.records.labels import Labels
+from unstuck.measurements.tape import Call, Tape, Trace, tail, tensors, trace
+from unstuck.objective import Batch, draw
+from unstuck.objective.generators import generators_kept
+from unstuck.objective.ledger import GRADIENT
+from unstuck.objective.sampling import moved
+from unstuck.training import Training
+
+# Matrices of this many rows are inverted in a tenth of a second; correlations of 0.1 show in them.
+MOST = 800
+
+# Below this, permutations differ too little to tell anything.
+FEWEST = 30
+
+# A test with a smaller p-value has found something; further ones are not needed.
+FOUND = 0.01
+
+# Passes over half of the sample: with what else is evaluated, eight gradients of the sample.
+PASSES = 12
+
+
+@dataclass
+class _Tests:
+    """What was tested so far; `found` once one of them predicts the labels."""
+
+    names: list[str]
+    results: list[Dependence]
+
+    @property
+    def found(self) -> bool:
+        return any(result.p_value < FOUND for result in self.results)
+
+    def add(self, name: str, result: Dependence | None) -> None:
+        if result is not None:
+            self.names.append(name)
+            self.results.append(result)
+
+
+def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels:
+    """Test whether anything predicts the labels, first from the inputs alone, which costs no gradient.
+
+    Only if that finds nothing, the model itself is asked: what it makes of validation data, and what copies of
+    it make of the inputs, initialised anew (random features) and trained on half of the examples. That costs
+    about eight gradients of the sample.
+
+    Raises:
+        MeasurementError: Inputs and labels cannot be told apart, or there are too few examples.
+    """
+    objective = judge.objective
+    with generators_kept():
+        traced = trace(training, objective, objective.batches[0])
+        place = _labelled(traced)
+        examples = _gather([batch.content for batch in objective.batches], place)
+        tests = _Tests([], [])
+        tests.add("inputs", dependence(features(examples.inputs), columns(examples.targets), seed=seed))
+        passes = 0
+        if not tests.found:
+            passes = _ask_the_model(training, judge, place, examples, tests, seed)
+        constant = None if tests.found else _constant(traced)
+    strongest = min(tests.results, key=lambda result: result.p_value)
+    sharpest = min(tests.results, key=lambda result: result.correlation.stderr)
+    return Labels(
+        examples=len(examples.targets),
+        p_value=min(1.0, len(tests.results) * strongest.p_value),
+        dependence=(strongest if tests.found else sharpest).correlation,
+        detectable=sharpest.detectable,
+        tests=tuple(tests.names),
+        loss=judge.loss().value,
+        constant=constant,
+        passes=passes,
+    )
+
+
+def _labelled(traced: Trace) -> int:
+    """Which tensor of a batch holds the labels: the one that the outputs are compared with."""
+    end = tail(traced)
+    call = criterion(free_end(end)[0])
+    given = {id(tensor): place for place, tensor in enumerate(tensors(traced.content))}
+    every = _roots(traced.tape, [traced.tape.calls[index] for index in end.calls], given)
+    roots = every if len(every) == 1 or call is None else _roots(traced.tape, [call], given)
+    if len(roots) != 1:
+        msg = "the loss does not show which tensor of a batch holds the labels"
+        raise MeasurementError(msg)
+    (place,) = roots
+    if len(given) == 1 or _is_input(traced, place, set(end.calls)):
+        msg = "the labels are made from the inputs, as in autoencoders and language models"
+        raise MeasurementError(msg)
+    return place
+
+
+def _roots(tape: Tape, calls: Sequence[Call], given: dict[int, int]) -> set[int]:
+    """Places in the batch of the tensors that the fixed arguments of some calls were made from."""
+    roots: set[int] = set()
+    seen: set[int] = set()
+    ahead = [number for call in calls for number in call.uses if not tape.nodes[number].learnt]
+    while ahead:
+        node = tape.nodes[number := ahead.pop()]
+        if number in seen:
+            continue
+        seen.add(number)
+        if id(node.tensor) in given:
+            roots.add(given[id(node.tensor)])
+        elif node.call is not None:
+            ahead.extend(tape.calls[node.call].uses)
+    return roots
+
+
+def _is_input(traced: Trace, place: int, own_calls: set[int]) -> bool:
+    """Whether the labels also go into the model, or equal an input up to a shift and masked places."""
+    tape, every = traced.tape, list(tensors(traced.content))
+    target = every[place]
+    own = next(n for n, node in enumerate(tape.nodes) if node.tensor is target)
+    reached = {own}
+    for index, call in enumerate(tape.calls):
+        if index not in own_calls and reached & set(call.uses):
+            made = [n for n, node in enumerate(tape.nodes) if node.call == index]
+            if any(tape.nodes[n].learnt for n in made):
+                return True
+            reached.update(made)
+    return any(_alike(target, other) for other in every if other is not target)
+
+
+def _alike(target: Tensor, other: Tensor) -> bool:
+    if target.shape != other.shape or target.dtype != other.dtype or target.ndim < 2:  # noqa: PLR2004
+        return False
+    kept = target >= 0 if not target.is_floating_point() else torch.ones_like(target, dtype=torch.bool)
+    same = (target == other)[kept].float().mean() if bool(kept.any()) else torch.tensor(0.0)
+    shifted = (target[:, :-1] == other[:, 1:]).float().mean()
+    return max(float(same), float(shifted)) > 0.5  # noqa: PLR2004
+
+
+def _gather(contents: Sequence[Any], place: int, extra: Sequence[Tensor] | None = None) -> Examples:
+    inputs: list[list[Tensor]] = []
+    targets: list[Tensor] = []
+    for content in contents:
+        every = [tensor.detach() for tensor in tensors(content)]
+        target = every[place]
+        others = [t for n, t in enumerate(every) if n != place and t.ndim and len(t) == len(target)]
+        if not target.ndim or not others:
+            msg = "the labels are not one for each example of the inputs"
+            raise MeasurementError(msg)
+        inputs.append(others)
+        targets.append(target)
+        if sum(map(len, targets)) >= 2 * MOST:
+            break
+    examples = distinct(inputs, targets, MOST, extra)
+    if extra is None and len(examples.targets) < FEWEST:
+        msg = (
+            f"there are only {len(examples.targets)} different examples with labels, too few to test anything"
+        )
+        raise MeasurementError(msg)
+    if bool((examples.targets == examples.targets[:1]).all()):
+        msg = "all labels are the same"
+        raise MeasurementError(msg)
+    return examples
+
+
+def _ask_the_model(
+    training: Training, judge: Judge, place: int, examples: Examples, tests: _Tests, seed: int
+) -> int:
+    """Test what the model makes of the inputs; give the passes that a copy was trained for."""
+    with contextlib.suppress(UnstuckError, RuntimeError):
+        tests.add("validation", _validated(training, judge, place, examples, seed))
+    if tests.found:
+        return 0
+    with contextlib.suppress(UnstuckError, RuntimeError):
+        copy = fresh_copy(training.model, seed=seed)
+
+        def loss(_model: nn.Module, content: Any) -> Tensor:
+            return training.loss(copy, content)
+
+        own = dataclasses.replace(training, loss=loss)
+        batches = judge.objective.batches
+        tests.add("random features", _predicted(own, judge, batches, place, seed))
+        if not tests.found:
+            tests.add("trained copy", _trained(own, copy, judge, place, seed))
+            return PASSES
+    return 0
+
+
+def _validated(
+    training: Training, judge: Judge, place: int, examples: Examples, seed: int
+) -> Dependence | None:
+    """Test what the model as it is makes of data that it does not train on."""
+    if training.validation is None:
+        return None
+    drawn = draw(training.validation, seed=seed, enough=lambda _, examples: examples >= MOST)
+    return _predicted(training, judge, drawn.batches, place, seed, seen=examples.marks)
+
+
+def _trained(own: Training, copy: nn.Module, judge: Judge, place: int, seed: int) -> Dependence | None:
+    """Train the copy on half of the examples, and test what it makes of the other half."""
+    objective = judge.objective
+    first, second = _halves(objective.batches)
+    for batch in first:
+        objective.ledger.spend(PASSES * GRADIENT, batch.examples)
+    with objective.replay.session():
+        contents = [moved(batch.content, objective.parameters.device, copy=True) for batch in first]
+        train(copy, own.loss, contents, [batch.examples for batch in first], passes=PASSES, seed=seed)
+    learnt = _gather([batch.content for batch in first], place).marks
+    return _predicted(own, judge, second, place, seed, seen=learnt)
+
+
+def _halves(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Split each batch in two, so that few batches, or one, can be split as well."""
+    halves: tuple[list[Batch], list[Batch]] = [], []
+    for batch in batches:
+        for half, chosen in zip(halves, torch.arange(batch.examples).tensor_split(2), strict=True):
+            if len(chosen):
+                half.append(Batch(part(batch.content, chosen, batch.examples), len(chosen), batch.seed))
+    return halves
+
+
+def _predicted(
+    training: Training,
+    judge: Judge,
+    batches: Sequence[Batch],
+    place: int,
+    seed: int,
+    seen: Tensor | None = None,
+) -> Dependence | None:
+    """Test whether the last layer's outputs predict the labels of examples other than those `seen`."""
+    outputs: list[Tensor] = []
+    contents: list[Any] = []
+    for batch in batches:
+        end = tail(trace(training, judge.objective, batch))
+        fitting = [t.flatten(1) if t.ndim > 1 else t[:, None] for t in end.present() if t.ndim]
+        fitting = [tensor for tensor in fitting if len(tensor) == batch.examples]
+        if not fitting:
+            return None
+        outputs.append(torch.cat(fitting, 1).cpu())
+        contents.append(batch.content)
+        if sum(map(len, outputs)) >= 2 * MOST:
+            break
+    examples = _gather(contents, place, extra=outputs)
+    if seen is not None:
+        examples = examples.without(seen)
+    if len(examples.targets) < FEWEST or examples.extra is None:
+        return None
+    return dependence([examples.extra], columns(examples.targets), seed=seed)
+
+
+def _constant(traced: Trace) -> float | None:
+    """The least loss that one output for all examples reaches, on the batch that was traced."""
+    try:
+        free, _ = free_end(tail(traced))
+        present = free.present()
+        if any(not tensor.ndim for tensor in present):
+            return None
+        rows = [tensor.mean(0, keepdim=True) for tensor in present]
+
+        def same(values: Sequence[Tensor]) -> Tensor:
+            return free([row.expand_as(tensor) for row, tensor in zip(values, present, strict=True)])
+
+        lowest = value(same, least(same, [rows]))
+    except UnstuckError:
+        return None
+    return lowest if math.isfinite(lowest) else None
