@@ -43,8 +43,12 @@ def complex_() -> nn.Module:
     return nn.Linear(2, 2, dtype=torch.complex64)
 
 
-def of_another_model() -> torch.optim.Optimizer:
-    return torch.optim.SGD(model().parameters(), lr=0.1)
+def of_wider_copies() -> dict[str, Any]:
+    narrow = model().half()
+    return {
+        "model": narrow,
+        "optimizer": torch.optim.SGD([p.detach().float() for p in narrow.parameters()], lr=0.1),
+    }
 
 
 AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
@@ -81,9 +85,9 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
         {"optimizer": torch.optim.SGD},
         "`optimizer` must be a torch.optim.Optimizer, not <class",
     ),
-    "optimizer: of another model": (
-        {"optimizer": of_another_model()},
-        r"`optimizer` moves 4 tensors, none of them a parameter of `model`: make it from model.parameters\(\)",
+    "optimizer: of wider copies": (
+        of_wider_copies(),
+        r"`optimizer` moves wider copies of the parameters of `model`, which are float16: make it from",
     ),
     "scheduler: a number": (
         {"scheduler": 0.1},

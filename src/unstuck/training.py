@@ -133,12 +133,25 @@ def _check_optimizer(optimizer: object, model: nn.Module) -> None:
         msg = f"`optimizer` must be a torch.optim.Optimizer, not {_show(optimizer)}"
         raise TrainingError(msg)
     moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if not {id(parameter) for parameter in moved} & {id(parameter) for parameter in model.parameters()}:
+    own = list(model.parameters())
+    # An optimizer of another model is let in: that it moves nothing here is a diagnosis, not bad input. One
+    # that moves wider copies of these very parameters does train them, by a way that cannot be followed.
+    if not {id(parameter) for parameter in moved} & {id(parameter) for parameter in own} and any(
+        _is_wider_copy(tensor, parameter) for parameter in own for tensor in moved
+    ):
         msg = (
-            f"`optimizer` moves {len(moved)} tensors, none of them a parameter of `model`: "
-            "make it from model.parameters() of this very model"
+            "`optimizer` moves wider copies of the parameters of `model`, which are "
+            f"{str(own[0].dtype).removeprefix('torch.')}: make it from model.parameters() of a model in the wider "
+            "type, and compute in the narrow one by torch.autocast"
         )
         raise TrainingError(msg)
+
+
+def _is_wider_copy(tensor: Tensor, parameter: Tensor) -> bool:
+    if tensor.shape != parameter.shape or not (tensor.is_floating_point() and parameter.is_floating_point()):
+        return False
+    wider = torch.finfo(tensor.dtype).eps < torch.finfo(parameter.dtype).eps
+    return wider and torch.equal(tensor.detach().to(parameter.device, parameter.dtype), parameter.detach())
 
 
 def _show(value: object) -> str:

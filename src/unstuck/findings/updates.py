@@ -38,21 +38,22 @@ GAINS_MORE = 3.0
 def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     """What is not trained could gain much more than what is, and the run does not get on."""
     wiring = measured.wiring
-    if wiring is None:
+    if wiring is None or not wiring.left_out or not wiring.begun:
         return None
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
-    if not wiring.excluded or excluded is None or trained is None or extra is None:
+    if excluded is None or trained is None or extra is None:
         return None
-    own = max(trained.value, 0.0)
-    if not excluded.surely_above(max(NEGLIGIBLE * measured.scale, 0.0)) or not extra.surely_above(0.0):
+    own, least = max(trained.value, 0.0), max(NEGLIGIBLE * measured.scale, 0.0)
+    # Where nothing is trained, nothing has to be compared: it is enough that there is something to gain.
+    sure = excluded.surely_above(least) and extra.surely_above(0.0)
+    if not sure and not (wiring.nothing and excluded.value > least):
         return None
     if excluded.value < LEFT_OUT * own or _on_its_way(_ahead(measured), measured):
         return None
     ratio = excluded.value / own if own > 0.0 else math.inf
-    nothing = sum(group.scalars for group in wiring.excluded) == wiring.scalars
     return Finding(
         Cause.FROZEN_PARAMETERS,
-        MOST if nothing else confidence(ratio, LEFT_OUT),
+        MOST if wiring.nothing else confidence(ratio, LEFT_OUT),
         (
             estimated("excluded_gain", share(excluded, measured)),
             estimated("trained_gain", share(trained, measured)),
@@ -80,7 +81,7 @@ _CURES = {
 
 
 def _who(wiring: Wiring) -> str:
-    parts = [f"{_names(group.names)} {_WHY[group.reason]}" for group in wiring.excluded]
+    parts = [f"{_names(group.names)} {_WHY[group.reason]}" for group in wiring.left_out]
     return f"{100 * wiring.share:.3g} % of the parameters are not trained: " + "; ".join(parts)
 
 
@@ -91,11 +92,12 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _advice(wiring: Wiring) -> str:
-    reasons = [group.reason for group in wiring.excluded]
+    reasons = [group.reason for group in wiring.left_out]
     if reasons == ["rate"] and wiring.scheduled:
-        if wiring.begun:
-            return "The schedule has brought the learning rate to 0: let it end later, or restart it."
-        return "The schedule's warm-up begins at a learning rate of 0: call scheduler.step() after each step."
+        return (
+            "If the schedule has brought the learning rate to 0, let it end later or restart it; if its warm-up "
+            "begins there, call scheduler.step() after each step."
+        )
     return "; ".join(_CURES[reason] for reason in reasons) + "."
 
 
@@ -158,7 +160,8 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
             estimated("present_gain", share(present, measured)),
             estimated("fresh_gain", share(fresh, measured)),
         ),
-        f"{moment.optimizer} divides each step by a running size of past gradients, which is {times:.2g} times "
+        f"{moment.optimizer} divides each step by a running size of past gradients"
+        f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {times:.2g} times "
         f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
         f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
         f"{percent(fresh, measured)} of the loss instead of {percent(present, measured)}.",

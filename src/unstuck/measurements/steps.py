@@ -2,64 +2,110 @@
 
 import contextlib
 import copy
-import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
 
+from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Objective
+from unstuck.objective.sampling import one_line
 
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
+
+State = dict[str, Any]
 
 
 class Twin:
     """A copy of the optimizer, with its state, that moves a copy of the parameters.
 
-    It has no hooks: neither those of a scheduler nor the user's.
+    It has no hooks: neither those of a scheduler nor the user's. An optimizer of another model moves nothing.
 
-    Attributes:
-        value: The loss of the last step's batches, before the step.
-        slope: Norm of their gradient.
+    Args:
+        objective: Whose parameters.
+        optimizer: What is copied.
+        dtype: Of the copied parameters and of all floating state; by default their own.
+
+    Raises:
+        MeasurementError: The optimizer, a stranger's, cannot be copied.
     """
 
-    def __init__(self, objective: Objective, optimizer: Optimizer) -> None:
+    def __init__(self, objective: Objective, optimizer: Optimizer, dtype: torch.dtype | None = None) -> None:
         self._objective = objective
-        self.value = self.slope = math.nan
+        self._dtype = dtype or objective.theta.dtype
         slots = objective.parameters.slots
-        self._copies = [slot.parameter.detach().clone().requires_grad_() for slot in slots]
-        memo = {id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)}
-        self._optimizer = copy.deepcopy(optimizer, memo)  # type: ignore[arg-type]
+        self._copies = [
+            slot.parameter.detach().to(dtype or slot.parameter.dtype, copy=True).requires_grad_()
+            for slot in slots
+        ]
+        memo: dict[int, Any] = {
+            id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)
+        }
+        with _of_strangers("be copied"):
+            self._optimizer = copy.deepcopy(optimizer, memo)
         # A copy of an optimizer holds its state and groups alone; LBFGS and strangers' ones keep more.
         rest = vars(optimizer).keys() - vars(self._optimizer).keys() - _SCHEDULERS
         for name in rest:
             with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
                 vars(self._optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
+        for state in self.states() if dtype else ():
+            for key, value in state.items():
+                state[key] = tree_map(self._cast, value)  # LBFGS keeps lists of tensors
 
-    def scale_rate(self, factor: float) -> None:
-        """Multiply the learning rate of every group that has one."""
-        for group in self._optimizer.param_groups:
-            if "lr" in group:
-                group["lr"] = group["lr"] * factor
+    def states(self) -> list[State]:
+        """The copied state of each parameter, to be changed at will."""
+        return [cast("State", self._optimizer.state.get(parameter, {})) for parameter in self._copies]
 
     def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
-        """Take one step on the batches `only`, and give the displacement from the point since the beginning."""
+        """Take one step on the batches `only`, and give the displacement from the point since the beginning.
+
+        Raises:
+            MeasurementError: The optimizer, a stranger's, cannot take a step.
+        """
         objective = self._objective
 
         def closure() -> float:
             theta = objective.parameters.flatten(self._copies)
             value, gradient = objective.value_and_gradient(theta, only, decayed=False)
-            self.value, self.slope = value, float(gradient.norm())
             for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
                 parameter.grad = piece.to(parameter.device, parameter.dtype)
             return value
 
-        with torch.enable_grad():
+        with torch.enable_grad(), _of_strangers("take a step on copies"):
             self._optimizer.step(closure)
-        return objective.parameters.flatten(self._copies) - objective.theta
+        return self._displacement()
+
+    def walk(self, order: Sequence[int]) -> Float[Tensor, " n"]:
+        """Take one step on each batch of `order`, and give the displacement."""
+        return [self.step([index]) for index in order][-1]
+
+    def _displacement(self) -> Float[Tensor, " n"]:
+        """Subtract in the type of the copies, or of the flat vector, which is no narrower."""
+        parameters = self._objective.parameters
+        pairs = zip(self._copies, parameters.slots, strict=True)
+        moved = [self._cast(copied) - self._cast(slot.parameter) for copied, slot in pairs]
+        return torch.cat([piece.reshape(-1).to(parameters.device) for piece in moved])
+
+    def _cast(self, value: Any) -> Any:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        return value.detach().to(self._dtype) if floating else value
+
+
+@contextmanager
+def _of_strangers(deed: str) -> Generator[None]:
+    try:
+        yield
+    except UnstuckError:
+        raise
+    except Exception as error:
+        msg = f"`optimizer` cannot {deed}: {one_line(error)}"
+        raise MeasurementError(msg) from error
 
 
 def next_step(objective: Objective, optimizer: Optimizer, only: Sequence[int]) -> Float[Tensor, " n"]:

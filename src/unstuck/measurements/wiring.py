@@ -3,14 +3,16 @@
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from unstuck.errors import UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.measurements.descent import Best, line_search
 from unstuck.measurements.judging import Judge
@@ -19,6 +21,7 @@ from unstuck.objective import Objective
 from unstuck.objective.ledger import GRADIENT
 from unstuck.objective.parameters import Parameters, Slot
 from unstuck.objective.reach import modules, within
+from unstuck.objective.sampling import one_line
 from unstuck.training import Training
 
 # Where to look first along a gradient: at a hundredth of the length of the weights, or of 1 if they are shorter.
@@ -32,22 +35,35 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
     a parameter is meant to be trained and no gradient comes to it, the gradient is taken as if nothing
     detached it. Costs one gradient of one batch where all is well, else about six over the sample.
     """
-    objective = judge.objective
     slots = _all_slots(training)
-    wide = _widened(objective, slots)
     reasons = {number: reason for number, slot in enumerate(slots) if (reason := _reason(training, slot))}
-    reached = _reached(wide, judge.halves.finds, [n for n in range(len(slots)) if n not in reasons])
-    unreached = [n for n in range(len(slots)) if n not in reasons and n not in reached]
-    reasons |= dict.fromkeys(unreached, "unreached")
-    optimizer = training.optimizer
-    groups = optimizer.param_groups if optimizer else []
     wiring = Wiring(
         excluded=_grouped(slots, reasons),
         scalars=sum(slot.parameter.numel() for slot in slots),
-        scheduled=training.scheduler is not None or any(group.get("initial_lr") for group in groups),
-        begun=bool(optimizer and optimizer.state),
+        scheduled=training.scheduler is not None
+        or any("initial_lr" in group for group in _groups(training.optimizer)),
+        begun=_has_begun(training),
     )
-    return _with_gains(wiring, Judge(wide, judge.halves, judge.base), reasons) if reasons else wiring
+    try:
+        wide = Judge(_widened(judge.objective, slots), judge.halves, judge.base)
+        expected = [number for number in range(len(slots)) if number not in reasons]
+        reached = _reached(wide.objective, judge.halves.finds, expected)
+        reasons |= {number: "unreached" for number in expected if number not in reached}
+        return _with_gains(wiring, wide, reasons) if reasons else wiring
+    except (
+        Exception
+    ) as error:  # a model that cannot be differentiated by what it holds frozen, or a stranger's
+        return replace(wiring, reason=one_line(error))
+
+
+def _groups(optimizer: Optimizer | None) -> list[dict[str, Any]]:
+    return optimizer.param_groups if optimizer else []
+
+
+def _has_begun(training: Training) -> bool:
+    """False only where a scheduler stands at its beginning and the optimizer has made no step."""
+    stepped = bool(training.optimizer and training.optimizer.state)
+    return stepped or getattr(training.scheduler, "last_epoch", 1) != 0
 
 
 def _reason(training: Training, slot: Slot) -> str | None:
@@ -55,9 +71,11 @@ def _reason(training: Training, slot: Slot) -> str | None:
         return "frozen"
     if training.optimizer is None:
         return None
-    for group in training.optimizer.param_groups:
+    for group in _groups(training.optimizer):
         if any(parameter is slot.parameter for parameter in group["params"]):
-            return "rate" if float(group.get("lr", 1.0)) == 0.0 else None
+            # Strangers' optimizers may find their rate themselves, and have none or None.
+            rate = group.get("lr")
+            return "rate" if rate is not None and float(rate) == 0.0 else None
     return "unlisted"
 
 
@@ -135,26 +153,26 @@ def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str]) -> Wiring
     excluded = _mean(wide, judge.halves.finds, reasons.__contains__)
     if "unreached" in reasons.values():
         # A model that writes on its parameters under no_grad cannot be run so.
-        with contextlib.suppress(UnstuckError, RuntimeError), torch.enable_grad(), Attached():
-            excluded = excluded + _mean(
-                wide, judge.halves.finds, lambda number: reasons.get(number) == "unreached"
-            )
-    trained = _mean(wide, judge.halves.finds, lambda number: number not in reasons, decayed=True)
+        with contextlib.suppress(Exception):
+            attached = _mean(_attached(wide), judge.halves.finds, lambda n: reasons.get(n) == "unreached")
+            excluded = excluded + attached
+            pieces = wide.parameters.pieces(attached)
+            unused = {n for n, why in reasons.items() if why == "unreached" and not bool(pieces[n].any())}
+            reasons = reasons | dict.fromkeys(unused, "unused")
+    wiring = replace(wiring, excluded=_grouped(slots, reasons))
     length = float(excluded.norm())
     if not 0.0 < length < math.inf:
         return wiring
+    trained = _mean(wide, judge.halves.finds, lambda number: number not in reasons, decayed=True)
     away, own = _search(judge, excluded), _search(judge, trained)
     energy = {number: float(piece.norm()) for number, piece in enumerate(wide.parameters.pieces(excluded))}
     ranked = [number for number in sorted(energy, key=lambda n: -energy[n]) if energy[number]]
-    return Wiring(
-        wiring.excluded,
-        wiring.scalars,
-        judge.gain(away.values),
-        judge.gain(own.values) if own else Estimate(0.0, 0.0),
-        Judge(wide, judge.halves, own.values if own else judge.base).gain(away.values),
-        tuple(slots[number].name for number in ranked),
-        scheduled=wiring.scheduled,
-        begun=wiring.begun,
+    return replace(
+        wiring,
+        excluded_gain=judge.gain(away.values),
+        trained_gain=judge.gain(own.values) if own else Estimate(0.0, 0.0),
+        extra=Judge(wide, judge.halves, own.values if own else judge.base).gain(away.values),
+        gains_in=tuple(slots[number].name for number in ranked),
     )
 
 
@@ -169,6 +187,22 @@ def _mean(
     )
 
 
+def _attached(wide: Objective) -> Objective:
+    """Give the same objective of a loss in which nothing cuts a gradient off."""
+    training = wide.replay.training
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        with warnings.catch_warnings(), Attached():
+            # PyTorch warns of numbers that are read from what requires a gradient, as `detach` avoids.
+            warnings.simplefilter("ignore")
+            return training.loss(model, batch)
+
+    attached = copy.copy(wide)
+    attached.replay = copy.copy(wide.replay)
+    attached.replay.training = replace(training, loss=loss)
+    return attached
+
+
 def _search(judge: Judge, gradient: Tensor) -> Any:
     norm = float(gradient.norm())
     if not 0.0 < norm < math.inf:
@@ -178,13 +212,16 @@ def _search(judge: Judge, gradient: Tensor) -> Any:
     return best
 
 
+_DATA = cast("Any", torch.Tensor.data).__get__
+
+
 class Attached(TorchFunctionMode):
-    """While it is active, nothing cuts a gradient off: neither `detach` nor `no_grad`."""
+    """While it is active, nothing cuts a gradient off: neither `detach`, `data` nor `no_grad`."""
 
     _CUTS = (torch.Tensor.detach, torch.detach)
 
     def __torch_function__(self, func: Any, types: Iterable[Any], args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._CUTS:
+        if func in self._CUTS or func == _DATA:
             return args[0].view_as(args[0])
         if getattr(func, "__name__", "") == "_set_grad_enabled":
             return None

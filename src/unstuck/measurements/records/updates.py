@@ -11,7 +11,8 @@ class Excluded:
 
     Attributes:
         reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "rate" (in a
-            group whose learning rate is 0) or "unreached" (no gradient comes to it: detached or unused).
+            group whose learning rate is 0), "unreached" (no gradient comes to it, since it is detached) or
+            "unused" (no gradient comes to it, and none would).
         names: Of the parameter tensors, in the order of the model.
         scalars: How many numbers they hold.
     """
@@ -34,7 +35,8 @@ class Wiring:
         extra: The first less the second, batch by batch.
         gains_in: Names of the excluded tensors by their share of the squared gradient, largest first.
         scheduled: Whether a scheduler sets the learning rates.
-        begun: Whether the optimizer has made a step.
+        begun: False where a scheduler stands at its beginning and the optimizer has made no step.
+        reason: Why the gains could not be measured, or "".
     """
 
     excluded: tuple[Excluded, ...]
@@ -44,12 +46,23 @@ class Wiring:
     extra: Estimate | None = None
     gains_in: tuple[str, ...] = ()
     scheduled: bool = False
-    begun: bool = False
+    begun: bool = True
+    reason: str = ""
+
+    @property
+    def left_out(self) -> tuple[Excluded, ...]:
+        """What is not trained though the loss depends on it."""
+        return tuple(group for group in self.excluded if group.reason != "unused")
 
     @property
     def share(self) -> float:
-        """Share of the parameters that are not trained."""
-        return sum(group.scalars for group in self.excluded) / max(self.scalars, 1)
+        """Share of the parameters that are not trained though the loss depends on them."""
+        return sum(group.scalars for group in self.left_out) / max(self.scalars, 1)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no parameter at all is trained."""
+        return sum(group.scalars for group in self.excluded) == self.scalars
 
 
 @dataclass(frozen=True)
@@ -89,13 +102,14 @@ class SecondMoment:
     Attributes:
         optimizer: Class name.
         ratio: Natural logarithm of sigma over the present root mean square of batch gradients: the median
-            over the parameters, weighted by that root mean square; its error from two sets of batches.
+            over the parameters, weighted by that root mean square; its error by leaving out batches.
             None where it cannot be said.
         reason: Why there is no ratio, or "".
         steps: How many steps the gains were measured over, 0 if they were not.
         present_gain: Decrease of the loss by these steps as they are; None if not measured.
         fresh_gain: The same with sigma replaced by the present root mean square.
         extra: The second less the first, batch by batch.
+        assumed: The optimizer is not one of PyTorch's; what is taken for its second moment is so by its name.
     """
 
     optimizer: str
@@ -105,6 +119,7 @@ class SecondMoment:
     present_gain: Estimate | None = None
     fresh_gain: Estimate | None = None
     extra: Estimate | None = None
+    assumed: bool = False
 
 
 @dataclass(frozen=True)

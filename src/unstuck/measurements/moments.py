@@ -1,0 +1,191 @@
+"""The second moment that an adaptive optimizer keeps, beside that of the present gradients."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unstuck.estimate import Estimate
+from unstuck.measurements.steps import State
+from unstuck.objective import Objective
+from unstuck.objective.parameters import Slot
+
+# The error comes from the jackknife over so many sets of batches: each costs one copy of the parameters.
+_GROUPS = 4
+
+# Parameters to take the median over: its own error at a million is a thousandth of their spread.
+_MOST = 1_000_000
+
+# Subclasses may mean something else by the same key, so that classes are compared and not asked for kinship.
+_KEYS: dict[type[Optimizer], str] = {
+    torch.optim.Adagrad: "sum",
+    torch.optim.RMSprop: "square_avg",
+    torch.optim.Adadelta: "square_avg",
+    torch.optim.Adam: "exp_avg_sq",
+    torch.optim.AdamW: "exp_avg_sq",
+    torch.optim.NAdam: "exp_avg_sq",
+    torch.optim.RAdam: "exp_avg_sq",
+    torch.optim.Adamax: "exp_inf",
+}
+
+# What strangers' optimizers call the running mean of squared gradients. A bare "sum" or "v" may be anything;
+# it is compared all the same, for nothing follows from it unless the steps with a fresh one gain more.
+_LIKELY = ("exp_avg_sq", "square_avg", "second_moment", "v", "sum")
+
+
+def known_key(optimizer: Optimizer, slots: Sequence[Slot]) -> tuple[str | None, bool]:
+    """Name the entry of the state that holds the second moment, and say whether that is an assumption."""
+    key = _KEYS.get(type(optimizer))
+    for candidate in (key,) if key else _LIKELY:
+        if any(_holds(optimizer, slot, candidate) for slot in slots):
+            return candidate, key is None
+    return None, False
+
+
+def _holds(optimizer: Optimizer, slot: Slot, key: str) -> bool:
+    state: Any = optimizer.state.get(slot.parameter)
+    value = state.get(key) if isinstance(state, dict) else None
+    if not isinstance(value, Tensor) or value.shape != slot.parameter.shape or not value.is_floating_point():
+        return False
+    return not bool((value < 0.0).any())  # squares they cannot be
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squared gradients of some batches: their sum (or their largest) for each slot, and how many there are."""
+
+    totals: list[Tensor]
+    count: int
+
+
+class Moments:
+    r"""$\sigma^2$ of each parameter, how to measure the present one, and how to put it in its place.
+
+    Compared is the mean that it stands for: of Adam the debiased $v / (1 - \beta_2^t)$ (the largest so far
+    for AMSGrad), of Adagrad the sum over the number of steps, of Adamax $u^2$ against the largest square.
+    """
+
+    def __init__(self, objective: Objective, optimizer: Optimizer, key: str) -> None:
+        self._objective = objective
+        self._key = key
+        self._largest = key == "exp_inf"
+        groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+        self._slots: tuple[Slot, ...] = objective.parameters.slots
+        self._groups: list[State] = [groups.get(id(slot.parameter), {}) for slot in self._slots]
+        self._states: list[State] = [
+            cast("State", optimizer.state[slot.parameter]) if _holds(optimizer, slot, key) else {}
+            for slot in self._slots
+        ]
+        self._decoupled = isinstance(optimizer, torch.optim.AdamW) or type(optimizer) not in _KEYS
+
+    def present(self, only: Sequence[int]) -> list[Squares]:
+        """Measure the squared gradient of each batch as the optimizer sees it, in a few sets of batches."""
+        theta = self._objective.theta
+        found: list[Squares] = []
+        for number, index in enumerate(only):
+            gradient = self._objective.value_and_gradient(theta, [index], decayed=False)[1]
+            pieces = self._objective.parameters.pieces(gradient)
+            squares = [
+                (piece + self._coupled(group) * slot.parameter.detach().to(piece)).square()
+                for piece, group, slot in zip(pieces, self._groups, self._slots, strict=True)
+            ]
+            if number < _GROUPS:
+                found.append(Squares(squares, 1))
+            else:
+                found[number % _GROUPS] = self._together([found[number % _GROUPS], Squares(squares, 1)])
+        return found
+
+    def ratio(self, groups: Sequence[Squares]) -> Estimate | None:
+        r"""Give the weighted median of $\log(\sigma / \text{present})$; None where nothing can be compared.
+
+        The weights are the present root mean squares. The error is that of the jackknife, leaving out one
+        set of batches at a time: $s^2 = \frac{m-1}{m} \sum_i (x_{(i)} - \bar x)^2$ (Efron & Stein, 1981).
+        """
+        whole = self._median(self._together(groups))
+        if whole is None:
+            return None
+        without = [self._median(self._together([*groups[:i], *groups[i + 1 :]])) for i in range(len(groups))]
+        values = [value for value in without if value is not None]
+        if len(groups) == 1 or len(values) < len(groups):
+            return Estimate(whole, math.inf)
+        mean = math.fsum(values) / len(values)
+        spread = math.hypot(*(value - mean for value in values))
+        degrees = len(values) - 1
+        return Estimate(whole, math.sqrt(degrees / len(values)) * spread, float(degrees))
+
+    def refresh(self, states: Sequence[State], groups: Sequence[Squares]) -> None:
+        """Put the present mean of squares in the place of the second moment."""
+        present = self._together(groups)
+        for number, state in enumerate(states):
+            if self._states[number]:
+                stored = self._mean(present, number) * self._factor(number)
+                stored = stored.sqrt() if self._largest else stored
+                for key in (self._key, f"max_{self._key}"):
+                    if key in state:
+                        state[key] = stored.to(state[key], copy=True)
+                if "grad_avg" in state:  # a centred one subtracts the square of the mean
+                    state["grad_avg"] = torch.zeros_like(state["grad_avg"])
+
+    def _together(self, groups: Sequence[Squares]) -> Squares:
+        if len(groups) == 1:
+            return groups[0]
+        add = torch.maximum if self._largest else torch.add
+        totals = [tensor.clone() for tensor in groups[0].totals] if groups else []
+        for group in groups[1:]:
+            totals = [add(total, other, out=total) for total, other in zip(totals, group.totals, strict=True)]
+        return Squares(totals, sum(group.count for group in groups))
+
+    def _median(self, present: Squares) -> float | None:
+        generator = torch.Generator().manual_seed(0)
+        logs: list[Tensor] = []
+        weights: list[Tensor] = []
+        for number, state in enumerate(self._states):
+            if not state or not present.count:
+                continue
+            now = self._mean(present, number).reshape(-1)
+            stored = state.get(f"max_{self._key}", state[self._key]).detach().reshape(-1).to(now.device)
+            share = math.ceil(_MOST * len(now) / self._objective.size)
+            if share < len(now):
+                chosen = torch.randint(len(now), (share,), generator=generator).to(now.device)
+                now, stored = now[chosen], stored[chosen]
+            now, stored = now.double(), stored.double()
+            used = stored.square() if self._largest else stored / self._factor(number)
+            meant = (now > 0.0) & (used > 0.0) & now.isfinite() & used.isfinite()
+            logs.append(0.5 * (used[meant] / now[meant]).log())
+            weights.append(now[meant].sqrt())
+        if not sum(map(len, logs)):
+            return None
+        values, order = torch.cat(logs).sort()
+        passed = torch.cat(weights)[order].cumsum(0)
+        return float(values[min(int((passed < 0.5 * passed[-1]).sum()), len(values) - 1)])
+
+    def _mean(self, present: Squares, number: int) -> Tensor:
+        return present.totals[number] / (1 if self._largest else present.count)
+
+    def _factor(self, number: int) -> float:
+        """What is stored for gradients whose mean square is 1 throughout."""
+        state, group = self._states[number], self._groups[number]
+        step, betas = max(_number(state.get("step")), 1.0), group.get("betas")
+        if self._key == "sum":
+            return step
+        if self._key in ("exp_avg_sq", "v") and isinstance(betas, tuple | list):
+            beta = _number(cast("Sequence[Any]", betas)[-1])
+            return 1.0 - beta**step if 0.0 <= beta < 1.0 else 1.0
+        return 1.0
+
+    def _coupled(self, group: State) -> float:
+        """Weight decay that enters the gradient; of strangers' optimizers nobody knows."""
+        apart = self._decoupled or group.get("decoupled_weight_decay", False)
+        return 0.0 if apart else _number(group.get("weight_decay"))
+
+
+def _number(value: Any) -> float:
+    """A setting or a counter as a number; 0 where there is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return 0.0

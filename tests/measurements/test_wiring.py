@@ -1,0 +1,226 @@
+import copy
+
+import pytest
+import torch
+from tests.measurements.test_steps import Counting
+from tests.objective.fingerprint import unchanged
+from torch import nn
+
+from unstuck import Training, supervised
+from unstuck.demos.digits import digits
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.steps import next_step
+from unstuck.measurements.wiring import measure_wiring
+from unstuck.objective import Objective, draw
+
+LOSS = supervised(nn.functional.cross_entropy)
+
+
+def data(examples=320, size=40):
+    images, labels = digits()
+    return list(zip(images[:examples].split(size), labels[:examples].split(size), strict=True))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+
+
+def look(training, dtype=None):
+    drawn = draw(training.data, seed=0, enough=lambda *_: False)
+    objective = Objective(training, drawn.batches, dtype=dtype)
+    halves = Halves.of(len(drawn.batches), exhaustive=False)
+    judge = Judge(objective, halves, objective.values(objective.theta))
+    with unchanged(training):
+        return measure_wiring(training, judge)
+
+
+def reasons(wiring):
+    return {group.reason: group.names for group in wiring.excluded}
+
+
+def test_where_all_is_trained_nothing_is_excluded_and_one_batch_tells():
+    model = network()
+    training = Training(model, LOSS, data(), torch.optim.Adam(model.parameters()))
+    drawn = draw(training.data, seed=0, enough=lambda *_: False)
+    objective = Objective(training, drawn.batches)
+    judge = Judge(objective, Halves.of(8, exhaustive=False), objective.values(objective.theta))
+    spent = objective.ledger.gradients(40)
+    assert measure_wiring(training, judge).excluded == ()
+    assert objective.ledger.gradients(40) - spent == 1.0
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_frozen_parameters_are_named_and_their_gain_is_that_of_the_thawed_model(dtype):
+    model = network()
+    model[0].requires_grad_(requires_grad=False)
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)), dtype)
+    assert reasons(found) == {"frozen": ("0.weight", "0.bias")}
+    assert found.share == pytest.approx((64 * 16 + 16) / (64 * 16 + 16 + 16 * 10 + 10))
+    assert found.gains_in == ("0.weight", "0.bias")
+    other = network()
+    other[2].requires_grad_(requires_grad=False)
+    swapped = look(Training(other, LOSS, data()), dtype)
+    assert found.excluded_gain.value == pytest.approx(swapped.trained_gain.value, rel=1e-4)
+    assert found.trained_gain.value == pytest.approx(swapped.excluded_gain.value, rel=1e-4)
+    assert found.extra.value == pytest.approx(found.excluded_gain.value - found.trained_gain.value, abs=1e-5)
+
+
+class Cut(nn.Module):
+    def __init__(self, cut):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head, self.cut = nn.Linear(64, 16), nn.Linear(16, 10), cut
+
+    def forward(self, x):
+        return self.head(self.cut(self.body, x))
+
+
+def without_grad(body, x):
+    with torch.no_grad():
+        return body(x).tanh()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda body, x: body(x).tanh().detach(),
+        lambda body, x: body(x).data.tanh(),
+        without_grad,
+        lambda body, x: torch.no_grad()(body)(x).tanh(),
+    ],
+)
+def test_what_is_detached_is_named_and_its_gain_is_that_of_the_attached_model(cut):
+    model, whole = Cut(cut), Cut(lambda body, x: body(x).tanh())
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {"unreached": ("body.weight", "body.bias")}
+    whole.body.requires_grad_(requires_grad=False)
+    truth = look(Training(whole, LOSS, data()))
+    assert found.excluded_gain.value == pytest.approx(truth.excluded_gain.value, rel=1e-4)
+
+
+def test_what_no_output_depends_on_is_unused_and_nothing_is_left_out():
+    model = Cut(lambda body, x: body(x).tanh())
+    model.spare = nn.Linear(16, 3)
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {"unused": ("spare.weight", "spare.bias")}
+    assert found.left_out == ()
+    assert found.excluded_gain is None
+
+
+def test_a_layer_that_was_replaced_after_the_optimizer_was_made_is_not_in_it():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    model[2] = nn.Linear(16, 10)
+    found = look(Training(model, LOSS, data(), optimizer))
+    assert reasons(found) == {"unlisted": ("2.weight", "2.bias")}
+    assert found.excluded_gain.surely_above(0.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, weight_decay=0.1),
+        lambda ps: torch.optim.AdamW(ps, lr=0.1),
+        torch.optim.LBFGS,
+        torch.optim.Adagrad,
+    ],
+)
+def test_an_optimizer_of_another_model_moves_nothing_and_is_told(make):
+    model, other = network(), network()
+    optimizer = make(other.parameters())
+    training = Training(model, LOSS, data(), optimizer)
+    found = look(training)
+    assert reasons(found) == {"unlisted": ("0.weight", "0.bias", "2.weight", "2.bias")}
+    assert found.nothing
+    assert found.share == 1.0
+    assert found.excluded_gain.surely_above(0.0)
+    assert found.trained_gain.value == 0.0
+    before = copy.deepcopy(other.state_dict())
+    objective = Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches)
+    assert objective.decay is None
+    assert float(next_step(objective, optimizer, [0]).norm()) == 0.0
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+
+
+def test_groups_without_a_rate_are_named_and_whether_a_schedule_did_it():
+    model = network()
+    groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters()}]
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(groups, lr=0.1)))
+    assert reasons(found) == {"rate": ("0.weight", "0.bias")}
+    assert not found.scheduled
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=3)
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+    ended = look(Training(model, LOSS, data(), optimizer, scheduler))
+    assert (ended.scheduled, ended.begun, ended.nothing) == (True, True, True)
+
+
+def test_a_warm_up_that_is_about_to_begin_is_told_from_a_schedule_at_its_end():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)
+    assert not look(Training(model, LOSS, data(), optimizer, scheduler)).begun
+    LOSS(model, data()[0]).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    assert look(Training(model, LOSS, data(), optimizer, scheduler)).begun
+
+
+class Ratefree(Counting):
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        for group in self.param_groups:
+            del group["lr"]
+
+
+@pytest.mark.parametrize("rate", ["none", "missing", "tensor"])
+def test_optimizers_without_a_rate_of_their_own_exclude_nothing(rate):
+    model = network()
+    optimizer = (Ratefree if rate == "missing" else Counting)(model.parameters(), lr=0.1)
+    if rate != "missing":
+        optimizer.param_groups[0]["lr"] = {"none": None, "tensor": torch.tensor(0.1)}[rate]
+    assert look(Training(model, LOSS, data(), optimizer)).excluded == ()
+
+
+def test_tied_weights_are_one_parameter():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64))
+    model[2].weight = model[0].weight
+    optimizer = torch.optim.SGD([model[0].weight, model[0].bias], lr=0.1)
+    found = look(Training(model, LOSS, data(), optimizer))
+    assert reasons(found) == {"unlisted": ("2.bias",)}
+    assert found.scalars == 64 * 64 + 2 * 64
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_models_are_looked_at_as_others():
+    inner = network()
+    inner[0].requires_grad_(requires_grad=False)
+    model = torch.compile(inner, backend="eager")
+    LOSS(model, data()[0])
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {"frozen": ("_orig_mod.0.weight", "_orig_mod.0.bias")}
+    assert found.excluded_gain.value > 0.0
+
+
+def test_a_model_that_does_not_bear_gradients_of_what_is_frozen_is_told_without_gains():
+    class Strict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(64, 16).requires_grad_(requires_grad=False)
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, x):
+            if self.body.weight.requires_grad:
+                msg = "frozen\nmeans frozen"
+                raise ValueError(msg)
+            return self.head(self.body(x))
+
+    model = Strict()
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {"frozen": ("body.weight", "body.bias")}
+    assert found.excluded_gain is None
+    assert "ValueError" in found.reason
+    assert "\n" not in found.reason
