@@ -21,6 +21,9 @@ def main() -> None:
         command.add_argument(
             "--quick", action="store_true", help="try only the changes that the label asks for"
         )
+        command.add_argument(
+            "--afresh", action="store_true", help="use nothing that was kept of earlier proofs"
+        )
     arguments = parser.parse_args()
     if arguments.command == "list":
         for case in chosen(arguments):

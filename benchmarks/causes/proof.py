@@ -12,15 +12,17 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from joblib import Parallel, delayed
 
 from benchmarks.causes import facts
+from benchmarks.causes.archive import kept
 from benchmarks.causes.case import Case
 from benchmarks.causes.catalogue import chosen
-from benchmarks.causes.changes import GOING_ON, OPTIMIZERS, OTHERS, RATES, REMEDY
-from benchmarks.causes.continuing import Run, beginning, finish
+from benchmarks.causes.changes import GOING_ON, OPTIMIZERS, OTHERS, RATES, REMEDY, Change
+from benchmarks.causes.continuing import Outcome, Run, beginning, finish
 from benchmarks.causes.criteria import NEEDED, Check, Evidence, judge
 from benchmarks.causes.results import keep
 from benchmarks.tables import Table
@@ -50,7 +52,9 @@ class Proved:
 def main(arguments: argparse.Namespace) -> None:
     """Prove the cases asked for, print the tables, and keep them if asked to."""
     pairs = [(case.name, seed) for case in chosen(arguments) for seed in range(arguments.seeds)]
-    jobs = (delayed(prove)(name, seed, quick=arguments.quick) for name, seed in pairs)
+    jobs = (
+        delayed(prove)(name, seed, quick=arguments.quick, afresh=arguments.afresh) for name, seed in pairs
+    )
     found: list[Proved] = []
     for one in Parallel(n_jobs=arguments.jobs, return_as="generator")(jobs):
         found.append(one)
@@ -62,12 +66,12 @@ def main(arguments: argparse.Namespace) -> None:
         print(keep("causes-proof", "causes prove", __doc__ or "", tables))
 
 
-def prove(name: str, seed: int, *, quick: bool = False) -> Proved:
+def prove(name: str, seed: int, *, quick: bool = False, afresh: bool = False) -> Proved:
     """Gather the evidence of one case at one seed, and hold its labels to it."""
     case = chosen(argparse.Namespace(names=[name], half=None))[0]
     start = time.perf_counter()
     try:
-        evidence = gather(case, seed, quick=quick)
+        evidence = gather(case, seed, quick=quick, afresh=afresh)
         checks = {cause: tuple(judge(evidence, cause)) for cause in (case.cause, *sorted(case.also))}
     except Exception as error:  # a case that cannot be run is a result, and the others go on
         return Proved(name, case.cause, seed, None, {}, time.perf_counter() - start, _short(error))
@@ -136,18 +140,25 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.160}"
 
 
-def gather(case: Case, seed: int, *, quick: bool = False) -> Evidence:
+def gather(case: Case, seed: int, *, quick: bool = False, afresh: bool = False) -> Evidence:
     """Continue a case under every change, or only under those that its label asks for, and measure its state."""
     torch.set_num_threads(1)
-    run = beginning(case.training(seed))
-    outcomes = {GOING_ON: finish(run.copy())}
-    for name, change in (RATES | OPTIMIZERS | OTHERS).items():
-        if quick and name not in NEEDED.get(case.cause, ()):
-            continue
-        outcomes[name] = finish(change(run.copy()))
+    run = cache(lambda: beginning(case.training(seed)))
+    every: dict[str, Change] = RATES | OPTIMIZERS | OTHERS
+    wanted = [name for name in every if not quick or name in NEEDED.get(case.cause, ())]
+    outcomes: dict[str, Outcome] = {}
+    for name in (GOING_ON, *wanted):
+        change = every.get(name, _unchanged)
+        outcomes[name] = kept(case, seed, name, lambda to=change: finish(to(run().copy())), afresh=afresh)
     if case.remedy is not None:
-        outcomes[REMEDY] = finish(beginning(case.remedied(seed)))
-    return Evidence(outcomes, _facts(case, seed, run))
+        outcomes[REMEDY] = kept(
+            case, seed, REMEDY, lambda: finish(beginning(case.remedied(seed))), afresh=afresh
+        )
+    return Evidence(outcomes, kept(case, seed, "facts", lambda: _facts(case, seed, run()), afresh=afresh))
+
+
+def _unchanged(run: Run) -> Run:
+    return run
 
 
 def _facts(case: Case, seed: int, run: Run) -> dict[str, float | None]:
