@@ -3,12 +3,20 @@
 import math
 from dataclasses import replace
 
-from unstuck.findings import critical, steps, updates
+from unstuck.findings import critical, data, generalization, layers, order, steps, updates
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause, Finding, Point, Verdict
 from unstuck.measurements.records import Cost, Measurements
 
-CHECKS = (*updates.CHECKS, *critical.CHECKS, *steps.CHECKS)
+CHECKS = (
+    *updates.CHECKS,
+    *data.CHECKS,
+    *layers.CHECKS,
+    *order.CHECKS,
+    *generalization.CHECKS,
+    *critical.CHECKS,
+    *steps.CHECKS,
+)
 
 # Below this no cause is named: the evidence does not favour it over all others together.
 NAMED = 0.5

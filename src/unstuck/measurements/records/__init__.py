@@ -1,7 +1,10 @@
 """What was measured: plain numbers, each with its error, no tensors."""
 
 from unstuck.measurements.records.continuations import Arm, Continuations
+from unstuck.measurements.records.labels import Labels
+from unstuck.measurements.records.layers import Activation, Depth, Layers, ParameterScale
 from unstuck.measurements.records.order import Order, Reordered, Structure
+from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.point import (
     Cost,
     Gradient,
@@ -16,15 +19,21 @@ from unstuck.measurements.records.point import (
 from unstuck.measurements.records.validation import Onward, Validation
 
 __all__ = [
+    "Activation",
     "Arm",
     "Continuations",
     "Cost",
+    "Depth",
     "Gradient",
+    "Labels",
+    "Layers",
     "Measurements",
     "Noise",
     "Omission",
     "Onward",
     "Order",
+    "Outputs",
+    "ParameterScale",
     "Reordered",
     "Route",
     "Sample",

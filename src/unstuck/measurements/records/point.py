@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
 from unstuck.measurements.records.continuations import Continuations
+from unstuck.measurements.records.labels import Labels
+from unstuck.measurements.records.layers import Layers
 from unstuck.measurements.records.order import Order
+from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
 from unstuck.measurements.records.validation import Validation
 
@@ -202,6 +205,9 @@ class Measurements:
         continuations: What going on gains, as before and with other steps.
         order: The order that the data come in, and what it costs.
         validation: The loss on data that the run does not train on.
+        layers: What the layers do to the gradient.
+        outputs: How low the loss can go with outputs as the model is built.
+        labels: Whether the inputs predict the labels.
         omitted: What could not be measured, and why.
     """
 
@@ -223,6 +229,9 @@ class Measurements:
     continuations: Continuations | None = None
     order: Order | None = None
     validation: Validation | None = None
+    layers: Layers | None = None
+    outputs: Outputs | None = None
+    labels: Labels | None = None
     omitted: tuple[Omission, ...] = ()
 
     def route(self, name: str) -> Route | None:

@@ -1,0 +1,105 @@
+"""The order of the data: batches that could not have been drawn at random, where that does harm."""
+
+from dataclasses import replace
+
+from unstuck.findings.phrases import estimated, surely_negative
+from unstuck.findings.progress import improves
+from unstuck.findings.records import Cause, Evidence, Finding, Point
+from unstuck.measurements.records import Measurements, Order, Reordered, Structure
+
+# Shuffling must end this much below the order as given. Two passes over text in its natural order end 1 to 4 %
+# above shuffled ones on their way down, over images in the order they were written by 30 people 1 to 7 %.
+HARM = 0.1
+
+# And fall three times as far as going on does: this much more than it. Less is a faster run, not a way out.
+MORE = 2.0
+
+# Batches are of one class when nine examples in ten are, and random batches would be mixed.
+PURE, MIXED = 0.9, 0.7
+
+# The loss swings with the order when it moves by half of itself between looks at the same batches.
+SWING = 0.5
+
+# Of a swing without a trial of the remedy: the batches are certain, that they are what hurts is likely.
+UNTRIED = 0.6
+
+
+def unshuffled_data(_point: Point, measured: Measurements) -> Finding | None:
+    """Batches that are surely not exchangeable, and shuffling gains much more, or the loss swings with them."""
+    order = measured.order
+    if order is None or not order.structure.suspicious:
+        return None
+    if order.reordered is not None:
+        return _tried(order, order.reordered)
+    return _untried(order, measured)
+
+
+CHECKS = (unshuffled_data,)
+
+
+def _tried(order: Order, reordered: Reordered) -> Finding | None:
+    enough = max(HARM * abs(reordered.given_loss), MORE * reordered.trend.value)
+    extra = reordered.extra
+    if not extra.surely_above(enough) or not reordered.shuffled_gain.surely_above(0.0):
+        return None
+    beyond = replace(extra, value=extra.value - enough)
+    shuffled = reordered.given_loss - extra.value
+    return Finding(
+        Cause.UNSHUFFLED_DATA,
+        surely_negative(-beyond),
+        (
+            estimated("gain_of_shuffling", extra / max(abs(reordered.given_loss), 1e-300)),
+            *_evidence(order.structure),
+        ),
+        f"{_who(order)} Going on for {reordered.steps} steps in this order ends at a loss of "
+        f"{reordered.given_loss:.3g} on average, and with the same examples shuffled at {shuffled:.3g}.",
+        _advice(order),
+    )
+
+
+def _untried(order: Order, measured: Measurements) -> Finding | None:
+    """Judge by the swing of the run alone, where the examples cannot be put into other batches."""
+    structure, continuations = order.structure, measured.continuations
+    if continuations is None or structure.purity is None or structure.expected_purity is None:
+        return None
+    if structure.purity < PURE or structure.expected_purity > MIXED or improves(measured):
+        return None
+    losses = continuations.going_on.losses
+    swing = (max(losses) - min(losses)) / max(measured.scale, 1e-300)
+    if swing < SWING:
+        return None
+    return Finding(
+        Cause.UNSHUFFLED_DATA,
+        UNTRIED,
+        (Evidence("swing_of_the_loss", swing), *_evidence(structure)),
+        f"{_who(order)} While the run goes on, its loss swings by {100 * swing:.3g} % without coming down.",
+        _advice(order),
+    )
+
+
+def _evidence(structure: Structure) -> tuple[Evidence, ...]:
+    purity = structure.purity
+    return (
+        Evidence("batch_variance_over_random", structure.excess),
+        *([Evidence("most_common_class_in_a_batch", purity)] if purity is not None else []),
+    )
+
+
+def _who(order: Order) -> str:
+    structure = order.structure
+    pure = structure.purity is not None and structure.purity > (structure.expected_purity or 0.0)
+    how = (
+        f"{100 * (structure.purity or 0.0):.3g} % of a batch are of one class on average, where random batches "
+        f"would have {100 * (structure.expected_purity or 0.0):.3g} %"
+        if pure
+        else f"batch means vary {structure.excess:.3g} times as much as those of random batches"
+    )
+    where = " The DataLoader goes through the data set in its order." if order.source == "sequential" else ""
+    return f"The batches could not have been drawn at random: in `{structure.part}`, {how}.{where}"
+
+
+def _advice(order: Order) -> str:
+    anew = "anew in each epoch, so that every batch is a fair sample of the data"
+    if order.source == "sequential":
+        return f"Pass shuffle=True to the DataLoader: it then draws the examples {anew}."
+    return f"Shuffle the examples {anew}; for streams, through a buffer that holds many batches."
