@@ -76,7 +76,7 @@ def poisson_counts(seed: int) -> Training:  # noqa: ARG001
 
 def adadelta_bag(seed: int) -> Training:  # noqa: ARG001
     model = Bag(BUCKETS, 24, 4)
-    optimizer = optim.Adadelta(model.parameters(), lr=2.0)
+    optimizer = optim.Adadelta(model.parameters(), lr=15.0)
     return train(Training(model, supervised(nn.CrossEntropyLoss()), loader(*lines(), size=64), optimizer), 60)
 
 

@@ -113,27 +113,29 @@ def _diabetes(training: Training) -> Training:
 
 def file_by_file(seed: int) -> Training:  # noqa: ARG001
     model = Bag(BUCKETS, 8, 4)
-    optimizer = optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     data = loader(*lines(), size=24, shuffle=False)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 10 * len(data))
+    return train(
+        Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 10 * len(data) + len(data) // 2
+    )
 
 
 def digit_by_digit(seed: int) -> Training:  # noqa: ARG001
     images, labels = rows()
     order = labels.argsort(stable=True)
     model = nn.Sequential(nn.Flatten(), chain(64, 32, 10, between=nn.Tanh))
-    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.8)
     data = DataLoader(TensorDataset(images[order], labels[order]), batch_size=60)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 600)
+    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 620)
 
 
 def from_mild_to_severe(seed: int) -> Training:  # noqa: ARG001
     inputs, targets = scaled("diabetes")
     order = targets.argsort()
     model = nn.Linear(10, 1)
-    optimizer = optim.SGD(model.parameters(), lr=0.05)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
     data = loader(inputs[order], targets[order][:, None], size=13, shuffle=False)
-    return train(Training(model, supervised(nn.MSELoss()), data, optimizer), 680)
+    return train(Training(model, supervised(nn.MSELoss()), data, optimizer), 706)
 
 
 def _in_random_order(training: Training) -> Training:

@@ -64,8 +64,8 @@ def rounded_transformer(seed: int) -> Training:  # noqa: ARG001
                 parameter.copy_(parameter.sign() / parameter.shape[1] ** 0.5)
     model.bfloat16()
     data = loader(images.bfloat16(), labels, size=10)
-    optimizer = optim.Adam(model.parameters(), lr=3e-4)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 60)
+    optimizer = optim.Adam(model.parameters(), lr=4e-4)
+    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 200)
 
 
 def half_overflow(seed: int) -> Training:  # noqa: ARG001
