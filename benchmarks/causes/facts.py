@@ -156,7 +156,7 @@ def _constant(shown: Any, held: Any) -> float:
     seen, unseen = (list(tensors_of(part))[-1] for part in (shown, held))
     if seen.is_floating_point():
         return float((unseen - seen.mean(0)).square().mean())
-    counts = torch.bincount(seen.flatten()).double() + 1e-3
+    counts = torch.bincount(seen.flatten(), minlength=int(unseen.max()) + 1).double() + 1e-3
     return float(-(counts / counts.sum()).log()[unseen.flatten()].mean())
 
 

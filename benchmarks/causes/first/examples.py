@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.causes import data
-from benchmarks.causes.case import Case, trained
-from benchmarks.causes.first.models import Rows, Transformer, convnet, mlp, next_symbol
+from benchmarks.causes.case import Case, Remedy, trained
+from benchmarks.causes.first.models import Rows, Transformer, anew, convnet, mlp, next_symbol
 from unstuck import Cause, Training, supervised
 
 _cross_entropy = supervised(functional.cross_entropy)
@@ -114,7 +114,7 @@ def _shuffled(training: Training) -> Training:
 
 def overfitted_rows(seed: int) -> Training:
     """A recurrent net that learns eighty images by heart."""
-    images, labels = data.digits(480, seed=seed)
+    images, labels = data.digits(480)
     model = Rows(nn.LSTM, 48)
     batches = data.loader(images[:80], labels[:80], size=20, seed=seed)
     held = data.batches(images[80:], labels[80:], size=200)
@@ -146,12 +146,10 @@ def overfitted_regression(seed: int) -> Training:
     return Training(model, loss, batches, optimizer, validation=held)
 
 
-def _stopped_early(epochs: int, rate: float):  # noqa: ANN202
+def _stopped_early(epochs: int, rate: float) -> Remedy:
     """Start anew, with decay, and end before it is learnt by heart: a rate that decays to nothing by then."""
 
     def remedy(training: Training) -> Training:
-        from benchmarks.causes.first.models import anew  # noqa: PLC0415
-
         anew(training.model)
         optimizer = torch.optim.AdamW(training.model.parameters(), lr=rate, weight_decay=0.1)
         trained(training.model, training.loss, training.data, optimizer, epochs=epochs)
@@ -159,6 +157,17 @@ def _stopped_early(epochs: int, rate: float):  # noqa: ANN202
         return replace(training, optimizer=optimizer)
 
     return remedy
+
+
+def _more_images(training: Training) -> Training:
+    """A thousand more, none of them held out."""
+    more = [part[480:] for part in data.digits(1480)]
+    return replace(training, data=data.loader(*more, size=50, seed=0))
+
+
+def _more_text(training: Training) -> Training:
+    """Other windows of the same text."""
+    return replace(training, data=data.loader(*data.text(640, seed=1000), size=16, seed=0))
 
 
 _C = Cause
@@ -194,7 +203,7 @@ CASES = (
         "gap-lstm-by-heart",
         _C.GENERALIZATION_GAP,
         overfitted_rows,
-        _stopped_early(12, 3e-3),
+        _more_images,
         "rnn",
         "80 images",
     ),
@@ -202,7 +211,7 @@ CASES = (
         "gap-text-by-heart",
         _C.GENERALIZATION_GAP,
         overfitted_language,
-        _stopped_early(20, 3e-3),
+        _more_text,
         "transformer",
         "48",
     ),

@@ -110,11 +110,11 @@ def killed_by_a_step(seed: int) -> Training:
 
 
 def raw_convolutions(seed: int) -> Training:
-    """A negative bias meant for inputs of variance 1, and inputs a hundred times smaller."""
+    """A negative bias meant for inputs of variance 1, and pixels that were divided by 255 once too often."""
     model = convnet()
     nn.init.constant_(model[3].bias, -0.5)
     images, labels = data.digits(800)
-    batches = data.loader(images / 100, labels, size=50, seed=seed)
+    batches = data.loader(images / 255, labels, size=50, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     trained(model, _cross_entropy, batches, optimizer, epochs=3)
     return Training(model, _cross_entropy, batches, optimizer)
@@ -136,6 +136,11 @@ def _revived(training: Training) -> Training:
     anew(training.model)
     training.optimizer.state.clear()
     return training
+
+
+def _scaled_once(training: Training) -> Training:
+    images, labels = training.data.dataset.tensors
+    return replace(_revived(training), data=data.loader(images * 255, labels, size=50, seed=0))
 
 
 # Saturated units
@@ -233,7 +238,7 @@ CASES = (
     Case(
         "dead-after-a-step", _C.DEAD_UNITS, killed_by_a_step, _revived, "mlp", "three steps at a rate of 50"
     ),
-    Case("dead-small-inputs", _C.DEAD_UNITS, raw_convolutions, _revived, "conv", "bias below all inputs"),
+    Case("dead-small-inputs", _C.DEAD_UNITS, raw_convolutions, _scaled_once, "conv", "bias below all inputs"),
     Case("dead-bottleneck", _C.DEAD_UNITS, dead_bottleneck, _revived, "autoencoder", "after a spike"),
     Case(
         "saturated-raw-features", _C.SATURATED_UNITS, raw_features, _standardised, "mlp", "inputs not scaled"
