@@ -113,7 +113,7 @@ def _diabetes(training: Training) -> Training:
 
 def file_by_file(seed: int) -> Training:  # noqa: ARG001
     model = Bag(BUCKETS, 8, 4)
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     data = loader(*lines(), size=24, shuffle=False)
     return train(
         Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 10 * len(data) + len(data) // 2
@@ -124,9 +124,9 @@ def digit_by_digit(seed: int) -> Training:  # noqa: ARG001
     images, labels = rows()
     order = labels.argsort(stable=True)
     model = nn.Sequential(nn.Flatten(), chain(64, 32, 10, between=nn.Tanh))
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.8)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.8, weight_decay=1e-3)
     data = DataLoader(TensorDataset(images[order], labels[order]), batch_size=60)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 620)
+    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 920)
 
 
 def from_mild_to_severe(seed: int) -> Training:  # noqa: ARG001

@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 
 from benchmarks.causes.case import Case
 from benchmarks.causes.second.loops import loader, rate, train, whole
-from benchmarks.causes.second.networks import Autoencoder, Reader, Vision, chain, residual
+from benchmarks.causes.second.networks import Autoencoder, Reader, chain, residual
 from benchmarks.causes.second.tables import patches, raw, rows, scaled
 from unstuck import Cause, Training, supervised
 
@@ -58,11 +58,11 @@ class Preconditioned(optim.Optimizer):
         bias.sub_(change[:, -1], alpha=group["lr"])
 
 
-def loud_transformer(seed: int) -> Training:  # noqa: ARG001
-    data = [tuple(part[:250] for part in rows())]
-    model = Vision(8, 8, 10, width=16, layers=1)
+def loud_signs(seed: int) -> Training:  # noqa: ARG001
+    data = [tuple(part[:600] for part in scaled("digits"))]
+    model = nn.Linear(64, 10)
     optimizer = Sign(model.parameters(), lr=0.05, decay=0.5)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 150)
+    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 300)
 
 
 def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
@@ -170,12 +170,12 @@ def few_rows(seed: int) -> Training:  # noqa: ARG001
 
 CASES = (
     Case(
-        "rows-vision-loud",
+        "digits-sign-bounces",
         Cause.STEP_TOO_LARGE,
-        loud_transformer,
-        rate(0.01),
-        "transformer",
-        "signs of gradients, in steps ten times too long",
+        loud_signs,
+        rate(0.1),
+        "linear",
+        "an optimizer of the user's own: signs of gradients, in steps ten times too long",
     ),
     Case(
         "diabetes-huber-bounces",
