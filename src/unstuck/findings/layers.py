@@ -33,12 +33,15 @@ DEAD_NET = 0.5
 # A unit that fires on one example in ten is silent on 30 with a probability of 4 %: only then call it dead.
 SEEN = 30
 
-# Of a layer's values so many are flat: by root mean square a fifth of the gradient is left at best.
-FLAT_LAYER = 0.9
+# Of a layer's values so many are flat: by root mean square a quarter of the gradient is left (measured).
+FLAT_LAYER = 0.8
 
 # Healthy tanh networks have up to a third of their values flat after training. A unit is saturated if it is
 # flat on 99 % of the examples; a layer, if most of its units are.
 SATURATED_LAYER = 0.5
+
+# What lies before a layer gets this many times its gradient only if there is another way.
+BYPASS = 10.0
 
 # Outputs block when most of the error they are told of is where they cannot answer ...
 BLOCKED = 0.5
@@ -64,22 +67,31 @@ def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
     left, recurrent = min(through)
     if left > VANISHED:
         return None
-    places = (
-        f"the {len(layers.depths)} layers from `{layers.depths[-1].name}` to `{layers.depths[0].name}`"
-        if not recurrent
-        else f"the time steps of `{recurrent}`, from the last to the first"
-    )
-    who = "the early steps hardly count" if recurrent else f"`{layers.depths[0].name}` hardly learns"
+    last, first = layers.depths[-1].name, layers.depths[0].name
+    way, effect, cure = _through_time(recurrent) if recurrent else _through_depth(last, first)
     return Finding(
         Cause.VANISHING_GRADIENT,
         # In decades: a tenth of the threshold is surer, but not ten times.
         _sure(0.5 + 0.5 * (1.0 - math.log10(VANISHED) / math.log10(max(left, 1e-300))), layers),
         (Evidence("gradient_left", left), *_learned(layers)),
-        f"On its way back through {places}, the gradient shrinks to {left:.1g} of its size, a little at each. "
-        f"So {who} anything from the loss, whatever the data say.",
-        "Clip nothing, but let the early steps through: an LSTM or GRU with a forget bias of 1, or attention."
-        if recurrent
-        else "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+        f"On its way back {way}, the gradient shrinks to {left:.1g} of its size, a little at each. {effect}",
+        cure,
+    )
+
+
+def _through_depth(last: str, first: str) -> tuple[str, str, str]:
+    return (
+        f"through the layers from `{last}` to `{first}`",
+        f"So `{first}` is hardly told by the loss how to change, and what comes after it learns from its noise.",
+        "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+    )
+
+
+def _through_time(name: str) -> tuple[str, str, str]:
+    return (
+        f"through the time steps of `{name}`",
+        "So the loss hardly tells how to treat the early steps, and what they hold is not learnt.",
+        "Use an LSTM with a forget bias of 1, a GRU, attention, or the mean over all steps instead of the last.",
     )
 
 
@@ -195,7 +207,7 @@ def _rectifiers(layers: Layers) -> list[Activation]:
 def _dead(layers: Layers) -> list[Activation]:
     """The layers to be named for their dead units, the worst first."""
     found = _rectifiers(layers)
-    worst = [layer for layer in found if layer.dead >= DEAD_LAYER]
+    worst = [layer for layer in found if layer.dead >= DEAD_LAYER and not _bypassed(layer, layers)]
     units = sum(layer.units for layer in found)
     if not worst and sum(layer.dead * layer.units for layer in found) >= DEAD_NET * max(units, 1):
         worst = [layer for layer in found if layer.dead >= DEAD_NET]
@@ -204,12 +216,28 @@ def _dead(layers: Layers) -> list[Activation]:
 
 def _saturated(layers: Layers) -> list[Activation]:
     """The layers to be named for saturation, in the order of execution."""
-    return [layer for layer in layers.activations if layer.seen >= SEEN and _is_saturated(layer)]
+    return [
+        layer
+        for layer in layers.activations
+        if layer.seen >= SEEN and _is_saturated(layer) and not _bypassed(layer, layers)
+    ]
+
+
+def _bypassed(layer: Activation, layers: Layers) -> bool:
+    """Whether the gradient reaches what lies before a layer on another way, as through a residual connection."""
+    places = [place.name for place in layers.depths]
+    if layer.name not in places:
+        return False
+    own = places.index(layer.name)
+    before = max((place.gradient for place in layers.depths[:own]), default=0.0)
+    return before > BYPASS * layers.depths[own].gradient
 
 
 def _is_saturated(layer: Activation) -> bool:
-    if layer.kind != "bounded" or layer.gate:
+    if layer.gate:
         return False
+    if layer.kind != "bounded":
+        return layer.saturated >= SATURATED_LAYER
     if layer.output:
         if layer.back is None or layer.leverage is None:
             return False

@@ -23,8 +23,29 @@ _SOFTMAX = frozenset(("_softmax", "_safe_softmax"))
 _CLAMPS = frozenset(("clamp", "clamp_min", "hardtanh"))
 
 # These hand on what they are given, in another shape.
-_RESHAPING = ("view", "_unsafe_view", "reshape", "t", "transpose", "permute", "unsqueeze", "squeeze", "expand")
-_TAKING = ("select", "slice", "unbind", "split", "unsafe_split", "chunk", "clone", "detach", "alias", "_to_copy")
+_RESHAPING = (
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "t",
+    "transpose",
+    "permute",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+)
+_TAKING = (
+    "select",
+    "slice",
+    "unbind",
+    "split",
+    "unsafe_split",
+    "chunk",
+    "clone",
+    "detach",
+    "alias",
+    "_to_copy",
+)
 _VIEWS = frozenset((*_RESHAPING, *_TAKING))
 
 
@@ -83,7 +104,7 @@ class Nonlinearity:
         if self.op in _SOFTMAX:
             return "softmax"
         if self.op in _CLAMPS:
-            return "bounded" if math.isfinite(self.bounds[1]) else "rectifier"
+            return "rectifier" if self.bounds[0] == 0.0 else "bounded"
         if self.op in _RECTIFIERS:
             return "rectifier"
         return "bounded" if self.op in _BOUNDED else "leaky"

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -222,7 +223,10 @@ class _Blindfold:
         self._calls = 0
         handle = register_module_forward_hook(hook)
         try:
-            yield
+            with warnings.catch_warnings():
+                # Of a compiled model PyTorch warns that the hook is called twice, which then is noticed here.
+                warnings.filterwarnings("ignore", message="Using `torch.compile")
+                yield
         finally:
             handle.remove()
 
@@ -265,13 +269,12 @@ def _blind(objective: Objective, indices: Sequence[int], blindfold: _Blindfold) 
     for index in indices:
         batch = objective.batches[index]
         objective.ledger.spend(VALUE, batch.examples)
-        # A loss that differentiates its output cannot do without it.
-        with contextlib.suppress(UnstuckError, RuntimeError), objective.replay.session():
-            with blindfold.covering():
+        try:
+            with objective.replay.session(), blindfold.covering():
                 loss = objective.replay.loss(batch, objective.replay.leaves(objective.theta))
-            total += batch.examples * finite(loss)
-            examples += batch.examples
-            continue
-        return None
+        except (UnstuckError, RuntimeError):  # as of a loss that needs to differentiate the output
+            return None
+        total += batch.examples * finite(loss)
+        examples += batch.examples
     mean = total / examples
     return mean if math.isfinite(mean) else None

@@ -15,8 +15,8 @@ _FLAT = 0.01
 # A unit is saturated when it is flat on so large a share of the examples.
 _NEARLY_ALL = 0.99
 
-# The largest slope of a nonlinearity, where it is not 1.
-_LARGEST = {"sigmoid": 0.25, "hardsigmoid": 1 / 6, "gelu": 1.13, "silu": 1.10, "hardswish": 1.5, "mish": 1.09}
+# Where nonlinearities have their largest slope: around 0, or between their bounds.
+_GRID = torch.linspace(-8.0, 8.0, 3201)
 
 # The norm of the derivative of a softmax, diag(p) - p p^T, where two classes share all.
 _LARGEST_SOFTMAX = 0.5
@@ -49,6 +49,7 @@ class Tally:
     def __init__(self, first: Nonlinearity, name: str) -> None:
         self._first = first
         self._name = name
+        self._largest = 1.0 if first.kind == "softmax" else largest_slope(first)
         self._axis = unit_axis(first)
         units = 1 if self._axis is None else first.x.shape[self._axis]
         self._flat = torch.zeros(units, dtype=torch.float64, device=first.x.device)
@@ -60,7 +61,7 @@ class Tally:
 
     def add(self, seen: Nonlinearity, examples: int) -> None:
         """Add one call in a batch of so many examples, whose mean is the loss."""
-        look = _look_at_softmax(seen) if seen.kind == "softmax" else _look(seen)
+        look = _look_at_softmax(seen) if seen.kind == "softmax" else _look(seen, self._largest)
         self._hidden |= seen.hidden
         self._gate |= seen.gate
         self._flat += self._by_unit(look.flat)
@@ -77,20 +78,18 @@ class Tally:
         self._arrived += float(energy.sum())
         self._left += float(look.passed.square().sum()) * examples**2
         self._back += float(energy[look.flat & look.pull].sum())
-        self._impact += examples * float(look.impact.sum())
+        self._impact += examples * float(look.impact[look.flat].sum())
 
     def record(self, total: float) -> Activation:
         """Give what was summed; `total` is the sum of the losses of all examples."""
         share_flat, share_low = self._flat / self._seen, self._low / self._seen
         bounded = self._first.kind in ("bounded", "softmax")
-        # What rests at 0 and has no slope there says nothing; at another value it still has a say.
-        speechless = self._first.kind == "rectifier" or self._first.bounds[0] == 0.0
-        dead = (share_low >= 1.0) & speechless
-        saturated = (share_flat >= _NEARLY_ALL) & ~dead & bounded
+        dead = (share_low >= 1.0) & (self._first.kind == "rectifier")
+        saturated = (share_flat >= _NEARLY_ALL) & ~dead & (bounded or math.isfinite(self._first.bounds[1]))
         heard = self._heard and self._arrived > 0.0
         return Activation(
             name=self._name,
-            op=self._first.op.strip("_").removeprefix("safe_"),
+            op=_plain(self._first),
             kind="bounded" if bounded else self._first.kind,
             units=len(self._flat),
             seen=round(self._seen),
@@ -126,23 +125,44 @@ def unit_axis(seen: Nonlinearity) -> int | None:
     return 1
 
 
+def _plain(seen: Nonlinearity) -> str:
+    """Name a nonlinearity as its users do."""
+    if seen.op == "hardtanh" and seen.bounds == (0.0, 6.0):
+        return "relu6"
+    return seen.op.strip("_").removeprefix("safe_")
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _look(seen: Nonlinearity) -> _Look:
-    x = seen.x.to(torch.float64 if seen.x.dtype == torch.float64 else torch.float32)
+def largest_slope(seen: Nonlinearity) -> float:
+    """The largest slope that a nonlinearity has anywhere."""
+    grid = (_GRID + _middle(seen)).to(seen.x.device)
+    return float(_slope(seen, grid).abs().max()) or 1.0
+
+
+def _slope(seen: Nonlinearity, x: Tensor) -> Tensor:
     leaf = x.clone().requires_grad_()
-    slope = torch.autograd.grad(seen.apply(leaf).sum(), leaf)[0] / _LARGEST.get(seen.op, 1.0)
-    flat = slope.abs() < _FLAT
+    return torch.autograd.grad(seen.apply(leaf).sum(), leaf)[0]
+
+
+def _middle(seen: Nonlinearity) -> float:
     low, high = seen.bounds
-    above = x - ((low + high) / 2.0 if math.isfinite(low) and math.isfinite(high) else 0.0)
+    return (low + high) / 2.0 if math.isfinite(low) and math.isfinite(high) else 0.0
+
+
+def _look(seen: Nonlinearity, largest: float) -> _Look:
+    x = seen.x.to(torch.float64 if seen.x.dtype == torch.float64 else torch.float32)
+    slope = _slope(seen, x) / largest
+    flat = slope.abs() < (0.0 if seen.kind == "leaky" else _FLAT)
+    above = x - _middle(seen)
     look = _Look(slope.abs(), flat & (above <= 0.0), flat)
     if seen.gradient is not None and seen.gradient.shape == x.shape:
         gradient = seen.gradient.to(x.dtype)
         look.pull = gradient * above.sign() > 0.0
         look.passed = gradient * slope
-        look.impact = (look.passed * x).abs() * _LARGEST.get(seen.op, 1.0)
+        look.impact = (look.passed * x).abs() * largest
     return look
 
 

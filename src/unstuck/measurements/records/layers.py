@@ -13,19 +13,19 @@ class Activation:
     Attributes:
         name: Of the module whose weights made the input, or "input".
         op: The operation, e.g. "relu".
-        kind: "rectifier" (flat below), "bounded" (flat at both ends) or "leaky" (flat nowhere).
+        kind: "rectifier" (flat below, and perhaps above), "bounded" (flat at both ends) or "leaky" (flat nowhere).
         units: How many: channels after a convolution, else the last dimension.
         seen: Values seen of each unit (examples, times positions or time steps).
         dead: Share of the units that are flat below on every example: they say nothing, and learn nothing.
-        saturated: Share of the units that are flat on nearly every example.
+        saturated: Share of the units that are flat on nearly every example, without being dead.
         flat: Share of all values that are flat.
         slope: Mean slope.
         silent: Share of the examples on which all units are flat.
         passed: Root mean square of the gradient leaving at the input over that arriving at the output, as a
             share of the largest slope; None where no gradient arrives.
         back: Share of the squared gradient that arrives at flat values and would pull them off.
-        leverage: Sum over all values of |gradient times input| over the loss: what a relative change of the
-            inputs does to it. None where no gradient arrives, or the loss is 0.
+        leverage: Sum over the flat values of |gradient times input| over the loss: what a relative change of
+            these inputs does to it. None where no gradient arrives, or the loss is 0.
         output: No weights come after it.
         gate: It multiplies other activations, as in an LSTM: to be flat is its way to be open or shut.
     """
