@@ -1,0 +1,237 @@
+"""On real trainings of digits: what is planted is found, and healthy ones are left alone."""
+
+import math
+
+import pytest
+import torch
+from tests.findings import handmade
+from torch import nn
+
+from unstuck import Training, supervised
+from unstuck.demos.digits import digits
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Cause, Kind, Point
+from unstuck.findings.updates import CHECKS, frozen_parameters, non_finite, stale_second_moment
+from unstuck.measurements.descent import taken
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
+from unstuck.measurements.steps import next_steps
+from unstuck.measurements.updates import measure_precision, measure_second_moment
+from unstuck.measurements.wiring import measure_wiring
+from unstuck.objective import Objective, draw
+
+LOSS = supervised(lambda outputs, labels: nn.functional.cross_entropy(outputs.float(), labels))
+
+POINT = Point(Kind.UNDECIDED, 1.0, 0.0, None, None, None, None)
+
+HEALTHY = {
+    "SGD": lambda ps: torch.optim.SGD(ps, lr=0.1),
+    "SGD momentum": lambda ps: torch.optim.SGD(ps, lr=0.02, momentum=0.9),
+    "Adam": lambda ps: torch.optim.Adam(ps, lr=1e-3),
+    "AMSGrad": lambda ps: torch.optim.Adam(ps, lr=1e-3, amsgrad=True),
+    "AdamW": lambda ps: torch.optim.AdamW(ps, lr=1e-3),
+    "NAdam": lambda ps: torch.optim.NAdam(ps, lr=1e-3),
+    "RAdam": lambda ps: torch.optim.RAdam(ps, lr=1e-3),
+    "Adamax": lambda ps: torch.optim.Adamax(ps, lr=2e-3),
+    "Adagrad": lambda ps: torch.optim.Adagrad(ps, lr=0.01),
+    "RMSprop": lambda ps: torch.optim.RMSprop(ps, lr=1e-3),
+    "Adadelta": lambda ps: torch.optim.Adadelta(ps, lr=1.0),
+    "ASGD": lambda ps: torch.optim.ASGD(ps, lr=0.1),
+    "Rprop": lambda ps: torch.optim.Rprop(ps, lr=1e-3),
+    "Adafactor": lambda ps: torch.optim.Adafactor(ps, lr=0.01),
+}
+# Adam's epsilon of 1e-8 is zero in float16, and its steps are NaN wherever a gradient is.
+NARROW = [
+    *((name, torch.bfloat16) for name in ("SGD", "SGD momentum", "Adam", "AdamW", "RMSprop", "Adagrad")),
+    *((name, torch.float16) for name in ("SGD", "SGD momentum")),
+]
+
+
+class Net(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh()).to(dtype)
+        self.head = nn.Linear(32, 10).to(dtype)
+
+    def forward(self, x):
+        return self.head(self.body(x.to(self.head.weight.dtype)))
+
+
+def data(examples=640, size=40):
+    images, labels = digits()
+    return list(zip(images[:examples].split(size), labels[:examples].split(size), strict=True))
+
+
+def train(training, steps, *, scale=1.0):
+    for number in range(steps):
+        training.optimizer.zero_grad()
+        (scale * LOSS(training.model, training.data[number % 16])).backward()
+        training.optimizer.step()
+        if training.scheduler:
+            training.scheduler.step()
+    training.optimizer.zero_grad()
+    return training
+
+
+def made(make, dtype=torch.float32, *, freeze=False):
+    model = Net(dtype)
+    if freeze:
+        model.body.requires_grad_(requires_grad=False)
+    return Training(model, LOSS, data(), make(p for p in model.parameters() if p.requires_grad))
+
+
+def examined(training):
+    """What an examination hands to the findings of this module."""
+    drawn = draw(training.data, seed=0, enough=lambda *_: False)
+    objective = Objective(training, drawn.batches)
+    judge = Judge(
+        objective, Halves.of(len(drawn.batches), exhaustive=False), objective.values(objective.theta)
+    )
+    order = (judge.halves.finds * 16)[:16]
+    (ahead,) = next_steps(objective, training.optimizer, order, (16,))
+    return handmade.measurements(
+        (taken("ahead", judge, [ahead], steps=16),),
+        None,
+        (),
+        loss=judge.loss(),
+        scale=judge.loss().value,
+        wiring=measure_wiring(training, judge),
+        precision=measure_precision(training, judge),
+        second_moment=measure_second_moment(training, judge),
+    )
+
+
+def causes(training):
+    measured = examined(training)
+    found = [finding for check in CHECKS if (finding := check(POINT, measured))]
+    for finding in found:
+        assert 0.5 <= finding.confidence <= 0.99
+        assert all(math.isfinite(item.value) for item in finding.evidence if item.name != "kept_length")
+        assert "nan" not in finding.explanation
+    return [finding.cause for finding in found]
+
+
+CASES = [*((name, torch.float32) for name in HEALTHY), *NARROW]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [0, 60])
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_a_healthy_training_is_left_alone(name, dtype, steps):
+    assert causes(train(made(HEALTHY[name], dtype), steps)) == []
+
+
+@pytest.mark.parametrize("name", ["SGD momentum", "Adam"])
+def test_a_head_that_learns_on_a_frozen_body_is_left_alone(name):
+    assert causes(train(made(HEALTHY[name], freeze=True), 20)) == []
+
+
+def test_a_warm_up_from_zero_is_left_alone_before_its_first_step():
+    training = made(HEALTHY["Adam"])
+    scheduler = torch.optim.lr_scheduler.LambdaLR(training.optimizer, lambda step: min(step / 50, 1.0))
+    assert causes(Training(training.model, LOSS, training.data, training.optimizer, scheduler)) == []
+
+
+def only_biases():
+    training = made(lambda ps: torch.optim.SGD(ps, lr=0.1))
+    training.model.requires_grad_(requires_grad=False)
+    training.model.head.bias.requires_grad_(requires_grad=True)
+    return train(training, 200)
+
+
+def replaced():
+    training = made(HEALTHY["Adam"])
+    training.model.head = nn.Linear(32, 10)
+    training.model.body.requires_grad_(requires_grad=False)
+    return train(training, 3)
+
+
+def of_another_model():
+    return Training(Net(torch.float32), LOSS, data(), torch.optim.Adam(Net(torch.float32).parameters()))
+
+
+def schedule_at_its_end():
+    training = made(HEALTHY["SGD"])
+    scheduler = torch.optim.lr_scheduler.LinearLR(training.optimizer, 1.0, 0.0, total_iters=10)
+    return train(Training(training.model, LOSS, training.data, training.optimizer, scheduler), 12)
+
+
+@pytest.mark.parametrize("plant", [only_biases, replaced, of_another_model, schedule_at_its_end])
+def test_what_is_not_trained_is_named(plant):
+    assert causes(plant()) == [Cause.FROZEN_PARAMETERS]
+
+
+@pytest.mark.parametrize(("dtype", "rate"), [(torch.bfloat16, 3e-4), (torch.float16, 3e-4)])
+def test_steps_lost_to_rounding_are_named(dtype, rate):
+    assert causes(made(lambda ps: torch.optim.SGD(ps, lr=rate), dtype)) == [Cause.PRECISION_STALL]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_that_would_lead_nowhere_even_without_rounding_are_too_small_instead(dtype):
+    assert causes(made(lambda ps: torch.optim.SGD(ps, lr=1e-9), dtype)) == []
+
+
+@pytest.mark.parametrize("name", ["Adagrad", "Adam", "RMSprop", "AMSGrad"])
+def test_a_scale_of_gradients_long_past_is_named(name):
+    training = made(HEALTHY[name])
+    rate = training.optimizer.param_groups[0]["lr"]
+    training.optimizer.param_groups[0]["lr"] = 1e-12
+    train(training, 30, scale=1e6)
+    training.optimizer.param_groups[0]["lr"] = rate
+    for state in training.optimizer.state.values():
+        if "exp_avg" in state:
+            state["exp_avg"].zero_()
+    assert causes(training) == [Cause.STALE_SECOND_MOMENT]
+
+
+SURE, NOTHING = Estimate(0.5, 0.01), Estimate(0.0, 0.0)
+SOME = (Excluded("frozen", ("a",), 60), Excluded("unused", ("b",), 10))
+NONE_LEFT = (Excluded("rate", ("a",), 100),)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "named"),
+    [
+        (Wiring(SOME, 100, SURE, NOTHING, SURE), True),
+        (Wiring(SOME, 100, SURE, Estimate(0.2, 0.01), Estimate(0.3, 0.01)), False),
+        (Wiring(SOME, 100, Estimate(0.5, 0.3), NOTHING, Estimate(0.5, 0.3)), False),
+        (Wiring(SOME[1:], 100, SURE, NOTHING, SURE), False),
+        (Wiring(SOME, 100), False),
+        (Wiring(NONE_LEFT, 100, Estimate(0.5, math.inf), NOTHING, Estimate(0.5, math.inf)), True),
+        (Wiring(NONE_LEFT, 100, Estimate(0.005, 0.0), NOTHING, Estimate(0.005, 0.0)), False),
+        (Wiring(NONE_LEFT, 100, SURE, NOTHING, SURE, scheduled=True, begun=False), False),
+    ],
+)
+def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_trained_gains(wiring, named):
+    finding = frozen_parameters(POINT, handmade.measurements((), None, (), wiring=wiring))
+    assert (finding is not None) == named
+    if finding:
+        assert "`b`" not in finding.explanation
+        assert f"{100 * wiring.share:.3g} %" in finding.explanation
+
+
+def test_progress_absolves_whatever_is_left_out_or_stale():
+    ahead = (handmade.route("ahead", 0.1, steps=16),)
+    stale = SecondMoment("Adagrad", Estimate(5.0, 0.1), "", 16, Estimate(0.001, 1e-6), SURE, SURE)
+    wiring = Wiring(SOME, 100, SURE, NOTHING, SURE)
+    for routes, silent in ((ahead, True), ((), False)):
+        measured = handmade.measurements(routes, None, (), wiring=wiring, second_moment=stale)
+        assert (frozen_parameters(POINT, measured) is None) == silent
+        assert (stale_second_moment(POINT, measured) is None) == silent
+
+
+@pytest.mark.parametrize("ratio", [Estimate(1.0, 0.0), Estimate(-1.0, 0.0), None])
+def test_a_scale_within_a_decade_is_not_stale(ratio):
+    moment = SecondMoment("Adam", ratio, "", 16, NOTHING, SURE, SURE)
+    assert stale_second_moment(POINT, handmade.measurements((), None, (), second_moment=moment)) is None
+
+
+@pytest.mark.parametrize("place", ["parameter", "buffer", "state", "data", "forward", "loss", "gradient"])
+@pytest.mark.parametrize("overflow", [False, True])
+def test_nan_is_named_wherever_it_appears(place, overflow):
+    finding = non_finite(NonFinite(place, "the place", "NaN", 3, "log", "float16", overflow, "a module"))
+    assert finding.cause is Cause.NON_FINITE
+    assert "None" not in finding.explanation
+    assert ("the place" in finding.explanation) or place == "loss"
+    assert ("float16 has overflowed" in finding.explanation) == overflow
