@@ -57,27 +57,27 @@ def foreign_words(seed: int) -> Training:
         torch.randperm(following.numel(), generator=torch.Generator().manual_seed(seed))
     ]
     model = Transformer(depth=1)
-    batches = data.loader(symbols, wrong.view_as(following), size=32, seed=seed)
+    batches = data.loader(symbols, wrong.view_as(following), size=8, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    trained(model, next_symbol, batches, optimizer, epochs=6)
+    trained(model, next_symbol, batches, optimizer, epochs=3)
     return Training(model, next_symbol, batches, optimizer)
 
 
 def _own_words(training: Training) -> Training:
-    return replace(training, data=data.loader(*data.text(384), size=32, seed=0))
+    return replace(training, data=data.loader(*data.text(384), size=8, seed=0))
 
 
 # Data in order
 
 
 def sorted_classes(seed: int) -> Training:
-    """Digits stored class by class, and a loader without shuffle."""
+    """Digits stored class by class, a loader without shuffle, and a checkpoint from the middle of an epoch."""
     images, labels = data.digits(1000, seed=seed, flat=True)
     order = labels.argsort(stable=True)
     model = mlp(64, 32, 10)
     batches = data.loader(images[order], labels[order], size=50, seed=seed, shuffle=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    trained(model, _cross_entropy, batches, optimizer, epochs=15)
+    trained(model, _cross_entropy, batches, optimizer, steps=15 * 20 + 10)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -88,7 +88,7 @@ def sorted_conv(seed: int) -> Training:
     model = convnet(6)
     batches = data.batches(images[order], labels[order], size=30)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    trained(model, _cross_entropy, batches, optimizer, epochs=6)
+    trained(model, _cross_entropy, batches, optimizer, steps=6 * 20 + 10)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -100,7 +100,7 @@ def sorted_regression(seed: int) -> Training:
     loss = supervised(functional.mse_loss)
     batches = data.loader(features[order], targets[order, None], size=20, seed=seed, shuffle=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    trained(model, loss, batches, optimizer, epochs=12)
+    trained(model, loss, batches, optimizer, steps=12 * 23 + 12)
     return Training(model, loss, batches, optimizer)
 
 
