@@ -115,9 +115,7 @@ def file_by_file(seed: int) -> Training:  # noqa: ARG001
     model = Bag(BUCKETS, 8, 4)
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     data = loader(*lines(), size=24, shuffle=False)
-    return train(
-        Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 10 * len(data) + len(data) // 2
-    )
+    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), round(10.7 * len(data)))
 
 
 def digit_by_digit(seed: int) -> Training:  # noqa: ARG001

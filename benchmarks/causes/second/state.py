@@ -31,7 +31,7 @@ def adam_after_spike(seed: int) -> Training:  # noqa: ARG001
     optimizer = optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.9999), weight_decay=1e-4)
     training = Training(model, supervised(nn.CrossEntropyLoss()), loader(inputs, labels, size=64), optimizer)
     train(training, 3)
-    step(training, (inputs[:64] * 3e4, 1 - labels[:64]))
+    step(training, (inputs[:64] * 1e5, 1 - labels[:64]))
     return train(training, 20)
 
 
