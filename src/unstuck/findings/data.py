@@ -23,6 +23,9 @@ WEAK = 0.3
 # and when the model fits the labels all the same, which it might owe to a rule that no test came upon.
 SEEN, CHANCE, MEMORISED = 0.95, 0.9, 0.8
 
+# A parity of bits or a sum modulo a prime looks random to every test but its own, as long as it is not learnt.
+RULES = 0.6
+
 # These apply a softmax or a sigmoid themselves.
 SQUASHING = {
     "cross_entropy": "softmax",
@@ -131,6 +134,7 @@ def uninformative(labels: Labels) -> Finding | None:
     if not labels.dependence.surely_below(WEAK) or not labels.dependence.surely_above(-WEAK):
         return None
     sure = SEEN if "validation" in asked else MEMORISED if labels.memorised else CHANCE
+    sure = min(sure, RULES) if labels.discrete else sure
     constant = () if labels.constant is None else (Evidence("constant_loss", labels.constant),)
     return Finding(
         Cause.UNINFORMATIVE_LABELS,

@@ -13,8 +13,8 @@ from unstuck.estimate import Estimate
 
 Matrix = Float[Tensor, "n n"]
 
-# As many permutations as a p-value of one in a hundred needs.
-_PERMUTATIONS = 100
+# As many permutations as a p-value of one in two hundred needs.
+_PERMUTATIONS = 200
 
 # But usually labels depend on inputs plainly: a probe that stands this many standard deviations above the first
 # few permutations settles it (Student's law with 29 degrees of freedom gives one in 10^8).

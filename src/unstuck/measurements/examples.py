@@ -12,6 +12,9 @@ from unstuck.measurements.dependence import normal_scores
 # Whole numbers, such as tokens, are spread over so many columns by counting, and by place if there are few places.
 _BINS, _PLACES = 256, 64
 
+# Two values only lie equally far from the middle, up to their rounding.
+_CONSTANT = 1e-3
+
 # Inputs wider than this are thinned out; images are averaged to this many pixels a side.
 _WIDEST, _SIDE = 8192, 32
 
@@ -75,6 +78,11 @@ def features(inputs: Sequence[Tensor]) -> list[Float[Tensor, "n _"]]:
     return [torch.cat(made, 1)]
 
 
+def discrete(inputs: Sequence[Tensor]) -> bool:
+    """Whether all inputs are of few different numbers, as tokens, signs and bits are."""
+    return all(t.dtype != torch.uint8 and len(t.unique()) <= _BINS // 2 for t in inputs)
+
+
 def columns(targets: Tensor) -> Float[Tensor, "n _"]:
     """Give columns of numbers for labels: indicators of classes, or the normal scores of quantities."""
     flat = targets.flatten(1) if targets.ndim > 1 else targets[:, None]
@@ -87,6 +95,14 @@ def columns(targets: Tensor) -> Float[Tensor, "n _"]:
         return torch.nn.functional.one_hot(classes[:, 0]).float()
     drawn = torch.Generator().manual_seed(0)
     return torch.randn(len(values), 4, generator=drawn)[classes].flatten(1)
+
+
+def scatter(targets: Tensor) -> Float[Tensor, "n _"] | None:
+    """Give columns that say how far quantities lie from the middle; None for classes, which have none."""
+    if not targets.is_floating_point():
+        return None
+    squares = columns(targets).square()
+    return squares if bool((squares.std(0) > _CONSTANT).any()) else None
 
 
 def _is_real(tensor: Tensor) -> bool:

@@ -42,7 +42,7 @@ def least(function: Function, starts: Sequence[Sequence[Tensor]], enough: float 
     for start in starts:
         if value(function, best) <= enough:
             return list(best)
-        found = _bfgs(function, start, enough)
+        found = descend(function, start, enough)
         reached = value(function, found)
         best = min(best, found, key=lambda point: value(function, point))
         # Two searches from different starts that end at the same height have found the floor.
@@ -86,7 +86,8 @@ class _Enough(Exception):  # noqa: N818 - nothing is wrong, the search is over
     """The search has come as low as it was asked to."""
 
 
-def _bfgs(function: Function, start: Sequence[Tensor], enough: float) -> list[Tensor]:
+def descend(function: Function, start: Sequence[Tensor], enough: float) -> list[Tensor]:
+    """Give the point that L-BFGS reaches from one start; it stops at what is not above `enough`."""
     leaves = _leaves(start)
     optimizer = torch.optim.LBFGS(
         leaves,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.measurements.dependence import Dependence, dependence
-from unstuck.measurements.examples import Examples, columns, distinct, features
+from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, scatter
 from unstuck.measurements.floors import least, value
 from unstuck.measurements.fresh import fresh_copy, part, train
 from unstuck.measurements.judging import Judge
@@ -73,6 +73,10 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
         tests = _Tests([], [])
         tests.add("inputs", dependence(features(examples.inputs), columns(examples.targets), seed=seed))
         passes = 0
+        spread = None if tests.found else scatter(examples.targets)
+        if spread is not None:
+            # Inputs may say how far labels scatter, and nothing of where: a likelihood of densities learns that.
+            tests.add("scatter", dependence(features(examples.inputs), spread, seed=seed))
         if not tests.found:
             passes = _ask_the_model(training, judge, place, examples, tests, seed)
         constant = None if tests.found else _constant(traced)
@@ -87,6 +91,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
         loss=judge.loss().value,
         constant=constant,
         passes=passes,
+        discrete=discrete(examples.inputs),
     )
 
 

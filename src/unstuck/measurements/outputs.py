@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unstuck.estimate import weighted_mean
-from unstuck.measurements.floors import Function, domain, least, value
+from unstuck.measurements.floors import Function, descend, domain, least, value
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.tape import Call, Tail, Trace, constants, tail, trace
@@ -256,5 +256,5 @@ def _starts(
             reached = built.at(values, free.starts)
             return torch.stack([(a - b).square().mean() for a, b in zip(reached, wanted, strict=True)]).sum()
 
-        starts.insert(0, least(miss, starts[:2], _MISS))
+        starts.insert(0, descend(miss, starts[0], _MISS))
     return starts

@@ -18,13 +18,15 @@ class Labels:
             under permuted labels.
         detectable: Smallest such correlation that the most precise test would have noticed with
             probability 0.9.
-        tests: What predicted: "inputs" (ridge, kernel and nearest-neighbour regression), "random features"
-            (of the model initialised anew), "trained copy" (the model initialised anew and trained on half
-            of the examples, judged on the other half), "validation" (the model as it is, on data that it
-            has not seen).
+        tests: What predicted: "inputs" (ridge, kernel and nearest-neighbour regression), "scatter" (the same,
+            of how far the labels lie from their middle), "random features" (of the model initialised anew),
+            "trained copy" (the model initialised anew and trained on half of the examples, judged on the
+            other half), "validation" (the model as it is, on data that it has not seen).
         loss: At the point.
         constant: Least loss that one output for all examples reaches; None if it is not known.
         passes: How often the copy was trained on its half.
+        discrete: Whether the inputs are of few different numbers, as bits and tokens are; rules such as parity
+            then leave no trace that any of the tests could find.
     """
 
     examples: int
@@ -35,6 +37,7 @@ class Labels:
     loss: float
     constant: float | None = None
     passes: int = 0
+    discrete: bool = False
 
     @property
     def memorised(self) -> bool:

@@ -1,0 +1,189 @@
+import math
+
+import pytest
+import torch
+from tests.objective.fingerprint import unchanged
+from torch import nn
+from torch.nn import functional
+
+from unstuck import Training, supervised
+from unstuck.errors import MeasurementError
+from unstuck.findings.data import mismatch
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.outputs import measure_outputs
+from unstuck.objective import Objective, draw
+
+DRAWN = torch.Generator().manual_seed(0)
+X = torch.randn(96, 8, generator=DRAWN)
+CLASSES = torch.arange(96) % 4
+QUANTITY = X[:, 0] + 0.1 * torch.randn(96, generator=DRAWN)
+BITS = (X[:, 0] > 0).float()
+ONE_HOT = functional.one_hot(CLASSES, 4).float()
+
+
+class Squeeze(nn.Module):
+    def forward(self, x):
+        return x.squeeze(-1)
+
+
+def network(outputs, *ends):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, outputs), *ends)
+
+
+def look(model, loss, targets, size=32):
+    data = list(zip(X.split(size), targets.split(size), strict=True))
+    loss = loss if not isinstance(loss, nn.Module) else supervised(loss)
+    training = Training(model, loss, data, torch.optim.Adam(model.parameters()))
+    batches = draw(data, seed=0, enough=lambda *_: False).batches
+    objective = Objective(training, batches)
+    judge = Judge(objective, Halves.of(len(batches), exhaustive=False), objective.values(objective.theta))
+    with unchanged(training):
+        return measure_outputs(training, judge)
+
+
+def of_output(criterion):
+    return lambda model, batch: criterion(model(batch[0]), batch[1])
+
+
+FITTING = {
+    "cross-entropy": (network(4), nn.CrossEntropyLoss(), CLASSES),
+    "label smoothing": (network(4), nn.CrossEntropyLoss(label_smoothing=0.1), CLASSES),
+    "log-softmax twice": (network(4, nn.LogSoftmax(1)), nn.CrossEntropyLoss(), CLASSES),
+    "log-likelihood": (network(4, nn.LogSoftmax(1)), nn.NLLLoss(), CLASSES),
+    "softmax, then log": (
+        network(4, nn.Softmax(1)),
+        of_output(lambda p, y: functional.nll_loss(torch.log(p + 1e-8), y)),
+        CLASSES,
+    ),
+    "sigmoid and its criterion": (network(1, nn.Sigmoid(), Squeeze()), nn.BCELoss(), BITS),
+    "logits and theirs": (network(1, Squeeze()), nn.BCEWithLogitsLoss(), BITS),
+    "softmax of one-hot targets": (network(4, nn.Softmax(1)), nn.BCELoss(), ONE_HOT),
+    "Brier score": (network(4, nn.Softmax(1)), nn.MSELoss(), ONE_HOT),
+    "divergence": (network(4, nn.LogSoftmax(1)), nn.KLDivLoss(reduction="batchmean"), ONE_HOT * 0.9 + 0.025),
+    "squares": (network(1), nn.MSELoss(), QUANTITY[:, None]),
+    "positive quantities of a ReLU": (network(1, nn.ReLU()), nn.L1Loss(), QUANTITY[:, None] + 9.0),
+    "absolute errors of a sigmoid": (network(8, nn.Sigmoid()), nn.L1Loss(), torch.sigmoid(X)),
+    "counts": (
+        network(1, nn.Softplus()),
+        nn.PoissonNLLLoss(log_input=False),
+        torch.poisson(torch.full((96, 1), 3.0), generator=DRAWN),
+    ),
+    "a density": (
+        network(2),
+        of_output(
+            lambda o, y: functional.gaussian_nll_loss(o[:, :1], y, functional.softplus(o[:, 1:]) + 0.01)
+        ),
+        QUANTITY[:, None],
+    ),
+    "signs of a tanh": (network(1, nn.Tanh(), Squeeze()), nn.MSELoss(), 2 * BITS - 1),
+    "capped logits": (
+        network(4),
+        of_output(lambda o, y: functional.cross_entropy(30 * torch.tanh(o / 30), y)),
+        CLASSES,
+    ),
+    "a contrast of embeddings": (
+        network(4),
+        of_output(
+            lambda o, y: functional.cross_entropy(
+                functional.normalize(o) @ functional.normalize(o + 0.1).T / 0.5, torch.arange(len(y))
+            )
+        ),
+        CLASSES,
+    ),
+    "several quantiles of one target": (
+        network(3),
+        of_output(lambda o, y: torch.maximum(0.9 * (y - o), 0.1 * (o - y)).mean()),
+        QUANTITY[:, None],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_outputs_that_fit_are_never_blamed(name):
+    outputs = look(*FITTING[name])
+    assert mismatch(outputs) is None
+    assert outputs.share < 0.1
+
+
+def test_the_floor_of_cross_entropy_of_probabilities_is_the_closed_form():
+    for classes in (2, 4):
+        targets = CLASSES % classes
+        for end in (nn.Softmax(1), nn.Sigmoid()):
+            outputs = look(network(classes, end), nn.CrossEntropyLoss(), targets)
+            floor = math.log(1.0 + (classes - 1) / math.e)
+            assert outputs.built == pytest.approx(floor, rel=1e-3)
+            assert outputs.free < 0.01
+            assert "logits" in mismatch(outputs).advice
+
+
+def test_where_the_probabilities_are_made_does_not_matter():
+    def loss(model, batch):
+        raised = model(batch[0]).exp()
+        return functional.cross_entropy(raised / raised.sum(1, keepdim=True), batch[1])
+
+    floor = math.log(1.0 + 3.0 / math.e)
+    for each in (loss, of_output(lambda o, y: functional.cross_entropy(o.softmax(-1), y))):
+        outputs = look(network(4), each, CLASSES)
+        assert outputs.built == pytest.approx(floor, rel=1e-3)
+        assert mismatch(outputs) is not None
+
+
+def test_the_floor_of_a_sigmoid_in_a_sigmoid_is_the_closed_form():
+    outputs = look(network(1, nn.Sigmoid(), Squeeze()), nn.BCEWithLogitsLoss(), BITS, size=96)
+    share = float(BITS.mean())
+    assert outputs.built == pytest.approx(
+        share * math.log1p(math.exp(-1)) + (1 - share) * math.log(2), rel=1e-3
+    )
+    assert "sigmoid" in mismatch(outputs).explanation
+
+
+def test_the_floor_of_a_relu_is_the_mean_square_of_negative_targets():
+    outputs = look(network(1, nn.ReLU()), nn.MSELoss(), QUANTITY[:, None] - 1.0, size=96)
+    assert outputs.built == pytest.approx(float((QUANTITY - 1.0).clamp(max=0.0).square().mean()), rel=1e-3)
+    assert "`relu`" in mismatch(outputs).explanation
+
+
+def test_columns_against_rows_have_the_variance_of_the_targets_as_floor():
+    for criterion in (nn.MSELoss(), of_output(lambda o, y: (o - y).square().mean())):
+        with pytest.warns(UserWarning, match="broadcast") if isinstance(criterion, nn.Module) else _nothing():
+            outputs = look(network(1), criterion, QUANTITY, size=96)
+        assert outputs.misfit == "broadcast"
+        assert outputs.built == pytest.approx(float(QUANTITY.var(unbiased=False)), rel=1e-3)
+        assert "squeeze" in mismatch(outputs).advice
+
+
+def _nothing():
+    return torch.enable_grad()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "misfit"),
+    [
+        (network(4, nn.Softmax(1)), nn.NLLLoss(), "probabilities"),
+        (network(4), nn.NLLLoss(), "unnormalised"),
+        (network(4, nn.LogSoftmax(0)), nn.NLLLoss(), "unnormalised"),
+    ],
+)
+def test_a_likelihood_of_what_is_no_logarithm_is_named(model, loss, misfit):
+    outputs = look(model, loss, CLASSES)
+    assert outputs.misfit == misfit
+    assert "log_softmax" in mismatch(outputs).advice
+
+
+def test_a_softmax_over_the_wrong_axis_or_over_one_unit_is_found():
+    assert mismatch(look(network(4, nn.Softmax(0)), nn.CrossEntropyLoss(), CLASSES))
+    assert mismatch(look(network(1, nn.Softmax(1)), nn.BCELoss(), BITS[:, None]))
+
+
+def test_dead_outputs_are_no_floor():
+    model = network(1, nn.ReLU())
+    with torch.no_grad():
+        model[2].bias.fill_(-100.0)
+    outputs = look(model, nn.MSELoss(), QUANTITY[:, None] + 9.0)
+    assert outputs.share < 0.01
+
+
+def test_a_loss_without_targets_is_left_out():
+    with pytest.raises(MeasurementError):
+        look(network(1), lambda model, batch: sum(p.square().sum() for p in model.parameters()), QUANTITY)
