@@ -58,11 +58,11 @@ class Preconditioned(optim.Optimizer):
         bias.sub_(change[:, -1], alpha=group["lr"])
 
 
-def loud_signs(seed: int) -> Training:  # noqa: ARG001
-    data = [tuple(part[:600] for part in scaled("digits"))]
-    model = nn.Linear(64, 10)
-    optimizer = Sign(model.parameters(), lr=0.05, decay=0.5)
-    return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 300)
+def long_tiles(seed: int) -> Training:  # noqa: ARG001
+    tiles = patches()[0].flatten(1)[::6]
+    model = Autoencoder(nn.Sequential(nn.Linear(192, 16), nn.Tanh()), nn.Linear(16, 192))
+    optimizer = optim.SGD(model.parameters(), lr=30.0)
+    return train(Training(model, supervised(nn.L1Loss()), [(tiles, tiles)], optimizer), 100)
 
 
 def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
@@ -156,7 +156,7 @@ def pairs_of_patients(seed: int) -> Training:  # noqa: ARG001
 def one_by_one(seed: int) -> Training:  # noqa: ARG001
     inputs, targets = scaled("diabetes")
     model = nn.Linear(10, 1)
-    optimizer = optim.SGD(model.parameters(), lr=0.15, momentum=0.5)
+    optimizer = optim.SGD(model.parameters(), lr=0.25, momentum=0.5)
     data = loader(inputs, (targets > targets.median())[:, None].float(), size=1)
     return train(Training(model, supervised(nn.BCEWithLogitsLoss()), data, optimizer), 1500)
 
@@ -170,12 +170,12 @@ def few_rows(seed: int) -> Training:  # noqa: ARG001
 
 CASES = (
     Case(
-        "digits-sign-bounces",
+        "patches-absolute-error",
         Cause.STEP_TOO_LARGE,
-        loud_signs,
+        long_tiles,
         rate(0.1),
-        "linear",
-        "an optimizer of the user's own: signs of gradients, in steps ten times too long",
+        "autoencoder",
+        "a rate chosen for a sum, under a mean of absolute errors",
     ),
     Case(
         "diabetes-huber-bounces",
