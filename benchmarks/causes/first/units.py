@@ -164,21 +164,6 @@ def _standardised(training: Training) -> Training:
     return replace(training, data=batches)
 
 
-def wide_initialisation(seed: int) -> Training:
-    """Weights drawn from a standard normal in a wide sigmoid network."""
-    model = mlp(64, 64, 64, 10, activation=nn.Sigmoid)
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=6.0)
-    with torch.no_grad():
-        model[-1].weight.mul_(0.01)
-    batches = data.batches(*data.digits(800, flat=True), size=80)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    trained(model, _cross_entropy, batches, optimizer, epochs=60)
-    del seed
-    return Training(model, _cross_entropy, batches, optimizer)
-
-
 class Gate(nn.Module):
     """A recurrent cell written by hand, over the rows of an image."""
 
@@ -205,7 +190,7 @@ def loud_recurrence(seed: int) -> Training:
     scaled([model.states, model.inputs], 40.0)
     batches = data.loader(*data.digits(600), size=50, seed=seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
-    trained(model, _cross_entropy, batches, optimizer, epochs=12)
+    trained(model, _cross_entropy, batches, optimizer, epochs=30)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -242,14 +227,6 @@ CASES = (
     Case("dead-bottleneck", _C.DEAD_UNITS, dead_bottleneck, _revived, "autoencoder", "after a spike"),
     Case(
         "saturated-raw-features", _C.SATURATED_UNITS, raw_features, _standardised, "mlp", "inputs not scaled"
-    ),
-    Case(
-        "saturated-wide-start",
-        _C.SATURATED_UNITS,
-        wide_initialisation,
-        _calmer,
-        "mlp",
-        "weights from N(0, 36)",
     ),
     Case(
         "saturated-recurrence",
