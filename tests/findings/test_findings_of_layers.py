@@ -11,7 +11,7 @@ from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Activation, Depth, Layers
 
-laws = settings(deadline=None, derandomize=True, max_examples=100)
+laws = settings(deadline=None, derandomize=True, max_examples=40)
 
 RELU = Activation("0", "relu", "rectifier", 64, 768, 0.1, 0.0, 0.5, 0.5, 0.0, 0.7, 0.2, 0.0)
 TANH = Activation("0", "tanh", "bounded", 64, 768, 0.0, 0.0, 0.1, 0.6, 0.0, 0.7, 0.1, 0.0)
