@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unstuck import Cause, Training, diagnose, supervised
 from unstuck.demos.digits import digits
@@ -361,13 +361,13 @@ def test_a_moderate_constant_does_not_change_the_kind(make):
     assert diagnose(shifted).point.kind is diagnose(training).point.kind
 
 
-class Untouchable:
-    def __iter__(self):
-        pytest.fail("nobody may read this")
-
-
-def test_validation_data_are_not_read():
-    assert diagnose(at_minimum(validation=Untouchable())).point.kind is Kind.MINIMUM
+def test_validation_data_are_left_as_they_were():
+    generator = torch.Generator().manual_seed(3)
+    held = TensorDataset(*next(iter(at_minimum().data)))
+    loader = DataLoader(held, batch_size=30, shuffle=True, generator=generator)
+    before = generator.get_state()
+    assert diagnose(at_minimum(validation=loader)).point.kind is Kind.MINIMUM
+    assert torch.equal(generator.get_state(), before)
 
 
 def test_without_an_optimizer_nothing_is_said_about_its_steps():

@@ -160,7 +160,7 @@ def _of_classes(column: Column, blocks: Blocks, correlation: float) -> Structure
     statistic, purity = _counted(labels, blocks)
     generator = np.random.default_rng(0)
     random = np.array([_counted(generator.permutation(labels), blocks) for _ in range(_ORDERS)])
-    mean, variance = random[:, 0].mean(), random[:, 0].var(ddof=1)
+    mean, variance = float(random[:, 0].mean()), float(random[:, 0].var(ddof=1))
     # Equal in mean and variance to scale * chi-square(degrees); one order of all examples has no variance.
     scale = variance / (2.0 * mean) if mean > 0.0 else 0.0
     probability = float(chi2.sf(statistic / scale, mean / scale)) if scale > 0.0 else 1.0

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import pytest
+from handmade import measurements
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstuck.estimate import Estimate
+from unstuck.findings.order import unshuffled_data
+from unstuck.findings.point import classify
+from unstuck.findings.records import Cause
+from unstuck.measurements.records import Arm, Continuations, Order, Reordered, Structure
+
+STRUCTURE = Structure("targets", 40.0, 1e-90, 0.9, purity=0.95, expected_purity=0.2)
+HARM = Reordered(
+    steps=40,
+    epochs=2.0,
+    loss=2.0,
+    given_loss=2.0,
+    given_gain=Estimate(0.0, 0.02, 7.0),
+    shuffled_gain=Estimate(1.5, 0.02, 7.0),
+    trend=Estimate(0.0, 0.02, 7.0),
+    extra=Estimate(1.5, 0.02, 7.0),
+    marks=(30, 40),
+    given=(2.1, 1.9),
+    shuffled=(0.5, 0.5),
+)
+ORDER = Order(600, 20, whole=True, source="sequential", repeated=True, structure=STRUCTURE, reordered=HARM)
+
+
+def found(order, **more):
+    measured = measurements((), None, (), order=order, **more)
+    return unshuffled_data(classify(measured), measured)
+
+
+def swinging(losses):
+    nothing = Estimate(0.0, 1e-3, 7.0)
+    arm = Arm("going on", 1.0, 40, nothing, nothing, nothing, tuple(range(len(losses))), losses)
+    return Continuations((arm,), 2.0)
+
+
+def test_sorted_batches_that_do_harm_are_named_with_what_shuffling_gains():
+    finding = found(ORDER)
+    assert finding.cause is Cause.UNSHUFFLED_DATA
+    assert finding.confidence > 0.9
+    assert finding.evidence[0].value == pytest.approx(0.75)
+    assert "shuffle=True" in finding.advice
+
+
+@pytest.mark.parametrize(
+    "reordered",
+    [
+        replace(HARM, extra=Estimate(0.05, 0.001, 7.0)),  # little
+        replace(HARM, extra=Estimate(1.5, 0.6, 7.0)),  # not sure
+        replace(HARM, trend=Estimate(1.0, 0.02, 7.0)),  # going on gets there as well
+        replace(HARM, shuffled_gain=Estimate(-0.5, 0.02, 7.0)),  # shuffling leads up too
+    ],
+)
+def test_order_without_sure_and_great_harm_is_no_cause(reordered):
+    assert found(replace(ORDER, reordered=reordered)) is None
+
+
+@given(st.floats(0, 100), st.floats(0, 1))
+def test_batches_that_may_be_random_are_never_blamed(excess, probability):
+    structure = replace(STRUCTURE, excess=excess, probability=max(probability, 1e-8))
+    assert found(replace(ORDER, structure=structure)) is None
+
+
+def test_where_shuffling_could_not_be_tried_pure_batches_and_a_swinging_loss_are_likely_the_cause():
+    untried = replace(ORDER, reordered=None, reason="the batches have different keys")
+    finding = found(untried, continuations=swinging((1.0, 2.0, 0.9, 2.1)))
+    assert finding is not None
+    assert finding.confidence < 0.9
+    assert found(untried, continuations=swinging((1.0, 1.01, 0.99, 1.0))) is None
+    assert found(untried) is None
