@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from unstuck.curvature.records import Certificate, Density, Eigenvalue, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.measurements.records import (
+    Arm,
+    Continuations,
     Cost,
     Gradient,
     Measurements,
@@ -114,7 +116,45 @@ def spectra(draw):
     )
 
 
-NAMES = ("now", "full", "midway", "ahead", "gradient", "krylov", "curvature", "escape", "control")
+def arm(name="going on", gain=0.0, *, factor=1.0, trend=None, stderr=1e-3, extra=None):
+    trend, steps = 0.5 * gain if trend is None else trend, 48
+    return Arm(
+        name,
+        factor,
+        steps,
+        gain=Estimate(gain, stderr, 7.0),
+        trend=Estimate(trend, stderr, 7.0),
+        extra=Estimate(gain if extra is None else extra, stderr, 7.0),
+        marks=(0, steps),
+        losses=(1.0, 1.0 - gain),
+    )
+
+
+def continued(gain, *others, epochs=4.0, **more):
+    """The run gains so much by going on; `others` are arms whose extra gain is told from it."""
+    return Continuations((arm(gain=gain, **more), *others), epochs)
+
+
+arms = st.builds(
+    lambda name, factor, gain, trend, extra, steps: Arm(
+        name, factor, steps, gain, trend, extra, (0, steps), (1.0, 1.0)
+    ),
+    st.sampled_from(["rate", "whole"]),
+    st.sampled_from([0.01, 0.1, 1.0, 10.0, 100.0]),
+    estimates,
+    estimates,
+    estimates,
+    st.integers(6, 400),
+)
+continuations = st.builds(
+    lambda first, rest, epochs: Continuations((Arm(**(vars(first) | {"name": "going on"})), *rest), epochs),
+    arms,
+    st.lists(arms, max_size=4),
+    st.floats(0.01, 100.0),
+)
+
+
+NAMES = ("now", "full", "ahead", "gradient", "krylov", "curvature", "escape", "control")
 
 
 @st.composite
@@ -133,6 +173,7 @@ def anything(draw):
         spectrum=draw(st.one_of(st.none(), spectra())),
         slices=tuple(draw(st.lists(slices, max_size=1))),
         complete=draw(st.booleans()),
+        continuations=draw(st.one_of(st.none(), continuations)),
     )
 
 

@@ -57,7 +57,8 @@ def kind(measured: Measurements) -> Kind:
     if slope is None:
         return Kind.UNDECIDED
     if not _outweighed(measured, slope):
-        if improves(measured) or slope.surely_above(NEGLIGIBLE * measured.scale):
+        gains = (slope, *_by_calmer_steps(measured))
+        if improves(measured) or any(gain.surely_above(NEGLIGIBLE * measured.scale) for gain in gains):
             return Kind.NOT_CRITICAL
         if not slope.surely_below(NEGLIGIBLE * measured.scale):
             return Kind.UNDECIDED
@@ -77,6 +78,12 @@ def first_order_gain(measured: Measurements) -> Estimate | None:
     routes = [measured.route(name) for name in ("gradient", "krylov")]
     gains = [replace(route.gain, value=route.slope) for route in routes if route is not None]
     return max(gains, key=lambda gain: gain.value) if len(gains) == len(routes) else None
+
+
+def _by_calmer_steps(measured: Measurements) -> list[Estimate]:
+    """What steps no longer than the present ones gain; longer ones might leap off a saddle."""
+    arms = measured.continuations.arms[1:] if measured.continuations else ()
+    return [arm.gain for arm in arms if arm.factor <= 1.0]
 
 
 def curvature_gain(measured: Measurements) -> Estimate | None:

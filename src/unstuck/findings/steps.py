@@ -29,10 +29,10 @@ UNEQUAL = 5.0
 BEYOND_STABLE = 10.0
 
 
-def step_too_small(_point: Point, measured: Measurements) -> Finding | None:
+def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     """A rate ten or more times higher gains several times more, and the run creeps."""
     arm, best = going_on(measured), _best_rate(measured, higher=True)
-    if arm is None or best is None or not best.extra.surely_above(0.0):
+    if point.kind is not Kind.NOT_CRITICAL or arm is None or best is None or not best.extra.surely_above(0.0):
         return None
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
@@ -50,10 +50,10 @@ def step_too_small(_point: Point, measured: Measurements) -> Finding | None:
     )
 
 
-def step_too_large(_point: Point, measured: Measurements) -> Finding | None:
+def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     """The loss does not fall, not even on the gradient of all the data, and it does at a lower rate."""
     best = _best_rate(measured, higher=False)
-    if best is None or not _stuck(measured) or not _surely_better(best, measured):
+    if best is None or not _stuck(point, measured) or not _surely_better(best, measured):
         return None
     found = measured.continuations
     whole = found.named("whole") if found else None
@@ -74,11 +74,11 @@ def step_too_large(_point: Point, measured: Measurements) -> Finding | None:
     )
 
 
-def gradient_noise(_point: Point, measured: Measurements) -> Finding | None:
+def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     """Steps on the gradient of all the data gain at the very same rate, steps on batches do not."""
     found = measured.continuations
     whole = found.named("whole") if found else None
-    if whole is None or not _stuck(measured) or not _surely_better(whole, measured):
+    if whole is None or not _stuck(point, measured) or not _surely_better(whole, measured):
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
     scale = noise.simple if noise else None
@@ -131,10 +131,10 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     )
 
 
-def healthy(_point: Point, measured: Measurements) -> Finding | None:
-    """The optimizer goes on gaining."""
+def healthy(point: Point, measured: Measurements) -> Finding | None:
+    """The optimizer goes on gaining, and no other rate gains far more."""
     arm = going_on(measured)
-    if arm is None or not improves(measured):
+    if arm is None or not improves(measured) or step_too_small(point, measured):
         return None
     return Finding(
         Cause.HEALTHY,
@@ -148,9 +148,9 @@ def healthy(_point: Point, measured: Measurements) -> Finding | None:
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
 
 
-def _stuck(measured: Measurements) -> bool:
-    """Whether going on is known to gain nothing worth the name."""
-    return going_on(measured) is not None and not improves(measured) and not falls(measured)
+def _stuck(point: Point, measured: Measurements) -> bool:
+    """Whether there is a way down, and going on is known to gain nothing worth the name."""
+    return point.kind is Kind.NOT_CRITICAL and not improves(measured) and not falls(measured)
 
 
 def _surely_better(arm: Arm, measured: Measurements) -> bool:

@@ -28,13 +28,18 @@ from unstuck.measurements.descent import (
     taken,
 )
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.labels import measure_labels
+from unstuck.measurements.layers import measure_layers
 from unstuck.measurements.noise import Gradients, measure_gradients
+from unstuck.measurements.order import measure_order
+from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.slices import look_along, natural_reach
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.subject import describe_subject
 from unstuck.measurements.updates import measure_precision, measure_second_moment
+from unstuck.measurements.validation import measure_validation
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters
@@ -108,7 +113,21 @@ EARLY: tuple[Stage, ...] = (
         lambda training, judge, _: measure_second_moment(training, judge),
     ),
 )
-LATE: tuple[Stage, ...] = ()
+LATE: tuple[Stage, ...] = (
+    ("outputs", "whether outputs fit the loss", lambda training, judge, _: measure_outputs(training, judge)),
+    ("layers", "activations and gradients", lambda training, judge, _: measure_layers(training, judge)),
+    (
+        "labels",
+        "what predicts the labels",
+        lambda training, judge, limits: measure_labels(training, judge, seed=limits.seed),
+    ),
+    ("order", "the order of the data", lambda training, judge, _: measure_order(training, judge)),
+    (
+        "validation",
+        "the loss on validation data",
+        lambda training, judge, limits: measure_validation(training, judge, seed=limits.seed),
+    ),
+)
 
 
 def _never(measured: Measurements) -> bool:
@@ -204,6 +223,8 @@ class Examination:
         """Make the measurements that stand by themselves; one that cannot be made is left out with its reason."""
         for name, words, measure in stages:
             told(words, share)
+            if name == "validation" and self._training.validation is None:
+                continue
             try:
                 self._surveyed[name] = measure(self._training, self._judge, self._limits)
             except Exception as error:  # strangers' models and optimizers may raise anything

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -32,12 +33,17 @@ class Twin:
         optimizer: What is copied.
         dtype: Of the copied parameters and of all floating state; by default their own.
 
+    Attributes:
+        value: The loss of the last step's batches, before the step.
+        slope: Norm of their gradient.
+
     Raises:
         MeasurementError: The optimizer, a stranger's, cannot be copied.
     """
 
     def __init__(self, objective: Objective, optimizer: Optimizer, dtype: torch.dtype | None = None) -> None:
         self._objective = objective
+        self.value = self.slope = math.nan
         self._dtype = dtype or objective.theta.dtype
         slots = objective.parameters.slots
         self._copies = [
@@ -62,6 +68,12 @@ class Twin:
         """The copied state of each parameter, to be changed at will."""
         return [cast("State", self._optimizer.state.get(parameter, {})) for parameter in self._copies]
 
+    def scale_rate(self, factor: float) -> None:
+        """Multiply the learning rate of every group that has one."""
+        for group in self._optimizer.param_groups:
+            if "lr" in group:
+                group["lr"] = group["lr"] * factor
+
     def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning.
 
@@ -73,6 +85,7 @@ class Twin:
         def closure() -> float:
             theta = objective.parameters.flatten(self._copies)
             value, gradient = objective.value_and_gradient(theta, only, decayed=False)
+            self.value, self.slope = value, float(gradient.norm())
             for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
                 parameter.grad = piece.to(parameter.device, parameter.dtype)
             return value
