@@ -51,7 +51,11 @@ def outputs_too_short(seed: int) -> Training:  # noqa: ARG001
 
 
 def _without_last(training: Training) -> Training:
+    """Start anew, with outputs that can take either sign."""
     model = nn.Sequential(training.model.get_submodule("0"))
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
     return replace(training, model=model, optimizer=optim.Adam(model.parameters(), lr=1e-2))
 
 

@@ -62,7 +62,7 @@ def long_tiles(seed: int) -> Training:  # noqa: ARG001
     tiles = patches()[0].flatten(1)[::6]
     model = Autoencoder(nn.Sequential(nn.Linear(192, 16), nn.Tanh()), nn.Linear(16, 192))
     optimizer = optim.SGD(model.parameters(), lr=30.0)
-    return train(Training(model, supervised(nn.L1Loss()), [(tiles, tiles)], optimizer), 100)
+    return train(Training(model, supervised(nn.L1Loss()), [(tiles, tiles)], optimizer), 400)
 
 
 def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
