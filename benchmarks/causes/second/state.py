@@ -32,7 +32,7 @@ def adam_after_spike(seed: int) -> Training:  # noqa: ARG001
     training = Training(model, supervised(nn.CrossEntropyLoss()), loader(inputs, labels, size=64), optimizer)
     train(training, 3)
     step(training, (inputs[:64] * 1e5, 1 - labels[:64]))
-    return train(training, 80)
+    return train(training, 240)
 
 
 def rmsprop_after_scaling(seed: int) -> Training:  # noqa: ARG001

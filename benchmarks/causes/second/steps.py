@@ -58,13 +58,6 @@ class Preconditioned(optim.Optimizer):
         bias.sub_(change[:, -1], alpha=group["lr"])
 
 
-def long_tiles(seed: int) -> Training:  # noqa: ARG001
-    tiles = patches()[0].flatten(1)[::6]
-    model = Autoencoder(nn.Sequential(nn.Linear(192, 16), nn.Tanh()), nn.Linear(16, 192))
-    optimizer = optim.SGD(model.parameters(), lr=30.0)
-    return train(Training(model, supervised(nn.L1Loss()), [(tiles, tiles)], optimizer), 400)
-
-
 def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
     inputs, targets = scaled("diabetes")
     model = nn.Linear(10, 1)
@@ -169,14 +162,6 @@ def few_rows(seed: int) -> Training:  # noqa: ARG001
 
 
 CASES = (
-    Case(
-        "patches-absolute-error",
-        Cause.STEP_TOO_LARGE,
-        long_tiles,
-        rate(0.1),
-        "autoencoder",
-        "a rate chosen for a sum, under a mean of absolute errors",
-    ),
     Case(
         "diabetes-huber-bounces",
         Cause.STEP_TOO_LARGE,
