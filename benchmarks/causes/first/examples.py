@@ -50,45 +50,18 @@ def _true_targets(training: Training) -> Training:
     return replace(training, data=data.batches(*shown, size=25), validation=data.batches(*held, size=53))
 
 
-def foreign_words(seed: int) -> Training:
-    """The following symbols belong to other windows of the text."""
-    symbols, following = data.text(384, seed=seed)
-    wrong = following.flatten()[
-        torch.randperm(following.numel(), generator=torch.Generator().manual_seed(seed))
-    ]
-    model = Transformer(depth=1)
-    batches = data.loader(symbols, wrong.view_as(following), size=8, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    trained(model, next_symbol, batches, optimizer, epochs=3)
-    return Training(model, next_symbol, batches, optimizer)
-
-
-def _own_words(training: Training) -> Training:
-    return replace(training, data=data.loader(*data.text(384), size=8, seed=0))
-
-
 # Data in order
 
 
 def sorted_classes(seed: int) -> Training:
     """Digits stored class by class, a loader without shuffle, and a checkpoint from the middle of an epoch."""
-    images, labels = data.digits(1000, seed=seed, flat=True)
+    images, labels = data.digits(1000, seed=seed)
     order = labels.argsort(stable=True)
-    model = mlp(64, 32, 10)
-    batches = data.loader(images[order], labels[order], size=50, seed=seed, shuffle=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    trained(model, _cross_entropy, batches, optimizer, steps=15 * 20 + 10)
-    return Training(model, _cross_entropy, batches, optimizer)
-
-
-def sorted_conv(seed: int) -> Training:
-    """The same with a conv net and Adam, as batches in a list."""
-    images, labels = data.digits(600, seed=seed)
-    order = labels.argsort(stable=True)
-    model = convnet(6)
-    batches = data.batches(images[order], labels[order], size=30)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    trained(model, _cross_entropy, batches, optimizer, steps=6 * 20 + 10)
+    features = torch.cat([images.mean(dim=(1, 2)), images.mean(dim=(1, 3))], dim=1)[order]
+    model = nn.Linear(16, 10)
+    batches = data.loader(features, labels[order], size=50, seed=seed, shuffle=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
+    trained(model, _cross_entropy, batches, optimizer, steps=40 * 20 + 10)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -188,16 +161,7 @@ CASES = (
         "mlp",
         "from another order",
     ),
-    Case(
-        "labels-other-windows",
-        _C.UNINFORMATIVE_LABELS,
-        foreign_words,
-        _own_words,
-        "transformer",
-        "of the text",
-    ),
-    Case("order-sorted-classes", _C.UNSHUFFLED_DATA, sorted_classes, _shuffled, "mlp", "class by class"),
-    Case("order-sorted-conv", _C.UNSHUFFLED_DATA, sorted_conv, _shuffled, "conv", "class by class, Adam"),
+    Case("order-sorted-classes", _C.UNSHUFFLED_DATA, sorted_classes, _shuffled, "linear", "class by class"),
     Case("order-sorted-targets", _C.UNSHUFFLED_DATA, sorted_regression, _shuffled, "linear", "by the target"),
     Case(
         "gap-lstm-by-heart",

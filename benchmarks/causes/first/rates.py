@@ -19,6 +19,7 @@ from benchmarks.causes.first.models import (
     hugging_face,
     mlp,
     next_symbol,
+    scaled,
 )
 from unstuck import Cause, Training, supervised
 
@@ -250,14 +251,15 @@ def _forgotten(training: Training) -> Training:
 # Rounding
 
 
-def bfloat16_gradient_descent(seed: int) -> Training:
-    """Weights in bfloat16 keep eight bits, and the updates are smaller than the last of them."""
-    model = mlp(64, 48, 10).bfloat16()
+def bfloat16_large_weights(seed: int) -> Training:
+    """Weights in bfloat16 keep eight bits, and Adam's updates are smaller than the last of them."""
+    model = mlp(64, 48, 10)
+    scaled(model, 4.0)
+    model.bfloat16()
     images, labels = data.digits(1000, flat=True)
     batches = data.loader(images.bfloat16(), labels, size=10, seed=seed)
-    trained(model, _cross_entropy, batches, torch.optim.SGD(model.parameters(), lr=0.1), steps=10)
-    optimizer = torch.optim.SGD(model.parameters(), lr=8e-3)
-    trained(model, _cross_entropy, batches, optimizer, epochs=4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+    trained(model, _cross_entropy, batches, optimizer, epochs=2)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -269,7 +271,7 @@ def bfloat16_fine_tuning(seed: int) -> Training:
     model.bfloat16()
     symbols, following = data.text(128, seed=seed + 50)
     batches = data.batches(25 + 0 * symbols + (symbols % 20), 25 + 0 * symbols + (following % 20), size=4)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.4e-4)
     trained(model, next_symbol, batches, optimizer, epochs=4)
     return Training(model, next_symbol, batches, optimizer)
 
@@ -354,7 +356,7 @@ CASES = (
         "stale-rmsprop-spike", _C.STALE_SECOND_MOMENT, rmsprop_after_spike, _forgotten, "rnn", "alpha 0.9999"
     ),
     Case(
-        "rounding-bfloat16-sgd", _C.PRECISION_STALL, bfloat16_gradient_descent, _in_float32, "mlp", "bfloat16"
+        "rounding-bfloat16-adam", _C.PRECISION_STALL, bfloat16_large_weights, _in_float32, "mlp", "bfloat16"
     ),
     Case(
         "rounding-bfloat16-tuning",
