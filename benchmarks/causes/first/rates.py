@@ -259,7 +259,7 @@ def bfloat16_large_weights(seed: int) -> Training:
     images, labels = data.digits(1000, flat=True)
     batches = data.loader(images.bfloat16(), labels, size=10, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
-    trained(model, _cross_entropy, batches, optimizer, epochs=2)
+    trained(model, _cross_entropy, batches, optimizer, epochs=5)
     return Training(model, _cross_entropy, batches, optimizer)
 
 
@@ -272,7 +272,7 @@ def bfloat16_fine_tuning(seed: int) -> Training:
     symbols, following = data.text(128, seed=seed + 50)
     batches = data.batches(25 + 0 * symbols + (symbols % 20), 25 + 0 * symbols + (following % 20), size=4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.4e-4)
-    trained(model, next_symbol, batches, optimizer, epochs=4)
+    trained(model, next_symbol, batches, optimizer, epochs=9)
     return Training(model, next_symbol, batches, optimizer)
 
 
