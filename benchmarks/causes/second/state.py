@@ -28,11 +28,11 @@ def adagrad_after_sums(seed: int) -> Training:  # noqa: ARG001
 def adam_after_spike(seed: int) -> Training:  # noqa: ARG001
     inputs, labels = scaled("cancer")
     model = chain(30, 32, 32, 2, between=nn.GELU)
-    optimizer = optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.9999), weight_decay=1e-4)
+    optimizer = optim.Adam(model.parameters(), lr=4e-4, betas=(0.9, 0.9999), weight_decay=1e-4)
     training = Training(model, supervised(nn.CrossEntropyLoss()), loader(inputs, labels, size=64), optimizer)
     train(training, 3)
     step(training, (inputs[:64] * 1e5, 1 - labels[:64]))
-    return train(training, 240)
+    return train(training, 20)
 
 
 def rmsprop_after_scaling(seed: int) -> Training:  # noqa: ARG001
