@@ -119,7 +119,7 @@ def normal_scores(targets: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return torch.stack(columns, 1).float()
 
 
-def standardised(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def standardised(features: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
     """Centre and scale each column, leave out those that do not vary, and rotate wide ones on few components."""
     centred = features.float() - features.float().mean(0)
     spread = centred.std(0)

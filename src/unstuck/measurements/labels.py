@@ -103,6 +103,11 @@ def _labelled(traced: Trace) -> int:
     every = _roots(traced.tape, [traced.tape.calls[index] for index in end.calls], given)
     roots = every if len(every) == 1 or call is None else _roots(traced.tape, [call], given)
     if len(roots) != 1:
+        # A criterion of one's own may use outputs twice; then any meeting of learnt and fixed tensors counts.
+        nodes = traced.tape.nodes
+        meetings = [c for c in traced.tape.calls if any(nodes[n].learnt and nodes[n].data for n in c.uses)]
+        roots = _roots(traced.tape, meetings, given)
+    if len(roots) != 1:
         msg = "the loss does not show which tensor of a batch holds the labels"
         raise MeasurementError(msg)
     (place,) = roots

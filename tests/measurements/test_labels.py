@@ -1,0 +1,200 @@
+import pytest
+import torch
+from sklearn import datasets
+from tests.objective.fingerprint import unchanged
+from torch import nn
+from torch.nn import functional
+
+from unstuck import Training, supervised
+from unstuck.errors import MeasurementError
+from unstuck.findings.data import uninformative
+from unstuck.measurements.dependence import dependence, normal_scores
+from unstuck.measurements.examples import columns, distinct, features
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.labels import measure_labels
+from unstuck.objective import Objective, draw
+
+CROSS_ENTROPY = supervised(nn.CrossEntropyLoss())
+
+
+class Squeeze(nn.Module):
+    def forward(self, x):
+        return x.squeeze(-1)
+
+
+def table(name):
+    bunch = getattr(datasets, f"load_{name}")()
+    x = torch.tensor(bunch.data, dtype=torch.float32)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    target = torch.tensor(bunch.target)[order][:600]
+    x = ((x - x.mean(0)) / (x.std(0) + 1e-6))[order][:600]
+    return x, target if name != "diabetes" else ((target - target.mean()) / target.std()).float()
+
+
+def permuted(target):
+    return target[torch.randperm(len(target), generator=torch.Generator().manual_seed(5))]
+
+
+def network(x, outputs, *ends, hidden=32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(x.shape[1], hidden), nn.Tanh(), nn.Linear(hidden, outputs), *ends)
+
+
+def batches(x, y, size=64):
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def look(model, loss, data, epochs=0, validation=None):
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for batch in data * epochs:
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    training = Training(model, loss, data, optimizer, validation=validation)
+    drawn = draw(data, seed=0, enough=lambda *_: False).batches
+    objective = Objective(training, drawn)
+    judge = Judge(objective, Halves.of(len(drawn), exhaustive=True), objective.values(objective.theta))
+    spent = objective.ledger.examples
+    with unchanged(training):
+        labels = measure_labels(training, judge, seed=0)
+    return labels, (objective.ledger.examples - spent) / objective.examples
+
+
+TABLES = {
+    "digits": (10, (), CROSS_ENTROPY),
+    "wine": (3, (), CROSS_ENTROPY),
+    "breast_cancer": (2, (), CROSS_ENTROPY),
+    "diabetes": (1, (Squeeze(),), supervised(nn.MSELoss())),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_labels_of_real_tables_are_informative_at_no_cost(name):
+    x, y = table(name)
+    outputs, ends, loss = TABLES[name]
+    labels, cost = look(network(x, outputs, *ends), loss, batches(x, y))
+    assert labels.tests == ("inputs",)
+    assert labels.p_value < 1e-4
+    assert cost < 0.5
+    assert uninformative(labels) is None
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer"])
+@pytest.mark.parametrize("epochs", [0, 60])
+def test_permuted_labels_are_found_out_at_chance_and_once_they_are_memorised(name, epochs):
+    x, y = table(name)
+    outputs, ends, loss = TABLES[name]
+    labels, cost = look(network(x, outputs, *ends, hidden=200), loss, batches(x, permuted(y)), epochs)
+    finding = uninformative(labels)
+    assert finding is not None
+    assert cost < 10.0
+    assert abs(labels.dependence.value) < labels.detectable
+    if labels.memorised:
+        assert "by heart" in finding.explanation
+
+
+def test_noisy_labels_are_informative_also_once_they_are_memorised():
+    x, y = table("digits")
+    drawn = torch.Generator().manual_seed(1)
+    noisy = torch.where(torch.rand(len(y), generator=drawn) < 0.6, permuted(y), y)
+    labels, _ = look(network(x, 10, hidden=200), CROSS_ENTROPY, batches(x, noisy), epochs=20)
+    assert labels.p_value < 0.01
+    assert uninformative(labels) is None
+
+
+def test_too_few_examples_prove_nothing():
+    bunch = datasets.load_linnerud()
+    x, y = (torch.tensor(part, dtype=torch.float32) for part in (bunch.data, bunch.target))
+    with pytest.raises(MeasurementError, match="20 different"):
+        look(network(x, 3), supervised(nn.MSELoss()), batches(x, y))
+    x, y = table("wine")
+    labels, _ = look(network(x, 3), CROSS_ENTROPY, batches(x[:60], permuted(y)[:60]))
+    assert uninformative(labels) is None
+
+
+def test_repeated_examples_do_not_predict_themselves():
+    x, y = table("digits")
+    data = batches(x[:300], permuted(y)[:300])
+    labels, _ = look(network(x, 10), CROSS_ENTROPY, data * 2)
+    assert labels.examples == 300
+    assert labels.p_value > 0.01
+
+
+def test_validation_is_asked_when_there_is_some():
+    x, y = table("digits")
+    wrong = permuted(y)
+    labels, _ = look(
+        network(x, 10), CROSS_ENTROPY, batches(x[:400], wrong[:400]), validation=batches(x[400:], wrong[400:])
+    )
+    assert "validation" in labels.tests
+    assert uninformative(labels) is not None
+
+
+def test_labels_are_found_in_dictionaries_and_by_criteria_of_ones_own():
+    x, y = table("digits")
+    named = [{"x": part, "labels": wanted} for part, wanted in batches(x, y)]
+    labels, _ = look(
+        network(x, 10),
+        lambda model, batch: functional.cross_entropy(model(batch["x"]), batch["labels"]),
+        named,
+    )
+    assert labels.p_value < 0.01
+
+    def own(model, batch):
+        p = model(batch[0]).sigmoid()
+        return -(batch[1] * torch.log(p + 1e-7) + (1 - batch[1]) * torch.log(1 - p + 1e-7)).mean()
+
+    labels, _ = look(network(x, 1, Squeeze()), own, batches(x, (y > 4).float()))
+    assert labels.p_value < 0.01
+
+
+def test_labels_made_of_inputs_are_left_out():
+    x, _ = table("digits")
+    for data in (batches(x, x), [(part,) for part in x.split(64)]):
+        with pytest.raises(MeasurementError, match="from the inputs"):
+            look(network(x, 64), lambda m, batch: functional.mse_loss(m(batch[0]), batch[-1]), data)
+
+
+@pytest.mark.parametrize("kind", ["exclusive or", "scatter", "tokens"])
+def test_dependence_that_no_straight_line_shows_is_found(kind):
+    drawn = torch.Generator().manual_seed(2)
+    x = torch.randn(600, 4, generator=drawn)
+    loss, model = CROSS_ENTROPY, network(x, 2)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
+    if kind == "scatter":
+        y = x[:, :1].abs() * torch.randn(600, 1, generator=drawn)
+        loss, model = supervised(nn.MSELoss()), network(x, 1)
+    if kind == "tokens":
+        x = torch.randint(50, (600, 12), generator=drawn)
+        y = (x == 7).any(1).long()
+        model = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(96, 2))
+    labels, _ = look(model, loss, batches(x, y))
+    assert labels.p_value < 0.05
+    assert uninformative(labels) is None
+
+
+def test_the_p_value_is_uniform_under_independence():
+    drawn = torch.Generator().manual_seed(0)
+    values = [
+        dependence(
+            [torch.randn(60, 3, generator=drawn)], torch.randn(60, 1, generator=drawn), seed=seed
+        ).p_value
+        for seed in range(60)
+    ]
+    assert sum(value < 0.1 for value in values) <= 14
+    assert 0.3 < sum(values) / len(values) < 0.7
+
+
+def test_normal_scores_keep_order_and_ties_and_forget_outliers():
+    scores = normal_scores(torch.tensor([[1.0], [2.0], [2.0], [1e9]]))[:, 0]
+    assert scores[0] < scores[1] == scores[2] < scores[3] < 3.0
+
+
+def test_examples_of_any_shape_become_columns():
+    images, texts = torch.rand(40, 3, 64, 64), torch.randint(99, (40, 7))
+    examples = distinct(
+        [[images[:20], texts[:20]], [images[20:], texts[20:]]], [torch.arange(20), torch.arange(20)], 99
+    )
+    (found,) = features(examples.inputs)
+    assert len(found) == len(examples.targets) == 40
+    assert columns(torch.tensor([3, 5, 3])).tolist() == [[1, 0], [0, 1], [1, 0]]
