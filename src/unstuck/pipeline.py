@@ -13,7 +13,7 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude
-from unstuck.measurements.examination import DENSE, Examination, Limits, broken
+from unstuck.measurements.examination import DENSE, Examination, Limits, Objectives, broken
 from unstuck.measurements.finiteness import find_non_finite
 from unstuck.measurements.records import Cost, Measurements, Sample
 from unstuck.measurements.records.updates import NonFinite
@@ -24,8 +24,8 @@ from unstuck.training import Training
 
 Told = Callable[[str, float], None]
 
-# What a verdict costs, roughly, in gradients: sixty products at two, forty looks at the loss, and the rest.
-_TYPICAL_COST = 200.0
+# What a verdict costs, roughly, in gradients: 60 where nothing is critical, twice as much where something is.
+_TYPICAL_COST = 100.0
 
 # Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure.
 _ROUNDS = (0.25, 0.9)
@@ -177,12 +177,12 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     spending.told("NaN and Inf", 0.01)
     if found := find_non_finite(training, drawn.batches, ledger):
         return _broken(training, drawn, found, ledger, spending)
-    objective = _objective(training, drawn, ledger)
-    stochastic = objective.stochastic
+    objectives = _objectives(training, drawn, ledger)
+    stochastic = objectives.precise.stochastic
     if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
         # One pass over the data shows one draw of the dropout; judging needs several.
         drawn = repeated(drawn, _FEWEST_BATCHES)
-        objective = _objective(training, drawn, ledger)
+        objectives = _objectives(training, drawn, ledger)
     sample = Sample(
         examples=drawn.examples,
         batches=len(drawn.batches),
@@ -193,10 +193,10 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     limits = Limits(
         left=spending.left,
         graphs=_GRAPHS * spending.memory,
-        capacity=int(min(max(_VECTORS * spending.memory / objective.theta.nbytes, 8), 512)),
+        capacity=int(min(max(_VECTORS * spending.memory / objectives.precise.theta.nbytes, 8), 512)),
         seed=spending.seed,
     )
-    examination = Examination(training, objective, sample, limits)
+    examination = Examination(training, objectives, sample, limits)
     interrupted = False
     try:
         examination.run(spending.told, enough=_enough)
@@ -226,15 +226,15 @@ def _cost(ledger: Ledger, drawn: Draw, spending: _Spending, engine: str) -> Cost
     )
 
 
-def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
+def _objectives(training: Training, drawn: Draw, ledger: Ledger) -> Objectives:
     """Compute small models in float64, where the sign of small eigenvalues is beyond doubt."""
-    objective = Objective(training, drawn.batches, ledger=ledger)
-    if objective.size > DENSE or objective.parameters.dtype == torch.float64:
-        return objective
+    own = Objective(training, drawn.batches, ledger=ledger)
+    if own.size > DENSE or own.parameters.dtype == torch.float64:
+        return Objectives(own, own)
     try:
-        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64)
+        return Objectives(own, Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64))
     except UnstuckError:  # a loss that insists on its own type
-        return objective
+        return Objectives(own, own)
 
 
 def _sure(verdict: Verdict) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from unstuck.findings.phrases import estimated, surely_negative
+from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements, Validation
 
@@ -42,7 +43,7 @@ def generalization_gap(point: Point, measured: Measurements) -> Finding | None:
     if validation is None or not _large(validation) or not _validation_stands(validation):
         return None
     done = point.kind in (Kind.MINIMUM, Kind.DEGENERATE_MINIMUM) or _fitted(validation)
-    if not done and not _training_improves(validation):
+    if not done and not _training_improves(validation) and not falls(measured):
         return None
     beyond = replace(validation.gap, value=validation.gap.value - _enough(validation))
     return Finding(

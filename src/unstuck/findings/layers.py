@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.phrases import MOST
-from unstuck.findings.progress import improves
+from unstuck.findings.progress import best_change, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Layers, Measurements
 from unstuck.measurements.records.layers import Activation
@@ -39,6 +39,12 @@ FLAT_LAYER = 0.8
 # Healthy tanh networks have up to a third of their values flat after training. A unit is saturated if it is
 # flat on 99 % of the examples; a layer, if most of its units are.
 SATURATED_LAYER = 0.5
+
+# Gates are there to be open or shut; but not nearly all of them, always.
+CLOSED = 0.95
+
+# Another rate, or the whole gradient, that takes a fifth of the loss within a few passes shows that units learn.
+MOVES = 0.2
 
 # What lies before a layer gets this many times its gradient only if there is another way.
 BYPASS = 10.0
@@ -97,11 +103,11 @@ def _through_time(name: str) -> tuple[str, str, str]:
 
 def dead_units(_point: Point, measured: Measurements) -> Finding | None:
     """A layer is nearly all dead, or most units of the network are."""
-    layers = _stuck(measured)
-    if layers is None:
-        return None
-    worst = _dead(layers)
-    if not worst:
+    layers = measured.layers
+    worst = _dead(layers) if layers else ()
+    # Behind a layer that is dead as a whole only constants are left to learn, however fast they are learnt now.
+    blocked = layers is not None and not layers.learned and any(layer.dead == 1.0 for layer in worst)
+    if layers is None or not worst or not (blocked or _stuck(measured)):
         return None
     rectifiers = _rectifiers(layers)
     units = sum(layer.units for layer in rectifiers)
@@ -157,10 +163,15 @@ def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
 def _stuck(measured: Measurements) -> Layers | None:
     """The layers of a run that does not get on and has not learnt what there is to learn."""
     layers = measured.layers
-    if layers is None or improves(measured):
+    if layers is None or improves(measured) or _moves(measured):
         return None
     learned = layers.learned
     return layers if learned is None or learned < LEARNT else None
+
+
+def _moves(measured: Measurements) -> bool:
+    """Whether other steps alone get the run moving: then it is not the layers that hold it."""
+    return best_change(measured).surely_above(MOVES * measured.scale)
 
 
 def _sure(confidence: float, layers: Layers) -> float:
@@ -235,7 +246,7 @@ def _bypassed(layer: Activation, layers: Layers) -> bool:
 
 def _is_saturated(layer: Activation) -> bool:
     if layer.gate:
-        return False
+        return layer.saturated >= CLOSED
     if layer.kind != "bounded":
         return layer.saturated >= SATURATED_LAYER
     if layer.output:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from unstuck.findings.phrases import estimated, surely_negative
-from unstuck.findings.progress import improves
+from unstuck.findings.progress import SIGMAS, falls, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements, Order, Reordered, Structure
 
@@ -30,17 +30,19 @@ def unshuffled_data(_point: Point, measured: Measurements) -> Finding | None:
     if order is None or not order.structure.suspicious:
         return None
     if order.reordered is not None:
-        return _tried(order, order.reordered)
+        return _tried(order, order.reordered, falling=falls(measured))
     return _untried(order, measured)
 
 
 CHECKS = (unshuffled_data,)
 
 
-def _tried(order: Order, reordered: Reordered) -> Finding | None:
-    enough = max(HARM * abs(reordered.given_loss), MORE * reordered.trend.value)
+def _tried(order: Order, reordered: Reordered, *, falling: bool) -> Finding | None:
+    """Judge by the trial; where the run falls in the order as given, shuffling must outdo that by far."""
+    enough = HARM * abs(reordered.given_loss)
+    enough = max(enough, MORE * reordered.trend.value) if falling else enough
     extra = reordered.extra
-    if not extra.surely_above(enough) or not reordered.shuffled_gain.surely_above(0.0):
+    if not extra.surely_above(enough, sigmas=SIGMAS) or not reordered.shuffled_gain.value > 0.0:
         return None
     beyond = replace(extra, value=extra.value - enough)
     shuffled = reordered.given_loss - extra.value

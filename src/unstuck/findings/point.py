@@ -66,6 +66,9 @@ def kind(measured: Measurements) -> Kind:
 
 
 def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
+    promise = measured.gradient.norm * max(measured.length, 1.0)
+    if promise < NEGLIGIBLE * measured.scale and is_flat(measured, spectrum):
+        return Kind.PLATEAU
     if is_maximum(spectrum):
         return Kind.MAXIMUM
     if leads_down(measured) and _leads_far(measured):
@@ -118,7 +121,7 @@ def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
 
     Not by the curvature alone: that of an L1 loss is zero even at the bottom of its kinks.
     """
-    if any(_change(slice_) > NEGLIGIBLE * measured.scale for slice_ in measured.slices):
+    if any(_kinked(slice_, measured.scale) for slice_ in measured.slices):
         return False
     # A run that ended early may not have met the steepest direction, but the certificates bound it.
     steepest = max(spectrum.radius, -spectrum.floor.bound, spectrum.ceiling.bound)
@@ -150,8 +153,16 @@ def _leads_nowhere(measured: Measurements) -> bool:
     return not falls and (gain is None or gain.surely_below(negligible))
 
 
-def _change(slice_: Slice) -> float:
-    return max(abs(loss - _centre(slice_)) for loss in slice_.losses)
+def _kinked(slice_: Slice, scale: float) -> bool:
+    """Whether the loss changes right beside the point in proportion to a change, further off, that matters.
+
+    At a kink it does; on a plateau that ends somewhere it does not.
+    """
+    furthest = max(abs(distance) for distance in slice_.distances)
+    beside = min(abs(distance) for distance in slice_.distances if distance)
+    pairs = zip(slice_.distances, slice_.losses, strict=True)
+    change = max(abs(loss - _centre(slice_)) for distance, loss in pairs if abs(distance) == beside)
+    return change > NEGLIGIBLE * scale * beside / furthest
 
 
 def _centre(slice_: Slice) -> float:

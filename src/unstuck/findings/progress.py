@@ -1,5 +1,7 @@
 """Does going on as before lead anywhere, and would anything else that was tried lead much further?"""
 
+from itertools import pairwise
+
 from unstuck.estimate import Estimate
 from unstuck.measurements.records import Arm, Measurements
 
@@ -10,8 +12,16 @@ HEALTHY_PACE = 1e-4
 # Or within two hundred passes over the data, however many steps those are.
 HEALTHY_PASS = 0.005
 
-# Slow or not, a run that gains a third of what the best change gains goes as fast as can be expected.
-KEEPING_UP = 1.0 / 3.0
+# What a single curvature-corrected step gains is a few dozen steps away for a run in good health (20 to 100,
+# measured on ten networks), thousands in a valley: the run must get there within so many steps or passes.
+HORIZON, HORIZON_PASSES = 500.0, 20.0
+
+# Slow or not, a run that gains a third of what the best change gains goes as fast as can be expected, if that is
+# anything at all: see NEGLIGIBLE in findings/point.py.
+KEEPING_UP, NEGLIGIBLE = 1.0 / 3.0, 0.01
+
+# Fewer looks than these in descending order may be so by chance.
+LOOKS = 5
 
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
@@ -25,9 +35,14 @@ def going_on(measured: Measurements) -> Arm | None:
 def falls(measured: Measurements) -> bool:
     """Whether the loss goes on falling beyond doubt: below the present one, and ever further below."""
     arm = going_on(measured)
-    if arm is None:
+    if arm is None or not arm.gain.surely_above(0.0, sigmas=SIGMAS):
         return False
-    return arm.trend.surely_above(0.0, sigmas=SIGMAS) and arm.gain.surely_above(0.0, sigmas=SIGMAS)
+    return arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm)
+
+
+def _without_a_rise(arm: Arm) -> bool:
+    """Whether each look is below the one before: of six in random order, once in 720 times."""
+    return len(arm.losses) > LOOKS and all(after < before for before, after in pairwise(arm.losses))
 
 
 def improves(measured: Measurements) -> bool:
@@ -36,11 +51,12 @@ def improves(measured: Measurements) -> bool:
     if arm is None or found is None or not falls(measured):
         return False
     # From the middle of the first half to the middle of the last there is half of the way.
-    pace = 2.0 * arm.trend.value / arm.steps
-    a_pass = 2.0 * arm.trend.value / max(found.epochs, 1e-12)
+    pace, a_pass = (2.0 * arm.trend.value / max(length, 1e-12) for length in (arm.steps, found.epochs))
     if pace > HEALTHY_PACE * measured.scale or a_pass > HEALTHY_PASS * measured.scale:
-        return True
-    return arm.gain.value > KEEPING_UP * max(best_change(measured).value, 0.0)
+        routes = [measured.route(name) for name in ("gradient", "krylov")]
+        there = max((route.slope for route in routes if route), default=0.0)
+        return there < max(HORIZON * pace, HORIZON_PASSES * a_pass)
+    return arm.gain.value > max(KEEPING_UP * best_change(measured).value, NEGLIGIBLE * measured.scale)
 
 
 def best_change(measured: Measurements) -> Estimate:

@@ -25,6 +25,9 @@ FAR_OFF = 100.0
 # is left (Nocedal & Wright, 2006, theorem 3.3), which is a fifth at c = 18.
 UNEQUAL = 5.0
 
+# Twice is enough where a still higher rate is thrown out: then it is the steep directions that hold the rate down.
+HELD_DOWN = 2.0
+
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
 
@@ -34,6 +37,9 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     arm, best = going_on(measured), _best_rate(measured, higher=True)
     if point.kind is not Kind.NOT_CRITICAL or arm is None or best is None or not best.extra.surely_above(0.0):
         return None
+    krylov = measured.route("krylov")
+    if krylov is not None and krylov.slope > HELD_DOWN * best.gain.value:
+        return None  # no rate gets what there is to be had
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
         return None
@@ -78,11 +84,16 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     """Steps on the gradient of all the data gain at the very same rate, steps on batches do not."""
     found = measured.continuations
     whole = found.named("whole") if found else None
-    if whole is None or not _stuck(point, measured) or not _surely_better(whole, measured):
+    if whole is None or not _stuck(point, measured):
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
-    scale = noise.simple if noise else None
     lower = best is not None and _surely_better(best, measured)
+    # Few steps on all the data may end above where many on batches wander; but if they gain, and shorter steps on
+    # batches get below, then noise it is that keeps the present ones up.
+    gains = whole.gain.surely_above(NEGLIGIBLE * measured.scale)
+    if not _surely_better(whole, measured) and not (gains and lower):
+        return None
+    scale = noise.simple if noise else None
     return Finding(
         Cause.GRADIENT_NOISE,
         0.95 if lower else 0.8,
@@ -105,11 +116,11 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     best, krylov = measured.route("gradient"), measured.route("krylov")
     if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
-    other = max(best_change(measured).value, 0.0)
     arm = going_on(measured)
-    other = max(other, arm.gain.value if arm else 0.0)
+    other = max(best_change(measured).value, arm.gain.value if arm else 0.0, 0.0)
     ratio = krylov.gain.value / other if other > 0.0 else math.inf
-    unequal = krylov.gain.surely_above(max(UNEQUAL * other, NEGLIGIBLE * measured.scale))
+    least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
+    unequal = krylov.gain.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
         return None
@@ -161,6 +172,14 @@ def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     arms = measured.continuations.arms if measured.continuations else ()
     rates = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
     return max(rates, key=lambda arm: arm.gain.value, default=None)
+
+
+def _thrown_out(measured: Measurements) -> bool:
+    """Whether a rate that is ten to a thousand times higher surely raises the loss."""
+    arms = measured.continuations.arms if measured.continuations else ()
+    return any(
+        arm.factor > 1.0 and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value)) for arm in arms
+    )
 
 
 def _beyond(measured: Measurements) -> float:

@@ -2,14 +2,11 @@
 
 import math
 
-from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, confidence, estimated, percent, share
+from unstuck.findings.progress import going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.updates import NonFinite, Wiring
-
-# A run that e-folds its loss within ten thousand steps is on its way, see HEALTHY_PACE in findings/checks.py.
-ON_ITS_WAY = 1e-4
 
 # Below one part in a hundred thousand a step it is the learning rate that is too small: the hundred thousand
 # updates that the lecture calls "not enough" (S16) would not e-fold the loss, however exact they were.
@@ -18,10 +15,17 @@ USEFUL_PACE = 1e-5
 # A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
 NEGLIGIBLE = 0.01
 
-# Leaving parameters out is a choice (fine-tuning) as long as what is trained can gain comparably. At five times
-# less it is not: one best step of the others outdoes what the trained ones need many for; the factor is that
-# of UNEQUAL in findings/checks.py, where two ways down are called unequal.
-LEFT_OUT = 5.0
+# Leaving parameters out is a choice (fine-tuning) as long as what is trained can gain comparably: one best step of
+# the others gains twice as much as one of the trained ones only where those have little left to learn.
+LEFT_OUT = 2.0
+
+# And as long as the run gets on: a single step of the others must outdo all that going on gains while watched.
+OUTDOES = 2.0
+
+# Who hands a parameter to the optimizer, or leaves it trainable, wants it trained: where it is cut off or missing all
+# the same, it is enough that it could gain more than the others.
+ACCIDENTS = frozenset({"unlisted", "unreached"})
+CUT_OFF = "unreached"
 
 # "Most of the update is lost": rounding leaves less than half of it along itself.
 MOST_LOST = 0.5
@@ -30,8 +34,8 @@ MOST_LOST = 0.5
 # gradient that falls tenfold in its memory of a thousand steps by about that, and a decade is beyond both.
 STALE = 10.0
 
-# And when refreshing it multiplies what the same steps gain. The measured gains of two healthy settings
-# of sigma differ by up to twofold (warm-up, batch noise).
+# And when refreshing it, or leaving out the rounding, multiplies what the same steps gain. The measured gains of
+# two healthy settings of sigma differ by up to twofold (warm-up, batch noise).
 GAINS_MORE = 3.0
 
 
@@ -43,17 +47,20 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
     if excluded is None or trained is None or extra is None:
         return None
-    own, least = max(trained.value, 0.0), max(NEGLIGIBLE * measured.scale, 0.0)
     # Where nothing is trained, nothing has to be compared: it is enough that there is something to gain.
-    sure = excluded.surely_above(least) and extra.surely_above(0.0)
-    if not sure and not (wiring.nothing and excluded.value > least):
+    much = excluded.surely_above(NEGLIGIBLE * measured.scale) or (wiring.nothing and excluded.value > 0.0)
+    own, reasons = max(trained.value, 0.0), {group.reason for group in wiring.left_out}
+    times = excluded.value / own if own > 0.0 else math.inf
+    accident = bool(reasons & ACCIDENTS)
+    arm = going_on(measured)
+    behind = excluded.value > OUTDOES * max(arm.gain.value, 0.0) if arm else not improves(measured)
+    if not extra.surely_above(0.0) and not wiring.nothing:
         return None
-    if excluded.value < LEFT_OUT * own or _on_its_way(_ahead(measured), measured):
+    if not (much and behind and (accident or times > LEFT_OUT)) and not (CUT_OFF in reasons and times > 1.0):
         return None
-    ratio = excluded.value / own if own > 0.0 else math.inf
     return Finding(
         Cause.FROZEN_PARAMETERS,
-        MOST if wiring.nothing else confidence(ratio, LEFT_OUT),
+        MOST if wiring.nothing else max(confidence(times, LEFT_OUT), 0.8 if accident else 0.0),
         (
             estimated("excluded_gain", share(excluded, measured)),
             estimated("trained_gain", share(trained, measured)),
@@ -112,9 +119,7 @@ def precision_stall(_point: Point, measured: Measurements) -> Finding | None:
     pace = exact.value / max(precision.steps, 1)
     if pace < USEFUL_PACE * measured.scale or not exact.surely_above(0.0) or not extra.surely_above(0.0):
         return None
-    if rounded.value > MOST_LOST * exact.value:
-        return None
-    if _on_its_way((rounded, precision.steps), measured) or _on_its_way(_ahead(measured), measured):
+    if GAINS_MORE * rounded.value > exact.value:
         return None
     return Finding(
         Cause.PRECISION_STALL,
@@ -146,7 +151,7 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         return None
     if fresh.value < max(USEFUL_PACE * moment.steps * measured.scale, GAINS_MORE * present.value):
         return None
-    if _on_its_way((present, moment.steps), measured) or _on_its_way(_ahead(measured), measured):
+    if improves(measured):
         return None
     times = math.exp(min(abs(ratio.value), 700.0))
     high = ratio.value > 0.0
@@ -214,16 +219,3 @@ def non_finite(found: NonFinite) -> Finding:
 
 
 CHECKS = (frozen_parameters, precision_stall, stale_second_moment)
-
-
-def _ahead(measured: Measurements) -> tuple[Estimate, int] | None:
-    ahead = measured.route("ahead")
-    return (ahead.gain, ahead.steps) if ahead else None
-
-
-def _on_its_way(gained: tuple[Estimate, int] | None, measured: Measurements) -> bool:
-    """Whether these steps surely gain, and at a pace that leads somewhere."""
-    if gained is None:
-        return False
-    gain, steps = gained
-    return gain.surely_above(0.0) and gain.value > ON_ITS_WAY * max(steps, 1) * measured.scale

@@ -1,14 +1,17 @@
 """The run continued on a copy: as before, and with one change each, on the same batches in the same order."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records import Arm, Continuations, Sample
@@ -112,20 +115,22 @@ class _Race:
         slopes: list[float] = []
         values: list[float] = []
         theta = self._judge.objective.theta
+        moved: Tensor | None = torch.zeros_like(theta)
         for number, only in enumerate(batches, start=1):
-            moved = twin.step(only)
-            slopes.append(twin.slope)
-            values.append(twin.value)
+            moved = None if moved is None else _stepped(twin, only, first=number == 1)
+            slopes.append(math.inf if moved is None else twin.slope)
+            values.append(math.inf if moved is None else twin.value)
             if number in marks:
                 looks.append(self._look(theta, moved))
         arm = self._judged(name, factor, looks, slopes, values)
         self._arms.append(arm)
         return arm
 
-    def _look(self, theta: Float[Tensor, " n"], moved: Float[Tensor, " n"]) -> list[float]:
-        if not bool(moved.isfinite().all()):
-            return [math.inf] * len(self._judge.base)
-        return self._judge.look(theta + moved)
+    def _look(self, theta: Float[Tensor, " n"], moved: Float[Tensor, " n"] | None) -> list[float]:
+        with contextlib.suppress(TrainingError):
+            if moved is not None:
+                return self._judge.look(theta + moved)
+        return [math.inf] * len(self._judge.base)
 
     def _judged(
         self,
@@ -157,6 +162,18 @@ class _Race:
             values=tuple(values),
             slopes=tuple(slopes),
         )
+
+
+def _stepped(twin: Twin, only: Sequence[int], *, first: bool) -> Float[Tensor, " n"] | None:
+    """Give the displacement after one more step; None once the run is thrown out for good."""
+    try:
+        moved = twin.step(only)
+    except TrainingError:
+        # Far off some losses raise where others give NaN; at the point itself it is the user's own error.
+        if first:
+            raise
+        return None
+    return moved if bool(moved.isfinite().all()) else None
 
 
 def _marks(steps: int) -> set[int]:

@@ -136,17 +136,34 @@ def _never(measured: Measurements) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Objectives:
+    """The same loss twice.
+
+    Attributes:
+        own: In the training's own types, for whatever looks into the model.
+        precise: In float64 where that is affordable, for the sign of small eigenvalues; else `own`.
+    """
+
+    own: Objective
+    precise: Objective
+
+
 class Examination:
     """Measures one point; what is known so far can be asked for at any time by `measured`."""
 
-    def __init__(self, training: Training, objective: Objective, sample: Sample, limits: Limits) -> None:
+    def __init__(self, training: Training, objectives: Objectives, sample: Sample, limits: Limits) -> None:
         self._training = training
-        self._objective = objective
+        objective = self._objective = objectives.precise
         self._sample = sample
         self._limits = limits
         self._length = float(objective.theta.norm())
         self._halves = Halves.of(len(objective.batches), exhaustive=sample.exhaustive)
         self._judge = Judge(objective, self._halves, objective.values(objective.theta))
+        self._own = self._judge
+        if objectives.own is not objective:
+            own = objectives.own
+            self._own = Judge(own, self._halves, own.values(own.theta))
         self._gradients: Gradients | None = None
         self._flatness: float | None = None
         self._rate: float | None = None
@@ -226,7 +243,7 @@ class Examination:
             if name == "validation" and self._training.validation is None:
                 continue
             try:
-                self._surveyed[name] = measure(self._training, self._judge, self._limits)
+                self._surveyed[name] = measure(self._training, self._own, self._limits)
             except Exception as error:  # strangers' models and optimizers may raise anything
                 self._omitted.append(Omission(name, _reason(error)))
 

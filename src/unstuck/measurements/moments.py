@@ -118,7 +118,10 @@ class Moments:
         return Estimate(whole, math.sqrt(degrees / len(values)) * spread, float(degrees))
 
     def refresh(self, states: Sequence[State], groups: Sequence[Squares]) -> None:
-        """Put the present mean of squares in the place of the second moment."""
+        """Put the present mean of squares in the place of the second moment, and begin the momentum anew.
+
+        What is left of a burst in the momentum would be divided by a sigma that knows nothing of it.
+        """
         present = self._together(groups)
         for number, state in enumerate(states):
             if self._states[number]:
@@ -127,8 +130,10 @@ class Moments:
                 for key in (self._key, f"max_{self._key}"):
                     if key in state:
                         state[key] = stored.to(state[key], copy=True)
-                if "grad_avg" in state:  # a centred one subtracts the square of the mean
-                    state["grad_avg"] = torch.zeros_like(state["grad_avg"])
+                # A centred one subtracts the square of the mean.
+                for key in ("grad_avg", "exp_avg", "momentum_buffer"):
+                    if isinstance(state.get(key), Tensor):
+                        state[key] = torch.zeros_like(state[key])
 
     def _together(self, groups: Sequence[Squares]) -> Squares:
         if len(groups) == 1:

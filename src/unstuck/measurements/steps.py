@@ -5,6 +5,7 @@ import copy
 import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from typing import Any, cast
 
 import torch
@@ -91,7 +92,11 @@ class Twin:
             return value
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):
-            self._optimizer.step(closure)
+            if _wants_closure(self._optimizer):
+                self._optimizer.step(closure)
+            else:
+                closure()
+                self._optimizer.step()
         return self._displacement()
 
     def walk(self, order: Sequence[int]) -> Float[Tensor, " n"]:
@@ -108,6 +113,13 @@ class Twin:
     def _cast(self, value: Any) -> Any:
         floating = isinstance(value, Tensor) and value.is_floating_point()
         return value.detach().to(self._dtype) if floating else value
+
+
+def _wants_closure(optimizer: Optimizer) -> bool:
+    """Whether `step` cannot do without; some strangers' cannot do with."""
+    parameters = list(signature(type(optimizer).step).parameters.values())[1:]
+    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return any(each.default is Parameter.empty and each.kind in positional for each in parameters)
 
 
 @contextmanager
