@@ -65,9 +65,7 @@ class Differences:
         return min(self._change / self._curvature, self._longest)
 
     def _difference(self, unit: Float[Tensor, " n"], step: float) -> Float[Tensor, " n"]:
-        ahead = self._gradient(self._theta + step * unit)
-        behind = self._gradient(self._theta - step * unit)
-        return (ahead - behind) / (2.0 * step)
+        return central(self._gradient, self._theta, unit, step)
 
     def _calibrate(self) -> tuple[float, float, float]:
         """Find the error, the change of the gradient that has it, and the curvature it was found at."""
@@ -89,3 +87,10 @@ class Differences:
         if not rungs:
             return 0.0, steps[0], 1.0  # no curvature: any step will do
         return min(rungs)
+
+
+def central(
+    gradient: Gradient, theta: Float[Tensor, " n"], unit: Float[Tensor, " n"], step: float
+) -> Float[Tensor, " n"]:
+    """Difference the gradient over one step to either side."""
+    return (gradient(theta + step * unit) - gradient(theta - step * unit)) / (2.0 * step)
