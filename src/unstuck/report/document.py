@@ -36,6 +36,18 @@ def to_document(verdict: Verdict) -> Document:
         "routes": [_route(route) for route in measured.routes],
         "spectrum": None if measured.spectrum is None else _spectrum(measured.spectrum),
         "slices": [_slice(slice_) for slice_ in measured.slices],
+        "non_finite": _record(measured.non_finite),
+        "wiring": _record(measured.wiring),
+        "precision": _record(measured.precision),
+        "second_moment": _record(measured.second_moment),
+        "noise": _record(measured.noise),
+        "continuations": _record(measured.continuations),
+        "layers": _record(measured.layers),
+        "outputs": _record(measured.outputs),
+        "labels": _record(measured.labels),
+        "order": _record(measured.order),
+        "validation": _record(measured.validation),
+        "omitted": [asdict(omission) for omission in measured.omitted],
         "notes": list(verdict.notes),
     }
     return cast("Document", _finite(document))
@@ -44,6 +56,11 @@ def to_document(verdict: Verdict) -> Document:
 def to_json(verdict: Verdict) -> str:
     """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
     return json.dumps(to_document(verdict), indent=2, allow_nan=False)
+
+
+def _record(record: Any) -> Document | None:
+    """A record field by field; the field names of records are those of the schema."""
+    return None if record is None else asdict(record)
 
 
 def _point(point: Point) -> Document:

@@ -5,15 +5,16 @@ import math
 from unstuck.curvature.records import Certificate, Eigenvalue, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Verdict
+from unstuck.measurements.records import Gradient
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import count, percent, probability, significant, with_error
 
 
 def eigenvalue_facts(verdict: Verdict) -> tuple[Fact, ...]:
-    """What is known about the eigenvalues; nothing when the curvature was not measured."""
+    """What is known about the eigenvalues; without a spectrum, what was met on the way down."""
     spectrum = verdict.measured.spectrum
     if spectrum is None:
-        return ()
+        return _met(verdict.measured.gradient)
     limit = percent(spectrum.flat)
     return (
         _found("lowest eigenvalue", spectrum.lowest[0]),
@@ -50,7 +51,7 @@ def certificate_words(certificate: Certificate, side: str) -> str:
 def curvature_gap(verdict: Verdict) -> str:
     """Why there is no curvature to show."""
     if verdict.measured.complete:
-        return "The curvature was not measured."
+        return "The curvature was not needed for this answer, so the eigenvalues were not computed."
     return "The curvature was not measured: the measurement ended before its turn came."
 
 
@@ -63,6 +64,15 @@ def spectrum_sentence(spectrum: Spectrum) -> str:
         f"{found} of {count(spectrum.size, 'eigenvalue')} were found one by one and the others estimated, "
         f"from {count(spectrum.products, 'Hessian-vector product')}."
     )
+
+
+def _met(gradient: Gradient) -> tuple[Fact, ...]:
+    """Bounds of the spectrum from the few products that the ways down took."""
+    ends = (
+        ("steepest curvature met", gradient.steepest, "the highest eigenvalue is no less"),
+        ("lowest curvature met", gradient.lowest, "the lowest eigenvalue is no more"),
+    )
+    return tuple(Fact(label, significant(value), words) for label, value, words in ends if value is not None)
 
 
 def _found(label: str, eigenvalue: Eigenvalue) -> Fact:

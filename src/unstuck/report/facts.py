@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
 from unstuck.measurements.records import Gradient, Route
+from unstuck.measurements.records.updates import NonFinite
 from unstuck.report.numbers import (
     NEGLIGIBLE,
     NOTHING,
@@ -19,18 +20,16 @@ from unstuck.report.numbers import (
     significant,
     with_error,
 )
+from unstuck.report.quantities import Unit, evidence_name, unit
 from unstuck.report.words import (
     KINDS,
     Tone,
     cause_word,
     engine_name,
-    evidence_name,
-    is_gain,
     kind_sentence,
+    omitted_name,
     route_name,
 )
-
-WAYPOINTS = {"midway"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,8 @@ def subject_line(verdict: Verdict) -> str:
 def place(verdict: Verdict) -> tuple[Fact, ...]:
     """Where the run is: loss, gradient, kind of point."""
     measured, gradient = verdict.measured, verdict.measured.gradient
+    if measured.non_finite is not None:
+        return _appearance(measured.non_finite)
     decay = ", weight decay included" if measured.subject.decay else ""
     facts = [
         Fact("kind of point", *KINDS[verdict.point.kind]),
@@ -150,18 +151,35 @@ def place(verdict: Verdict) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
+_PLACES = {
+    "parameter": "a parameter, before any batch is seen",
+    "buffer": "a buffer of the model",
+    "state": "the optimizer's state",
+    "data": "the data, before the model sees them",
+    "forward": "on the way forward, out of finite numbers",
+    "loss": "the loss, out of finite outputs",
+    "gradient": "the gradient, while the loss is finite",
+}
+
+
+def _appearance(found: NonFinite) -> tuple[Fact, ...]:
+    """Where a number that is none appears first; behind it nothing can be measured."""
+    facts = [
+        Fact("appears first", found.name, _PLACES.get(found.place, found.place)),
+        Fact("what it is", found.kind, f"of type {found.dtype}" if found.dtype else ""),
+    ]
+    if found.batch is not None:
+        facts.append(Fact("batch", str(found.batch), "counted from 0"))
+    if found.operation:
+        facts.append(Fact("operation", found.operation, f"in {found.module}" if found.module else ""))
+    if found.overflow:
+        facts.append(Fact("overflow", "yes", "the same numbers are finite in float32"))
+    return tuple(facts)
+
+
 def ways(verdict: Verdict) -> tuple[Way, ...]:
     """Where the next decrease can come from, one row per route that was measured."""
     return tuple(_way(route, verdict.measured.scale) for route in verdict.measured.routes)
-
-
-def main_ways(verdict: Verdict) -> tuple[Way, ...]:
-    """The same for a reader in a hurry: without the waypoints that only an expert asks for."""
-    return tuple(
-        _way(route, verdict.measured.scale)
-        for route in verdict.measured.routes
-        if route.name not in WAYPOINTS
-    )
 
 
 def evidence(finding: Finding) -> tuple[Fact, ...]:
@@ -178,6 +196,8 @@ def sample_line(verdict: Verdict) -> str:
     """The data that everything rests on, in one sentence."""
     sample = verdict.measured.sample
     text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    if verdict.measured.non_finite is not None:
+        return f"{text} were looked at, until the first number that is none"
     if sample.exhaustive:
         text += ": all the data there is, so nothing is left to sampling error"
     else:
@@ -185,6 +205,14 @@ def sample_line(verdict: Verdict) -> str:
     if sample.stochastic:
         text += "; the loss itself is random (dropout), replayed with fixed seeds"
     return f"{text}; the model in {verdict.measured.subject.mode} mode"
+
+
+def left_out(verdict: Verdict) -> tuple[str, ...]:
+    """What could not be measured, and why: one line each."""
+    return tuple(
+        f"{omitted_name(omission.name)}, because {_clause(omission.reason)}"
+        for omission in verdict.measured.omitted
+    )
 
 
 def cost_line(verdict: Verdict) -> str:
@@ -225,12 +253,24 @@ def _against(gradient: Gradient) -> str:
     return f"batch noise {noise}, rounding {rounding}"
 
 
+_UNITS: dict[Unit, tuple[float, str]] = {
+    "plain": (1.0, ""),
+    "gain": (100.0, " % of the loss"),
+    "share": (100.0, " %"),
+    "times": (1.0, TIMES),
+}
+
+
 def _evidence_value(item: Evidence) -> str:
-    """Gains are shares of the loss and read best in percent of it."""
-    scale, unit = (100.0, " % of the loss") if is_gain(item.name) else (1.0, "")
+    """A measured number in the unit that it reads best in."""
+    kind = unit(item.name)
+    if kind == "log":
+        error = "" if item.stderr is None else f", the exponent ± {significant(item.stderr, 2)}"
+        return f"{significant(math.exp(min(item.value, 700.0)))}{TIMES} (e^{significant(item.value)}{error})"
+    scale, sign = _UNITS[kind]
     if item.stderr is None:
-        return significant(scale * item.value) + unit
-    return with_error(Estimate(item.value, item.stderr), scale) + unit
+        return significant(scale * item.value) + sign
+    return with_error(Estimate(item.value, item.stderr), scale) + sign
 
 
 def _unanswered(verdict: Verdict) -> str:
@@ -239,6 +279,15 @@ def _unanswered(verdict: Verdict) -> str:
     if not verdict.measured.complete:
         return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
     return "The measured numbers are too close to their errors, or speak for more than one cause."
+
+
+def _clause(reason: str) -> str:
+    """A sentence as it reads after "because": without its capital, unless that belongs to a name."""
+    first, _, rest = reason.strip().removesuffix(".").partition(" ")
+    plain = first[:1].isupper() and first[1:].islower()
+    return (
+        " ".join(part for part in (first.lower() if plain else first, rest) if part) or "of an unknown reason"
+    )
 
 
 def _short(value: float) -> str:

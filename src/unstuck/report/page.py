@@ -12,9 +12,10 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
-from unstuck.report import eigenvalues, facts, words
+from unstuck.report import eigenvalues, facts, tables, words
+from unstuck.report.captions import caption
 from unstuck.report.document import to_json
-from unstuck.report.figures import available, figure
+from unstuck.report.figures import available, figure, telling
 from unstuck.report.figures.theme import MINUS
 from unstuck.report.numbers import probability
 
@@ -47,7 +48,7 @@ def to_notebook(verdict: Verdict) -> str:
 
 
 def _contents(verdict: Verdict) -> dict[str, Any]:
-    rows = facts.main_ways(verdict)
+    rows = facts.ways(verdict)
     return {
         "verdict": verdict,
         "head": facts.headline(verdict),
@@ -65,8 +66,11 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
         "place": facts.place(verdict),
         "rests_on": () if (main := facts.main_finding(verdict)) is None else facts.evidence(main),
         "ways": rows,
-        "all_ways": facts.ways(verdict),
         "full": max(FULL_BAR_AT_LEAST, *(way.share for way in rows), 0.0),
+        "groups": tables.groups(verdict),
+        "tables": tables.tables(verdict),
+        "left_out": facts.left_out(verdict),
+        "broken": verdict.measured.non_finite is not None,
         "curvature": eigenvalues.eigenvalue_facts(verdict),
         "curvature_sentence": (
             eigenvalues.curvature_gap(verdict)
@@ -82,6 +86,7 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
 def _figures(verdict: Verdict) -> list[dict[str, Any]]:
     """Title and caption go into the page's own text, where they wrap; the rest is for Plotly."""
     shown: list[dict[str, Any]] = []
+    first = telling(verdict)
     for name in available(verdict):
         drawn = figure(verdict, name)
         plot = json.loads(drawn.to_json() or "{}")
@@ -91,7 +96,8 @@ def _figures(verdict: Verdict) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "title": title,
-                "caption": words.caption(name, whole=_whole(verdict)),
+                "telling": name in first,
+                "caption": caption(name, whole=_whole(verdict)),
                 "plot": plot,
             }
         )

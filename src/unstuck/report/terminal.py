@@ -1,6 +1,7 @@
 """A verdict for people, in a terminal."""
 
 import io
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -65,11 +66,12 @@ def _headline(verdict: Verdict) -> RenderableType:
 
 
 def _place(verdict: Verdict) -> list[RenderableType]:
-    return [_section("Where the run is"), _line(facts.subject_line(verdict)), _facts(facts.place(verdict))]
+    title = "Where the run is" if verdict.measured.non_finite is None else "Where it appears"
+    return [_section(title), _line(facts.subject_line(verdict)), _facts(facts.place(verdict))]
 
 
 def _ways(verdict: Verdict) -> list[RenderableType]:
-    rows = facts.main_ways(verdict)
+    rows = facts.ways(verdict)
     if not rows:
         return []
     full = max(FULL_BAR_AT_LEAST, *(way.share for way in rows))
@@ -104,11 +106,13 @@ def _cells(share: float, full: float) -> int:
 
 
 def _curvature(verdict: Verdict) -> list[RenderableType]:
-    spectrum = verdict.measured.spectrum
+    if verdict.measured.non_finite is not None:
+        return []
+    spectrum, found = verdict.measured.spectrum, eigenvalues.eigenvalue_facts(verdict)
     if spectrum is None:
-        return [_section("Curvature"), _line(eigenvalues.curvature_gap(verdict))]
-    sentence = _line(eigenvalues.spectrum_sentence(spectrum), "dim")
-    return [_section("Curvature"), _facts(eigenvalues.eigenvalue_facts(verdict)), sentence]
+        met = [_facts(found)] if found else []
+        return [_section("Curvature"), _line(eigenvalues.curvature_gap(verdict)), *met]
+    return [_section("Curvature"), _facts(found), _line(eigenvalues.spectrum_sentence(spectrum), "dim")]
 
 
 def _others(verdict: Verdict) -> list[RenderableType]:
@@ -125,7 +129,7 @@ def _others(verdict: Verdict) -> list[RenderableType]:
         )
         blocks += [
             Padding(title, (0, 0, 0, 2)),
-            _line(finding.explanation),
+            _line(f"{cause_word(finding.cause).meaning} {finding.explanation}"),
             _facts(facts.evidence(finding)),
             _line(f"What to do: {finding.advice}"),
         ]
@@ -146,8 +150,12 @@ def _remedies(verdict: Verdict) -> list[RenderableType]:
 
 def _small(verdict: Verdict) -> list[RenderableType]:
     rows = [Fact("sample", facts.sample_line(verdict))]
-    rows += [Fact("note" if index == 0 else "", note) for index, note in enumerate(verdict.notes)]
+    rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
     return [_section("How it was measured"), _facts(tuple(rows)), _line(facts.cost_line(verdict))]
+
+
+def _listed(label: str, lines: Sequence[str]) -> list[Fact]:
+    return [Fact(label if index == 0 else "", line) for index, line in enumerate(lines)]
 
 
 def _facts(rows: tuple[Fact, ...]) -> RenderableType:

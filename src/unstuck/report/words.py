@@ -1,9 +1,10 @@
-"""The vocabulary that people read: one name and one meaning for each cause, kind, route and number."""
+"""The vocabulary that people read: one name and one meaning for each cause, kind and route."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from unstuck.findings.records import Cause, Kind
+from unstuck.measurements.records import Arm
 
 Tone = Literal["good", "settled", "act", "unsure"]
 
@@ -178,7 +179,6 @@ KINDS: dict[Kind, tuple[str, str]] = {
 ROUTES: dict[str, str] = {
     "now": "the optimizer's next step",
     "full": "the same on the whole gradient",
-    "midway": "the optimizer's next steps",
     "ahead": "the optimizer's next steps",
     "gradient": "along the gradient",
     "krylov": "curvature-corrected (Krylov)",
@@ -187,58 +187,37 @@ ROUTES: dict[str, str] = {
     "control": "descend without the escape",
 }
 
-CAPTIONS: dict[str, str] = {
-    "descent": (
-        "The best that the loss can do from here, by each way of going; measured, not extrapolated. "
-        "At a saddle only negative curvature has something to give, at a minimum nothing has; anywhere "
-        "else the bars show what the optimizer leaves behind, and which way it lies."
-    ),
-    "spectrum": (
-        "An eigenvalue says how strongly the loss bends along one direction. A saddle has some on both "
-        "sides of the shaded zone, a minimum has none on the left; beyond the dotted lines there is none, "
-        "with the probability that is written there. Below, the extreme ones as they were found, and as "
-        "they were judged on data kept aside."
-    ),
-    "slices": (
-        "The dots are the real loss, the dashes what its slope and curvature at this point predict. At a "
-        "saddle the lowest eigenvalue gives a hilltop and the highest a valley floor; at a minimum both "
-        "are valley floors."
-    ),
-    "line": (
-        "The loss on a walk along each way down. A lowest point left of the present step means that steps "
-        "are too large, one far to the right that they are too small; a curve that never dips below the "
-        "dashed line has nothing to give."
-    ),
-    "cost": (
-        "It is often said that the Hessian costs too much to look at. It does; so it was never formed, "
-        "only multiplied with a few vectors."
-    ),
+ARMS: dict[str, str] = {
+    "going on": "going on as before",
+    "whole": "each step on the gradient of all the sample",
 }
 
-WHOLE = "It is often said that the Hessian costs too much to look at. This one is small enough to be formed whole."
+EXCLUDED: dict[str, str] = {
+    "frozen": "frozen",
+    "unlisted": "not in the optimizer",
+    "rate": "at a rate of 0",
+    "unreached": "cut off from the loss",
+    "unused": "not used by the loss",
+}
+
+OMITTED: dict[str, str] = {
+    "steps": "the optimizer's own steps",
+    "continuations": "going on",
+    "second_moment": "the optimizer's second moment",
+    "wiring": "which parameters are trained",
+    "precision": "what rounding leaves",
+    "outputs": "whether outputs fit the loss",
+    "layers": "activations and gradients by layer",
+    "labels": "whether inputs predict the labels",
+    "order": "the order of the data",
+    "validation": "the loss on validation data",
+}
 
 ENGINES: dict[str, str] = {
     "retained": "retained graph",
     "fresh": "fresh graph each time",
     "differences": "central differences",
 }
-
-EVIDENCE: dict[str, str] = {
-    "lambda_min": "lowest eigenvalue",
-    "lambda_max": "highest eigenvalue",
-    "largest_curvature": "largest curvature",
-    "certificate_bound": "certified lower bound",
-    "gradient_norm": "norm of the gradient",
-    "minimum_ratio": "share of positive eigenvalues",
-    "flatness": "gradient's curvature over the largest",
-    "step_multiple": "best step over present step",
-    "krylov_over_gradient": "corrected gain over plain gain",
-    "share_of_best_step": "share of the best step's gain",
-    "slope_gain": "gain owed to the slope",
-    "gain_per_step": "gain of each step",
-    "best_over_stable_step": "best step over longest stable step",
-}
-_GAIN = "_gain"  # how the names of routes' gains end
 
 
 def cause_word(cause: Cause | None) -> Word:
@@ -257,22 +236,16 @@ def route_name(name: str, steps: int = 1) -> str:
     return said.replace("next steps", f"next {steps} steps")
 
 
-def evidence_name(name: str) -> str:
-    """What a measured number is called: `noise_scale` reads "noise scale", `krylov_gain` names its route."""
-    route = name.removesuffix(_GAIN)
-    if name in EVIDENCE or route not in ROUTES:
-        return EVIDENCE.get(name, name.replace("_", " "))
-    return f"gain: {ROUTES[route]}"
+def arm_name(arm: Arm) -> str:
+    """What a way of going on is called: "going on as before", "at 0.1 times the rate"."""
+    if arm.name == "rate":
+        return f"at {arm.factor:g} times the rate"
+    return ARMS.get(arm.name, arm.name)
 
 
-def is_gain(name: str) -> bool:
-    """Whether a measured number is a gain, as a share of the loss."""
-    return name.endswith(_GAIN) or name.startswith("gain_")
-
-
-def caption(name: str, *, whole: bool) -> str:
-    """What a figure teaches; `whole` says that the Hessian was small enough to be formed."""
-    return WHOLE if whole and name == "cost" else CAPTIONS[name]
+def omitted_name(name: str) -> str:
+    """What a measurement that was left out is called."""
+    return OMITTED.get(name, name.replace("_", " "))
 
 
 def engine_name(name: str) -> str:

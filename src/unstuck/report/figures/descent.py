@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
-from unstuck.report.facts import Way, main_ways
+from unstuck.report.facts import Way, ways
 from unstuck.report.figures.theme import DOWN, FLAT, MARK, UP, minus, steady, style
 
 SMALLEST_FULL_SCALE = 1.0  # percent of the loss: a gain of nothing must look like nothing
@@ -13,7 +13,7 @@ SMALLEST_FULL_SCALE = 1.0  # percent of the loss: a gain of nothing must look li
 
 def descent(verdict: Verdict) -> go.Figure:
     """One bar per route; the slope's part of the gain and the negative curvature's are told apart."""
-    rows = main_ways(verdict)
+    rows = ways(verdict)
     labels = [way.label for way in rows]
     figure = go.Figure()
     _bars(figure, labels, "owed to the slope", UP, [100 * way.slope for way in rows])

@@ -1,0 +1,76 @@
+"""How the gradient fares on its way back, through the layers and through the time steps."""
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from unstuck.findings.records import Verdict
+from unstuck.measurements.records import Depth
+from unstuck.report.figures.bars import short
+from unstuck.report.figures.theme import DOWN, UP, decades, style
+
+FEWEST = 2  # places; one alone is no way
+LEAST_DECADES = 100.0  # the axis spans this ratio at least: a factor of two must not look like a collapse
+LABELLED = 14  # places; the names of more would overlap
+
+
+def drawn_depths(verdict: Verdict) -> tuple[Depth, ...]:
+    """The places at which a gradient arrives, in the order of execution."""
+    found = verdict.measured.layers
+    places = found.depths if found else ()
+    return tuple(place for place in places if math.isfinite(place.gradient) and place.gradient > 0.0)
+
+
+def _recurrent(verdict: Verdict) -> Depth | None:
+    """The place whose gradient shrinks most from its last use to its first."""
+    found = [place for place in drawn_depths(verdict) if len(_positive(place.steps)) >= FEWEST]
+    return min(found, key=lambda place: place.steps[0] / max(place.steps[-1], 1e-300), default=None)
+
+
+def has_depth(verdict: Verdict) -> bool:
+    """Whether the gradient was met at more than one place."""
+    return len(drawn_depths(verdict)) >= FEWEST or _recurrent(verdict) is not None
+
+
+def depth(verdict: Verdict) -> go.Figure:
+    """Length of one example's gradient at each weight; where one is used again and again, at each use."""
+    places, recurrent = drawn_depths(verdict), _recurrent(verdict)
+    figure = go.Figure()
+    title = "How the gradient fares on its way back"
+    if recurrent is not None:
+        style(figure, f"{title} through time", 380)
+        steps = _positive(recurrent.steps)
+        _curve(figure, [str(number + 1) for number, _ in steps], [length for _, length in steps], DOWN)
+        figure.update_xaxes(title_text=f"use of {short(recurrent.name)}, the first on the left")
+        return figure
+    style(figure, title, 400)
+    names = [f"{number}. {short(place.name)}" for number, place in enumerate(places, start=1)]
+    _curve(figure, names, [place.gradient for place in places], UP)
+    stride = 1 + len(names) // LABELLED
+    figure.update_xaxes(
+        title_text="weights in the order of execution, the input on the left",
+        tickvals=names[::stride],
+        tickangle=0 if max(map(len, names)) * min(len(names), LABELLED) < 110 else 35,  # noqa: PLR2004
+    )
+    return figure
+
+
+def _curve(figure: go.Figure, names: Sequence[str], lengths: Sequence[float], colour: str) -> None:
+    figure.add_scatter(
+        x=names,
+        y=lengths,
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"size": 7},
+        showlegend=False,
+        hovertemplate="length %{y:.3g}<extra>%{x}</extra>",
+    )
+    high = 2.0 * max(lengths)
+    low = min(min(lengths) / 2.0, high / LEAST_DECADES)
+    figure.update_yaxes(title_text="length of one example's gradient (log scale)", **decades(low, high))
+    figure.update_xaxes(type="category")
+
+
+def _positive(steps: Sequence[float]) -> list[tuple[int, float]]:
+    return [(number, length) for number, length in enumerate(steps) if length > 0.0 and math.isfinite(length)]

@@ -1,0 +1,82 @@
+"""The measured numbers that findings rest on: what each is called, and in which unit it reads best."""
+
+from typing import Literal
+
+from unstuck.report.words import ROUTES
+
+# "gain": a share of the loss; "share": of anything else; "times": a ratio; "log": a ratio's natural logarithm.
+Unit = Literal["plain", "gain", "share", "times", "log"]
+
+EVIDENCE: dict[str, tuple[str, Unit]] = {
+    "lambda_min": ("lowest eigenvalue", "plain"),
+    "lambda_max": ("highest eigenvalue", "plain"),
+    "trace": ("sum of all eigenvalues", "plain"),
+    "largest_curvature": ("largest curvature", "plain"),
+    "certificate_bound": ("certified lower bound", "plain"),
+    "gradient_norm": ("norm of the gradient", "plain"),
+    "minimum_ratio": ("positive eigenvalues", "share"),
+    "flatness": ("gradient's curvature over the largest", "share"),
+    "slope_gain": ("gain owed to the slope", "gain"),
+    "gain_per_step": ("gain of each step", "gain"),
+    "best_rate_factor": ("best rate that was tried, of the present one", "times"),
+    "other_rate_gain": ("gain at that rate", "gain"),
+    "whole_gain": ("gain of steps on all the sample", "gain"),
+    "eta_lambda_max": ("rate times highest eigenvalue (stable below 2)", "plain"),
+    "krylov_over_best_rate": ("corrected gain over that of the best rate", "times"),
+    "best_over_stable_step": ("best step over longest stable step", "times"),
+    "noise_scale": ("noise scale, in examples", "plain"),
+    "batch_size": ("batch size", "plain"),
+    "gradient_left": ("gradient left at the first place", "share"),
+    "learned_share": ("learnt of what the inputs tell", "share"),
+    "dead_share": ("dead units, of all", "share"),
+    "dead_in_worst_layer": ("dead units in the worst layer", "share"),
+    "flat_share": ("values where the slope is nil", "share"),
+    "saturated_share": ("saturated units", "share"),
+    "gradient_passed": ("gradient that gets through", "share"),
+    "excluded_gain": ("gain of what is left out", "gain"),
+    "trained_gain": ("gain of what is trained", "gain"),
+    "excluded_share": ("parameters left out", "share"),
+    "lost_share": ("parameters that rounding leaves unmoved", "share"),
+    "kept_length": ("kept of the step", "share"),
+    "rounded_gain": ("gain of the steps as rounded", "gain"),
+    "exact_gain": ("gain of the steps without rounding", "gain"),
+    "log_sigma_over_rms": ("sigma over the present size of the gradient", "log"),
+    "present_gain": ("gain with sigma as it is", "gain"),
+    "fresh_gain": ("gain with sigma measured afresh", "gain"),
+    "batch": ("batch, counted from 0", "plain"),
+    "floor": ("lowest loss as it is built", "plain"),
+    "free_floor": ("lowest loss with free outputs", "plain"),
+    "present_loss": ("loss now", "plain"),
+    "out_of_reach": ("loss out of reach, of what could be gained", "share"),
+    "constant_loss": ("loss of one output for all", "plain"),
+    "dependence": ("correlation with left-out labels", "plain"),
+    "p_value": ("p of independence", "plain"),
+    "detectable": ("correlation that would have been noticed", "plain"),
+    "gain_of_shuffling": ("gain of shuffling", "gain"),
+    "swing_of_the_loss": ("swing of the loss", "gain"),
+    "batch_variance_over_random": ("variance of batch means over random ones", "times"),
+    "most_common_class_in_a_batch": ("most common class, of a batch", "share"),
+    "generalization_gap": ("validation loss less training loss", "plain"),
+    "validation_loss": ("validation loss", "plain"),
+    "training_loss_in_eval_mode": ("training loss, in eval mode", "plain"),
+    "loss_of_a_constant_output": ("validation loss of a constant output", "plain"),
+    "fall_of_validation": ("fall of the validation loss by going on", "plain"),
+    "fall_of_training": ("fall of the training loss by going on", "plain"),
+    "sharpness_sam": ("rise of the loss within SAM's radius", "plain"),
+}
+_GAIN = "_gain"  # how the names of routes' gains end
+
+
+def evidence_name(name: str) -> str:
+    """What a measured number is called; `krylov_gain` names its route, one without words keeps its name."""
+    if name in EVIDENCE:
+        return EVIDENCE[name][0]
+    route = name.removesuffix(_GAIN)
+    return f"gain: {ROUTES[route]}" if route in ROUTES and route != name else name.replace("_", " ")
+
+
+def unit(name: str) -> Unit:
+    """In which unit it is; the gain of a route is a gain."""
+    if name in EVIDENCE:
+        return EVIDENCE[name][1]
+    return "gain" if name.endswith(_GAIN) else "plain"
