@@ -42,8 +42,8 @@ CAPTIONS: dict[str, str] = {
     ),
     "layers": (
         "All values that came out of each nonlinearity, on all the examples seen. Where it is flat, a change of "
-        "the weights before it changes nothing; a unit that is flat on every example is dead and stays so. Some "
-        "flat values are normal for ReLU."
+        "the weights before it changes nothing; a unit that is flat on every example is dead and stays so. For "
+        "ReLU half of the values flat is normal."
     ),
     "depth": (
         "What the loss tells each weight, read from right to left. A curve that falls by a thousand on its way "

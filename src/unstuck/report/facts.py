@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
-from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
+from unstuck.findings.records import Cause, Evidence, Finding, Remedy, Verdict
 from unstuck.measurements.records import Gradient, Route
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.report.numbers import (
@@ -31,6 +31,11 @@ from unstuck.report.words import (
     route_name,
 )
 
+STILL_FALLING = "Still falling"
+FALLS_ALL_THE_SAME = (
+    "Going on as before still lowers the training loss; that does not remove the cause named above."
+)
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -52,6 +57,19 @@ class Fact:
     label: str
     value: str
     meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Other:
+    """A cause that holds besides the leading one; what is empty has nothing to say."""
+
+    title: str
+    sureness: str
+    meaning: str
+    explanation: str
+    todo: str
+    tone: Tone
+    evidence: tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
@@ -104,9 +122,25 @@ def others_title(verdict: Verdict) -> str:
     return "Also found" if verdict.cause is not None else "Possible, but not sure"
 
 
-def other_findings(verdict: Verdict) -> tuple[Finding, ...]:
+def others(verdict: Verdict) -> tuple[Other, ...]:
     """Every other cause that holds as well."""
-    return tuple(finding for finding in verdict.findings if finding.cause != verdict.cause)
+    found = (finding for finding in verdict.findings if finding.cause != verdict.cause)
+    return tuple(_other(finding, named=verdict.cause is not None) for finding in found)
+
+
+def _other(finding: Finding, *, named: bool) -> Other:
+    word = cause_word(finding.cause)
+    beside = finding.cause is Cause.HEALTHY and named
+    return Other(
+        title=STILL_FALLING if beside else word.name,
+        sureness=f"{probability(finding.confidence)} sure",
+        meaning=FALLS_ALL_THE_SAME if beside else word.meaning,
+        # Beside another cause "no remedy is called for" would contradict it.
+        explanation="" if beside else finding.explanation,
+        todo="" if beside else finding.advice or word.todo,
+        tone=word.tone,
+        evidence=evidence(finding),
+    )
 
 
 def subject_line(verdict: Verdict) -> str:
@@ -239,7 +273,8 @@ def _way(route: Route, scale: float) -> Way:
         slope=slope,
         curvature=max(share, 0.0) - slope,
         rises=route.gain.surely_below(0.0) and -share > NEGLIGIBLE,
-        step=significant(route.distance),
+        # How far many steps have led was not looked at.
+        step=significant(route.distance) if route.distance > 0.0 or route.steps == 1 else "",
         multiple="" if route.multiple is None else f"{significant(route.multiple, 2)}{TIMES}",
     )
 
@@ -267,6 +302,8 @@ def _evidence_value(item: Evidence) -> str:
     if kind == "log":
         error = "" if item.stderr is None else f", the exponent ± {significant(item.stderr, 2)}"
         return f"{significant(math.exp(min(item.value, 700.0)))}{TIMES} (e^{significant(item.value)}{error})"
+    if kind == "gain" and item.stderr is not None:
+        return f"{gain(Estimate(item.value, item.stderr))} % of the loss"
     scale, sign = _UNITS[kind]
     if item.stderr is None:
         return significant(scale * item.value) + sign

@@ -8,6 +8,7 @@ DIGITS = 3
 PLAIN = (1e-4, 1e6)  # magnitudes in between are written without an exponent
 NOTHING = "not measured"
 TIMES = "\u00d7"
+ROUNDING = 1e-6  # of the value: a smaller error is none that anybody wants to read
 NEGLIGIBLE = 1e-5  # of the loss: in the summary a smaller gain is not worth its digits (they are in the JSON)
 
 
@@ -30,8 +31,8 @@ def significant(value: float | None, digits: int = DIGITS) -> str:
 def with_error(estimate: Estimate | None, scale: float = 1.0) -> str:
     """Write value ± standard error, the value no finer than the error; `scale` multiplies both.
 
-    An error of zero (all the data were looked at) is written "± 0"; one that nobody can know (a single
-    batch) "± ?".
+    An error of zero, or of rounding only (all the data were looked at), is written "± 0"; one that nobody
+    can know (a single batch) "± ?".
     """
     if estimate is None:
         return NOTHING
@@ -40,6 +41,8 @@ def with_error(estimate: Estimate | None, scale: float = 1.0) -> str:
         return significant(value)
     if not math.isfinite(stderr):
         return f"{significant(value)} ± ?"
+    if stderr < ROUNDING * abs(value):
+        return f"{significant(value)} ± 0"
     return f"{_rounded_to(value, stderr)} ± {significant(stderr, 2)}"
 
 

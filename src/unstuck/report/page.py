@@ -12,12 +12,11 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
-from unstuck.report import eigenvalues, facts, tables, words
+from unstuck.report import eigenvalues, facts, tables
 from unstuck.report.captions import caption
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure, telling
 from unstuck.report.figures.theme import MINUS
-from unstuck.report.numbers import probability
 
 FULL_BAR_AT_LEAST = 0.01  # of the loss, as in the terminal: a gain of nothing must look like nothing
 
@@ -53,15 +52,7 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict,
         "head": facts.headline(verdict),
         "subject": facts.subject_line(verdict),
-        "others": [
-            (
-                words.cause_word(finding.cause),
-                probability(finding.confidence),
-                finding,
-                facts.evidence(finding),
-            )
-            for finding in facts.other_findings(verdict)
-        ],
+        "others": facts.others(verdict),
         "others_title": facts.others_title(verdict),
         "place": facts.place(verdict),
         "rests_on": () if (main := facts.main_finding(verdict)) is None else facts.evidence(main),
@@ -127,12 +118,17 @@ def _source(name: str) -> str:
 
 def _typographic(text: str) -> str:
     """Write a minus before a digit as a minus."""
-    return re.sub(r"(?<!\w)-(?=[\d.])|(?<=e)-(?=\d)", MINUS, text)
+    return _unbroken(re.sub(r"(?<!\w)-(?=[\d.])|(?<=e)-(?=\d)", MINUS, text))
 
 
 def _code(text: str) -> Markup:
     """Set what stands in backticks as code; everything is escaped first."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", _unbroken(str(escape(text)))))  # noqa: S704 - escaped
+
+
+def _unbroken(text: str) -> str:
+    """Keep a percent sign on the line of its number."""
+    return re.sub(r"(?<=\d) (?=%)", "\u00a0", text)
 
 
 def _hash(script: str) -> str:

@@ -8,6 +8,7 @@ from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Measurements
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import TIMES, count, gain, percent, significant, with_error
+from unstuck.report.units import counted, place_name
 from unstuck.report.words import EXCLUDED, arm_name
 
 
@@ -129,7 +130,9 @@ def _labels(measured: Measurements) -> tuple[Fact, ...]:
         Fact("correlation", with_error(found.dependence), "of left-out labels with their predictions"),
         Fact("p of independence", significant(found.p_value, 2), f"tests: {tests}"),
         Fact("would be noticed", significant(found.detectable, 2), "nine times in ten"),
-        Fact("examples", f"{found.examples:,}", "of few different numbers each" if found.discrete else ""),
+        Fact(
+            "examples", f"{found.examples:,}", "inputs are of few different numbers" if found.discrete else ""
+        ),
         *(
             ()
             if found.constant is None
@@ -233,13 +236,13 @@ def _activations(verdict: Verdict) -> Table:
     found = verdict.measured.layers
     rows = tuple(
         (
-            f"{each.op} after {each.name}",
+            each.label,
             f"{each.units:,}",
             *(percent(share) for share in (each.dead, each.saturated, each.flat)),
             significant(each.slope, 2),
             "" if each.passed is None else significant(each.passed, 2),
         )
-        for each in (found.activations if found else ())
+        for each in (counted(found.activations) if found else ())
     )
     columns = ("", "Units", "Dead", "Saturated", "Flat values", "Mean slope", "Gradient passed")
     return Table("Activations", columns, rows)
@@ -248,7 +251,7 @@ def _activations(verdict: Verdict) -> Table:
 def _depths(verdict: Verdict) -> Table:
     found = verdict.measured.layers
     rows = tuple(
-        (place.name, str(place.depth), str(place.calls), significant(place.gradient))
+        (place_name(place.name), str(place.depth), str(place.calls), significant(place.gradient))
         for place in (found.depths if found else ())
     )
     return Table("Gradient by place", ("", "Depth", "Uses", "Gradient of one example"), rows)

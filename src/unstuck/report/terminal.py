@@ -13,8 +13,7 @@ from rich.text import Text
 from unstuck.findings.records import Verdict
 from unstuck.report import eigenvalues, facts
 from unstuck.report.facts import Fact, Way
-from unstuck.report.numbers import probability
-from unstuck.report.words import Tone, cause_word
+from unstuck.report.words import Tone
 
 STYLES: dict[Tone, str] = {"good": "green", "settled": "blue", "act": "red", "unsure": "yellow"}
 BAR = 10
@@ -120,19 +119,17 @@ def _others(verdict: Verdict) -> list[RenderableType]:
     blocks: list[RenderableType] = []
     if main is not None and main.evidence:
         blocks += [_section("What the verdict rests on"), _facts(facts.evidence(main))]
-    others = facts.other_findings(verdict)
+    others = facts.others(verdict)
     if others:
         blocks.append(_section(facts.others_title(verdict)))
-    for finding in others:
-        title = Text.assemble(
-            (cause_word(finding.cause).name, "bold"), f" · {probability(finding.confidence)} sure"
-        )
+    for other in others:
+        title = Text.assemble((other.title, "bold"), f" · {other.sureness}")
         blocks += [
             Padding(title, (0, 0, 0, 2)),
-            _line(f"{cause_word(finding.cause).meaning} {finding.explanation}"),
-            _facts(facts.evidence(finding)),
-            _line(f"What to do: {finding.advice}"),
+            _line(f"{other.meaning} {other.explanation}".strip()),
+            _facts(other.evidence),
         ]
+        blocks += [_line(f"What to do: {other.todo}")] if other.todo else []
     return blocks
 
 

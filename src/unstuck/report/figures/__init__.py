@@ -94,9 +94,14 @@ _SHOWS: dict[Cause, tuple[str, ...]] = {
 }
 
 
+# That a run is healthy but for its leading cause needs no figure of its own.
+_SHOWN_ALONG = set(Cause) - {Cause.HEALTHY}
+
+
 def telling(verdict: Verdict) -> tuple[str, ...]:
     """Names of the figures that show what was found, those of the leading cause first."""
-    names = [name for finding in verdict.findings for name in _SHOWS[finding.cause]]
+    told = [finding.cause for finding in verdict.findings if finding.cause in (verdict.cause, *_SHOWN_ALONG)]
+    names = [name for cause in told for name in _SHOWS[cause]]
     return tuple(name for name in dict.fromkeys(names) if _MEASURED[name](verdict))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from unstuck.report.figures.theme import MARK, minus, steady, style
+from unstuck.report.figures.theme import MARK, decades, minus, steady, style
 
 ROOM = 1.5  # right of the longest bar, for its label
-LEFT = 0.25  # of the axis at most, for what lies below zero
+LEFT = 0.6  # of the axis at most, for what lies below zero
 BAR, FRAME, BETWEEN = 40, 140, 100  # pixels: of one bar, around all panels, between two
 LONGEST = 28  # letters of a label; more would leave no room for the bars
 
@@ -29,11 +29,20 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """Numbers of one unit, which `axis` names; `full` is what the axis reaches at least."""
+    """Numbers of one unit.
+
+    Attributes:
+        axis: What they are, and in which unit.
+        full: What the axis reaches at least.
+        whole: They are percentages of one whole.
+        factors: They are factors of 1 or more, on a logarithmic axis.
+    """
 
     axis: str
     rows: Sequence[Bar]
     full: float = 0.0
+    whole: bool = False
+    factors: bool = False
 
 
 def stacked(title: str, *panels: Panel) -> go.Figure:
@@ -68,7 +77,7 @@ def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
         marker={"color": [row.colour for row in rows], "line_width": 0},
         error_x={
             "type": "data",
-            "array": [steady(row.stderr) if row.value > low else 0.0 for row in rows],
+            "array": [_whisker(row, low) for row in rows],
             "color": MARK,
             "thickness": 1.3,
             "width": 5,
@@ -78,10 +87,11 @@ def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
         **where,
     )
     for row in rows:
+        end = max(row.value + steady(row.stderr), 0.0)
         figure.add_annotation(
-            x=max(row.value + steady(row.stderr), 0.0),
+            x=math.log10(max(end, 1.0)) if panel.factors else end,
             y=row.label,
-            text=minus(row.text),
+            text=minus(row.text) + (" (cut off)" if row.value < low else ""),
             xanchor="left",
             xshift=8,
             showarrow=False,
@@ -89,4 +99,10 @@ def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
             **where,
         )
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", showline=False, **where)
-    figure.update_xaxes(title_text=panel.axis, range=[low, ROOM * high], **where)
+    ticks = {"tickvals": [0, 25, 50, 75, 100]} if panel.whole else {}
+    axis = decades(1.0, high**ROOM) if panel.factors else {"range": [low, ROOM * high], **ticks}
+    figure.update_xaxes(title_text=panel.axis, **axis, **where)
+
+
+def _whisker(row: Bar, low: float) -> float | None:
+    return steady(row.stderr) if steady(row.stderr) > 0.0 and row.value > low else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -10,7 +11,7 @@ from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Arm
 from unstuck.report.figures.theme import DOWN, MARK, UP, decades, padded, style
 
-LOGARITHMIC_FROM = 20.0  # the ratio of largest to smallest norm
+LOGARITHMIC_FROM = 20.0  # the ratio of largest to smallest
 SMOOTHED_FROM, WINDOW = 40, 15  # steps: more of them are too many zigzags to see a trend in
 
 
@@ -31,17 +32,21 @@ def course(verdict: Verdict) -> go.Figure:
         rows=1, cols=2, subplot_titles=("the loss", "the length of the gradient"), horizontal_spacing=0.12
     )
     if arm is not None:
-        _curve(figure, arm.values, UP, 1)
-        _curve(figure, arm.slopes, DOWN, 2)
-        _looks(figure, arm)
-        _axes(figure, arm)
+        decay = verdict.measured.subject.decay
+        batch = "of each step's batch" + (", without weight decay" if decay else "")
+        _curve(figure, arm.values, batch, UP, 1)
+        _curve(figure, arm.slopes, batch, DOWN, 2)
+        # With weight decay the loss of the sample is another one, which would only confuse.
+        looks = () if decay else arm.losses
+        _looks(figure, arm.marks, looks)
+        _axes(figure, arm, looks)
     style(figure, "Going on as before: always look at both curves", 380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top"}, margin_b=40)
     figure.update_annotations(font={"size": 14, "color": MARK})
     return figure
 
 
-def _curve(figure: go.Figure, values: Sequence[float], colour: str, column: int) -> None:
+def _curve(figure: go.Figure, values: Sequence[float], name: str, colour: str, column: int) -> None:
     shown = [value if math.isfinite(value) else None for value in values]
     many = len(shown) >= SMOOTHED_FROM
     figure.add_scatter(
@@ -50,7 +55,7 @@ def _curve(figure: go.Figure, values: Sequence[float], colour: str, column: int)
         mode="lines" if many else "lines+markers",
         line={"color": colour, "width": 1 if many else 2},
         opacity=0.4 if many else 1.0,
-        name="of each step's batch",
+        name=name,
         showlegend=column == 1,
         hovertemplate="%{y:.4g} before step %{x}<extra></extra>",
         row=1,
@@ -79,24 +84,31 @@ def _smooth(values: Sequence[float]) -> list[float | None]:
     return means
 
 
-def _looks(figure: go.Figure, arm: Arm) -> None:
+def _looks(figure: go.Figure, marks: Sequence[int], losses: Sequence[float]) -> None:
     figure.add_scatter(
-        x=arm.marks,
-        y=[loss if math.isfinite(loss) else None for loss in arm.losses],
+        x=marks[: len(losses)],
+        y=[loss if math.isfinite(loss) else None for loss in losses],
         mode="markers",
         marker={"symbol": "diamond", "size": 9, "color": MARK, "line": {"color": "#FFFFFF", "width": 1}},
         name="of the sample",
+        showlegend=bool(losses),
         hovertemplate="loss %{y:.4g} of the sample<br>after %{x} steps<extra></extra>",
         row=1,
         col=1,
     )
 
 
-def _axes(figure: go.Figure, arm: Arm) -> None:
+def _axes(figure: go.Figure, arm: Arm, looks: Sequence[float]) -> None:
     figure.update_xaxes(title_text="steps")
-    figure.update_yaxes(range=padded([*arm.values, *arm.losses]), row=1, col=1)
-    norms = [slope for slope in arm.slopes if math.isfinite(slope) and slope > 0.0]
-    if norms and max(norms) > LOGARITHMIC_FROM * min(norms):
-        figure.update_yaxes(**decades(min(norms) / 1.5, 1.5 * max(norms)), row=1, col=2)
-        return
-    figure.update_yaxes(rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(
+        **(_wide([*arm.values, *looks]) or {"range": padded([*arm.values, *looks])}), row=1, col=1
+    )
+    figure.update_yaxes(**(_wide(arm.slopes) or {"rangemode": "tozero"}), row=1, col=2)
+
+
+def _wide(values: Sequence[float]) -> dict[str, Any] | None:
+    """A logarithmic axis for what spans too much for a plain one; None where it does not or is not positive."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or min(finite) <= 0.0 or max(finite) <= LOGARITHMIC_FROM * min(finite):
+        return None
+    return decades(min(finite) / 1.5, 1.5 * max(finite))

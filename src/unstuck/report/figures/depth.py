@@ -9,10 +9,12 @@ from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Depth
 from unstuck.report.figures.bars import short
 from unstuck.report.figures.theme import DOWN, UP, decades, style
+from unstuck.report.units import place_name
 
 FEWEST = 2  # places; one alone is no way
 LEAST_DECADES = 100.0  # the axis spans this ratio at least: a factor of two must not look like a collapse
 LABELLED = 14  # places; the names of more would overlap
+LETTERS = 110  # of all names that fit side by side
 
 
 def drawn_depths(verdict: Verdict) -> tuple[Depth, ...]:
@@ -41,35 +43,43 @@ def depth(verdict: Verdict) -> go.Figure:
     if recurrent is not None:
         style(figure, f"{title} through time", 380)
         steps = _positive(recurrent.steps)
-        _curve(figure, [str(number + 1) for number, _ in steps], [length for _, length in steps], DOWN)
-        figure.update_xaxes(title_text=f"use of {short(recurrent.name)}, the first on the left")
+        _curve(figure, [f"use {number + 1}" for number, _ in steps], [length for _, length in steps], DOWN)
+        figure.update_xaxes(
+            title_text=f"uses of {short(recurrent.name)} in turn",
+            tickvals=[0, len(steps) - 1],
+            ticktext=["the first", "the last"],
+        )
         return figure
     style(figure, title, 400)
-    names = [f"{number}. {short(place.name)}" for number, place in enumerate(places, start=1)]
+    names = [short(place_name(place.name)) for place in places]
     _curve(figure, names, [place.gradient for place in places], UP)
-    stride = 1 + len(names) // LABELLED
+    stride = 1 + (len(names) - 1) // LABELLED
+    shown = list(range(0, len(names), stride))
+    letters = sum(len(names[index]) + 2 for index in shown)
     figure.update_xaxes(
         title_text="weights in the order of execution, the input on the left",
-        tickvals=names[::stride],
-        tickangle=0 if max(map(len, names)) * min(len(names), LABELLED) < 110 else 35,  # noqa: PLR2004
+        tickvals=shown,
+        ticktext=[names[index] for index in shown],
+        tickangle=0 if letters < LETTERS else 35,
     )
     return figure
 
 
 def _curve(figure: go.Figure, names: Sequence[str], lengths: Sequence[float], colour: str) -> None:
     figure.add_scatter(
-        x=names,
+        x=list(range(len(names))),
         y=lengths,
         mode="lines+markers",
         line={"color": colour, "width": 2},
         marker={"size": 7},
         showlegend=False,
-        hovertemplate="length %{y:.3g}<extra>%{x}</extra>",
+        customdata=names,
+        hovertemplate="length %{y:.3g}<extra>%{customdata}</extra>",
     )
     high = 2.0 * max(lengths)
     low = min(min(lengths) / 2.0, high / LEAST_DECADES)
     figure.update_yaxes(title_text="length of one example's gradient (log scale)", **decades(low, high))
-    figure.update_xaxes(type="category")
+    figure.update_xaxes(range=[-0.3, len(names) - 0.7])
 
 
 def _positive(steps: Sequence[float]) -> list[tuple[int, float]]:

@@ -25,7 +25,7 @@ def labels(verdict: Verdict) -> go.Figure:
     chance, value = SIGMAS * steady(found.dependence.stderr), found.dependence.value
     figure.add_vrect(x0=-chance, x1=chance, fillcolor=FLAT, opacity=0.25, line_width=0, layer="below")
     figure.add_bar(
-        y=[""],
+        y=[0],
         x=[value],
         width=[0.35],
         orientation="h",
@@ -34,8 +34,8 @@ def labels(verdict: Verdict) -> go.Figure:
         showlegend=False,
     )
     figure.add_annotation(
-        x=max(value, chance, 0.0),
-        y="",
+        x=max(value, chance, min(found.detectable, 1.0)),
+        y=0,
         text=f"{with_error(found.dependence)} (p = {significant(found.p_value, 2)})".replace("-", "\u2212"),
         xanchor="left",
         xshift=8,
@@ -49,9 +49,10 @@ def labels(verdict: Verdict) -> go.Figure:
     figure.add_vline(x=0, line={"color": MARK, "width": 1})
     figure.update_xaxes(
         title_text="correlation of left-out labels with their predictions (1: foretold exactly)",
-        range=[min(LEAST, value - 0.05), 1.05],
+        range=[min(LEAST, value - 0.05), 1.5],
+        tickvals=[tick / 4 for tick in range(-4, 5)],
     )
-    return figure.update_yaxes(showgrid=False, ticks="", showline=False)
+    return figure.update_yaxes(visible=False, range=[-0.5, 0.5])
 
 
 def _note(figure: go.Figure, x: float, text: str, anchor: str, y: float) -> None:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Route
-from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, decades, style
+from unstuck.report.figures.theme import DOWN, FAR, GREEN, MARK, QUIET, UP, cut, decades, style
 from unstuck.report.words import route_name
 
 LOOKS = {"gradient": (UP, "circle"), "krylov": (GREEN, "square"), "curvature": (DOWN, "triangle-up")}
@@ -24,8 +24,9 @@ def line(verdict: Verdict) -> go.Figure:
     routes = drawn_routes(verdict)
     present = present_step(verdict)
     figure = go.Figure()
+    bottom, top = _heights(routes, verdict.measured.scale)
     for route in routes:
-        _curve(figure, route, present or 1.0)
+        _curve(figure, route, present or 1.0, top + FAR * (top - bottom))
     here = routes[0].losses[0]
     figure.add_hline(y=here, line={"color": QUIET, "dash": "dash", "width": 1.5})
     _label(figure, "the loss here", x=0.0, y=here, xref="x domain", xanchor="left", yanchor="bottom")
@@ -37,7 +38,7 @@ def line(verdict: Verdict) -> go.Figure:
         _label(figure, "present step", x=0.0, y=1.0, yref="y domain", xanchor=side, yanchor="top")
     unit = "length of the step" if present is None else "length of the step, as a multiple of the present one"
     figure.update_xaxes(**decades(low, high), title_text=f"{unit} (log scale)")
-    figure.update_yaxes(title_text="loss", range=_heights(routes, verdict.measured.scale))
+    figure.update_yaxes(title_text="loss", range=[bottom, top])
     return figure
 
 
@@ -57,7 +58,7 @@ def _lengths(routes: tuple[Route, ...], present: float | None) -> tuple[float, f
     return min(tried) / 1.5, 1.5 * max(tried)
 
 
-def _curve(figure: go.Figure, route: Route, unit: float) -> None:
+def _curve(figure: go.Figure, route: Route, unit: float, ceiling: float) -> None:
     colour, symbol = LOOKS[route.name]
     shown = [
         (distance / unit, loss)
@@ -66,13 +67,14 @@ def _curve(figure: go.Figure, route: Route, unit: float) -> None:
     ]
     figure.add_scatter(
         x=[distance for distance, _ in shown],
-        y=[loss for _, loss in shown],
+        y=cut((loss for _, loss in shown), ceiling),
+        customdata=[loss for _, loss in shown],
         mode="lines+markers",
         line={"color": colour, "width": 2},
         marker={"symbol": symbol, "size": 7, "color": colour},
         name=route_name(route.name),
         showlegend=True,
-        hovertemplate="loss %{y:.4g}<br>after a step of %{x:.3g}<extra>"
+        hovertemplate="loss %{customdata:.4g}<br>after a step of %{x:.3g}<extra>"
         + route_name(route.name)
         + "</extra>",
     )

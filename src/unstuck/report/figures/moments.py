@@ -7,8 +7,10 @@ import plotly.graph_objects as go
 from unstuck.findings.records import Verdict
 from unstuck.report.figures.bars import Bar, Panel, stacked
 from unstuck.report.figures.gains import gain_bar, gains_panel
-from unstuck.report.figures.theme import DOWN, FLAT, UP, steady
+from unstuck.report.figures.theme import DOWN, FLAT, UP
 from unstuck.report.numbers import TIMES, significant
+
+LARGEST = 230.0  # natural logarithm of a ratio that can be drawn
 
 
 def has_moments(verdict: Verdict) -> bool:
@@ -22,6 +24,7 @@ def moments(verdict: Verdict) -> go.Figure:
     found = verdict.measured.second_moment
     panels: list[Panel] = []
     if found is not None and found.ratio is not None:
+        panels.append(_sizes(found.ratio.value))
         present, fresh = found.present_gain, found.fresh_gain
         if present is not None and fresh is not None:
             panels.append(
@@ -31,20 +34,13 @@ def moments(verdict: Verdict) -> go.Figure:
                     gain_bar(verdict, "with sigma measured afresh", fresh, UP),
                 )
             )
-        panels.append(_sizes(found.ratio.value / math.log(10.0), steady(found.ratio.stderr) / math.log(10.0)))
     return stacked("The memory of past gradients, against the present ones", *panels)
 
 
-def _sizes(decades: float, error: float) -> Panel:
-    """One decade is a factor of ten: the smaller of both ends at zero."""
-    least = min(decades, 0.0)
-    times = f"{significant(10.0 ** min(abs(decades), 300.0), 2)}{TIMES} the other"
-    larger = decades > 0.0
-    return Panel(
-        "size in powers of ten above the smaller one",
-        (
-            Bar("sigma, as remembered", decades - least, DOWN, times if larger else "", error),
-            Bar("|g|, the gradients now", -least, FLAT, "" if larger else times),
-        ),
-        1.0,
-    )
+def _sizes(ratio: float) -> Panel:
+    """Both as multiples of the smaller one."""
+    times = math.exp(min(abs(ratio), LARGEST))
+    sizes = (times, 1.0) if ratio > 0.0 else (1.0, times)
+    named = zip(("sigma, as remembered", "|g|, the gradients now"), sizes, (DOWN, FLAT), strict=True)
+    rows = [Bar(label, size, colour, significant(size, 2) + TIMES) for label, size, colour in named]
+    return Panel("size, as a multiple of the smaller one (log scale)", rows, full=10.0, factors=True)

@@ -73,7 +73,7 @@ def _curve(figure: go.Figure, known: Noise, scales: tuple[float, float, float]) 
         mode="markers+text",
         marker={"symbol": "diamond", "size": 13, "color": MARK},
         text=[f"the present batch: {significant(known.batch, 3).removesuffix('.00')}"],
-        textposition="top left" if here > 100 * HALF else "top center",
+        textposition="top left",
         showlegend=False,
         hovertemplate="present batch of %{x:.3g}: %{y:.3g} % signal<extra></extra>",
     )

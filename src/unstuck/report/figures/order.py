@@ -4,6 +4,7 @@ import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Reordered, Structure
+from unstuck.measurements.records.order import SUSPICIOUS
 from unstuck.report.figures.bars import Bar, Panel, stacked
 from unstuck.report.figures.theme import DOWN, FLAT, QUIET, UP, padded, style
 from unstuck.report.numbers import TIMES, percent, significant
@@ -25,25 +26,21 @@ def order(verdict: Verdict) -> go.Figure:
 
 
 def _batches(structure: Structure) -> Panel:
+    given, random = "batches as they come", "batches drawn at random"
+    colour = DOWN if structure.suspicious else UP
     if structure.purity is not None and structure.expected_purity is not None:
-        unit = "examples of a batch that belong to its most common class, %"
-        pairs = (
-            ("batches as they come", structure.purity),
-            ("batches drawn at random", structure.expected_purity),
+        rows = (
+            Bar(given, 100 * structure.purity, colour, percent(structure.purity)),
+            Bar(random, 100 * structure.expected_purity, FLAT, percent(structure.expected_purity)),
         )
-        rows = [
-            Bar(label, 100 * share, colour, percent(share)) for (label, share), colour in _coloured(pairs)
-        ]
-        return Panel(unit, rows, 100.0)
-    pairs = (("batches as they come", structure.excess), ("batches drawn at random", 1.0))
-    rows = [
-        Bar(label, value, colour, significant(value) + TIMES) for (label, value), colour in _coloured(pairs)
-    ]
-    return Panel("variance of the batch means over that of random batches", rows, 2.0)
-
-
-def _coloured(pairs: tuple[tuple[str, float], ...]) -> list[tuple[tuple[str, float], str]]:
-    return list(zip(pairs, (DOWN, FLAT), strict=True))
+        unit = "examples of a batch that belong to its most common class, %"
+        return Panel(unit, rows, 100.0, whole=True)
+    chance = f"p = {significant(structure.probability, 2)}"
+    rows = (
+        Bar(given, structure.excess, colour, f"{significant(structure.excess)}{TIMES} ({chance})"),
+        Bar(random, 1.0, FLAT, f"1{TIMES}"),
+    )
+    return Panel("variance of the batch means over that of random batches", rows, SUSPICIOUS)
 
 
 def _runs(found: Reordered) -> go.Figure:

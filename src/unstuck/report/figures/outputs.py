@@ -5,7 +5,6 @@ import plotly.graph_objects as go
 from unstuck.findings.records import Verdict
 from unstuck.report.figures.bars import Bar, Panel, stacked
 from unstuck.report.figures.theme import DOWN, FLAT, MARK, UP
-from unstuck.report.numbers import significant
 
 
 def has_outputs(verdict: Verdict) -> bool:
@@ -25,7 +24,7 @@ def outputs(verdict: Verdict) -> go.Figure:
             ("lowest with free outputs", found.free, UP),
         )
         rows = [
-            Bar(label, value, colour if value else FLAT, significant(value, 4))
+            Bar(label, value, colour if value else FLAT, f"{value:.4g}")
             for label, value, colour in named
             if value is not None
         ]

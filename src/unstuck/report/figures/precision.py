@@ -33,6 +33,7 @@ def precision(verdict: Verdict) -> go.Figure:
                     Bar("kept of the step's length", 100 * found.kept, FLAT, percent(found.kept)),
                 ),
                 100.0,
+                whole=True,
             ),
         ]
     return stacked("What rounding leaves of the steps", *panels)

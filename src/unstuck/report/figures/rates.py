@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Arm
-from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, decades, minus, style
+from unstuck.report.figures.theme import DOWN, FAR, GREEN, MARK, QUIET, UP, cut, decades, minus, style
 from unstuck.report.numbers import significant
 from unstuck.report.words import arm_name
 
@@ -40,13 +40,14 @@ def rates(verdict: Verdict) -> go.Figure:
         ]
         figure.add_scatter(
             x=[mark for mark, _ in shown],
-            y=[loss for _, loss in shown],
+            y=cut((loss for _, loss in shown), high + FAR * (high - low)),
+            customdata=[loss for _, loss in shown],
             mode="lines+markers",
             line={"color": colour, "width": 3 if arm.name == "going on" else 2, "dash": dash},
             marker={"size": 6},
             name=minus(f"{arm_name(arm)}{_leaves(arm, high)}"),
             showlegend=True,
-            hovertemplate="loss %{y:.4g}<br>after %{x} steps<extra></extra>",
+            hovertemplate="loss %{customdata:.4g}<br>after %{x} steps<extra></extra>",
         )
     figure.add_hline(y=arms[0].losses[0], line={"color": QUIET, "dash": "dash", "width": 1.5})
     style(figure, "What other steps would do from here", 440)

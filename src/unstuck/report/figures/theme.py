@@ -18,6 +18,7 @@ FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberati
 DECIMAL = (-3, 4)  # powers of ten in between are written as decimals
 MOST_DECADES = 8  # labelled on an axis
 SHORT = 200  # of a logarithmic axis: the ratio of its ends below which powers of ten are too few
+FAR = 10.0  # above the picture, in units of its height: lines may run so far out of it
 MINUS = "\u2212"
 
 _AXIS = {
@@ -60,7 +61,7 @@ def decades(low: float, high: float) -> dict[str, Any]:
     axis: dict[str, Any] = {"type": "log", "range": [math.log10(low), math.log10(high)]}
     if high / low < SHORT:
         values = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
-        return {**axis, "tickvals": values, "ticktext": [f"{value:.1g}" for value in values]}
+        return {**axis, "tickvals": values, "ticktext": [f"{value:,.10g}" for value in values]}
     powers = range(first, last + 1, stride)
     ticks = {
         "tickvals": [10.0**power for power in powers],
@@ -93,3 +94,11 @@ def padded(values: Iterable[float], share: float = 0.12) -> tuple[float, float]:
 def steady(stderr: float) -> float:
     """An error that can be drawn: one that nobody knows is drawn as none."""
     return stderr if math.isfinite(stderr) else 0.0
+
+
+def cut(values: Iterable[float], ceiling: float) -> list[float | None]:
+    """Values as they can be drawn: none for one that is not finite, and no higher than far out of the picture.
+
+    Browsers draw no line to a point that is millions of pixels away.
+    """
+    return [min(value, ceiling) if math.isfinite(value) else None for value in values]

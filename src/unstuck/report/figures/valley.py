@@ -11,6 +11,7 @@ from unstuck.report.numbers import TIMES, significant
 
 OVERSHOOTS = 0.9  # of the present step: a best step that is shorter lies before the landing point
 FURTHER = 1.15  # shown beyond the landing point
+MARGIN = 0.22  # on either side, for what is written there
 
 
 def drawn_valley(verdict: Verdict) -> tuple[Route, float] | None:
@@ -45,7 +46,8 @@ def valley(verdict: Verdict) -> go.Figure:
         figure.update_yaxes(title_text="loss", range=padded([loss for _, loss in points], 0.25))
     style(figure, "Between the walls: where the present step lands", 380)
     figure.update_xaxes(
-        title_text="way along the negative gradient, in units of the present step", range=[-0.12, FURTHER]
+        title_text="way along the negative gradient, in units of the present step",
+        range=[-MARGIN, FURTHER + MARGIN],
     )
     return figure
 
@@ -90,8 +92,8 @@ def _mark(figure: go.Figure, x: float, y: float, text: str, colour: str) -> None
         y=[y],
         mode="markers+text",
         marker={"symbol": "diamond", "size": 12, "color": colour, "line": {"color": "#FFFFFF", "width": 1.5}},
-        text=[text],
-        textposition="top center" if x < 1.0 and colour == MARK else "bottom center",
+        text=[f"{text}\u2002" if x == 0.0 else f"\u2002{text}"] if x in (0.0, 1.0) else [text],
+        textposition={0.0: "middle left", 1.0: "middle right"}.get(x, "bottom center"),
         textfont={"color": colour},
         cliponaxis=False,
         showlegend=False,

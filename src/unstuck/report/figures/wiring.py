@@ -35,6 +35,7 @@ def wiring(verdict: Verdict) -> go.Figure:
                 "share of the parameters, %",
                 [Bar(label, 100 * share, colour, percent(share)) for label, share, colour in shares],
                 100.0,
+                whole=True,
             ),
         ]
     return stacked("What is trained, and what is left out", *panels)
