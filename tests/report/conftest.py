@@ -1,9 +1,10 @@
-"""Verdicts built by hand, one for each way that a diagnosis can end."""
+"""Verdicts: of real runs, one for each cause that has a figure, and built by hand for the rare ways to end."""
 
 import dataclasses
 import math
 
 import pytest
+from runs import RUNS, verdict_of
 
 from unstuck.curvature.records import Certificate, Density, Eigenvalue, Spectrum
 from unstuck.estimate import Estimate
@@ -214,8 +215,7 @@ def make_valley():
     routes = (
         route("now", -0.0312, 0.0041, slope=0.2, distance=0.11, multiple=1.0, loss=0.71),
         route("full", -0.0215, 0.0037, slope=0.2, distance=0.11, multiple=1.0, loss=0.71),
-        route("midway", -0.014, 0.005, distance=0.3, steps=25),
-        route("ahead", -0.012, 0.0051, distance=0.4, steps=50),
+        route("ahead", -0.012, 0.0051, distance=0.0, steps=50),
         route(
             "gradient",
             0.052,
@@ -234,7 +234,7 @@ def make_valley():
     large = Finding(
         Cause.STEP_TOO_LARGE,
         0.97,
-        (Evidence("step_multiple", 0.089), Evidence("eta_lambda_max", 10.4, 0.3)),
+        (Evidence("best_rate_factor", 0.1), Evidence("eta_lambda_max", 10.4, 0.3)),
         "The best step along the gradient is a tenth of the one the optimizer takes, which overshoots. "
         "So the run bounces between the walls and the loss stays where it is.",
         "Lower the learning rate from 0.05 to about 0.005.",
@@ -242,7 +242,7 @@ def make_valley():
     ill = Finding(
         Cause.ILL_CONDITIONED,
         0.88,
-        (Evidence("krylov_over_gradient", 4.4, 0.3),),
+        (Evidence("krylov_over_best_rate", 4.4, 0.3),),
         "Correcting the step for curvature gains four times what the best plain step gains.",
         "Try Adam, or normalise the inputs.",
     )
@@ -312,10 +312,10 @@ VERDICTS = {
 }
 
 
-@pytest.fixture(params=VERDICTS)
+@pytest.fixture(params=[*VERDICTS, *RUNS])
 def verdict(request):
     """Each of them in turn."""
-    return VERDICTS[request.param]()
+    return VERDICTS[request.param]() if request.param in VERDICTS else verdict_of(request.param)
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ NUMBER = (int, float)
 ESTIMATE = {"value": NUMBER, "stderr": (*NUMBER, None), "degrees": (*NUMBER, None)}
 MAYBE_ESTIMATE = {**ESTIMATE, "value": (*NUMBER, None)}
 CERTIFICATE = {"tolerance": NUMBER, "probability": NUMBER, "bound": NUMBER}
+STRINGS = [str]
+MAYBE = (*NUMBER, None)
+LOSSES = [MAYBE]
 SCHEMA = {
     "schema": int,
     "cause": (str, None),
@@ -46,16 +49,18 @@ SCHEMA = {
         "decay": bool,
         "mode": str,
     },
-    "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool},
+    "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
     "loss": MAYBE_ESTIMATE,
     "scale": (*NUMBER, None),
-    "length": NUMBER,
+    "length": (*NUMBER, None),
     "gradient": {
         "norm": (*NUMBER, None),
-        "rounding": NUMBER,
+        "rounding": (*NUMBER, None),
         "noise": (*NUMBER, None),
         "flatness": (*NUMBER, None),
         "stable": (*NUMBER, None),
+        "steepest": (*NUMBER, None),
+        "lowest": (*NUMBER, None),
     },
     "routes": [
         {
@@ -97,6 +102,202 @@ SCHEMA = {
             "model": [(*NUMBER, None)],
         }
     ],
+    "non_finite": (
+        {
+            "place": str,
+            "name": str,
+            "kind": str,
+            "batch": (int, None),
+            "operation": (str, None),
+            "dtype": str,
+            "overflow": bool,
+            "module": (str, None),
+        },
+        None,
+    ),
+    "wiring": (
+        {
+            "excluded": [{"reason": str, "names": STRINGS, "scalars": int}],
+            "scalars": int,
+            "excluded_gain": (ESTIMATE, None),
+            "trained_gain": (ESTIMATE, None),
+            "extra": (ESTIMATE, None),
+            "gains_in": STRINGS,
+            "scheduled": bool,
+            "begun": bool,
+            "reason": str,
+        },
+        None,
+    ),
+    "precision": (
+        {
+            "dtype": str,
+            "lost": NUMBER,
+            "length": NUMBER,
+            "cosine": NUMBER,
+            "steps": int,
+            "rounded_gain": (ESTIMATE, None),
+            "exact_gain": (ESTIMATE, None),
+            "extra": (ESTIMATE, None),
+        },
+        None,
+    ),
+    "second_moment": (
+        {
+            "optimizer": str,
+            "ratio": (ESTIMATE, None),
+            "reason": str,
+            "steps": int,
+            "present_gain": (ESTIMATE, None),
+            "fresh_gain": (ESTIMATE, None),
+            "extra": (ESTIMATE, None),
+            "assumed": bool,
+        },
+        None,
+    ),
+    "noise": (
+        {
+            "batch": NUMBER,
+            "batches": int,
+            "simple": (ESTIMATE, None),
+            "variance": ESTIMATE,
+            "signal": ESTIMATE,
+        },
+        None,
+    ),
+    "continuations": (
+        {
+            "arms": [
+                {
+                    "name": str,
+                    "factor": NUMBER,
+                    "steps": int,
+                    "gain": MAYBE_ESTIMATE,
+                    "trend": MAYBE_ESTIMATE,
+                    "extra": MAYBE_ESTIMATE,
+                    "marks": [int],
+                    "losses": LOSSES,
+                    "values": LOSSES,
+                    "slopes": LOSSES,
+                }
+            ],
+            "epochs": NUMBER,
+        },
+        None,
+    ),
+    "layers": (
+        {
+            "examples": int,
+            "activations": [
+                {
+                    "name": str,
+                    "op": str,
+                    "kind": str,
+                    "units": int,
+                    "seen": int,
+                    "dead": NUMBER,
+                    "saturated": NUMBER,
+                    "flat": NUMBER,
+                    "slope": NUMBER,
+                    "silent": NUMBER,
+                    "passed": MAYBE,
+                    "back": MAYBE,
+                    "leverage": MAYBE,
+                    "output": bool,
+                    "gate": bool,
+                }
+            ],
+            "depths": [{"name": str, "depth": int, "calls": int, "gradient": MAYBE, "steps": LOSSES}],
+            "parameters": [{"name": str, "weight": NUMBER, "gradient": MAYBE}],
+            "loss": NUMBER,
+            "blind": MAYBE,
+        },
+        None,
+    ),
+    "outputs": (
+        {
+            "criterion": str,
+            "ends": STRINGS,
+            "loss": NUMBER,
+            "built": MAYBE,
+            "free": MAYBE,
+            "misfit": str,
+            "shapes": [[int]],
+            "batches": int,
+        },
+        None,
+    ),
+    "labels": (
+        {
+            "examples": int,
+            "p_value": NUMBER,
+            "dependence": ESTIMATE,
+            "detectable": NUMBER,
+            "tests": STRINGS,
+            "loss": NUMBER,
+            "constant": MAYBE,
+            "passes": int,
+            "discrete": bool,
+        },
+        None,
+    ),
+    "order": (
+        {
+            "examples": int,
+            "batches": int,
+            "whole": bool,
+            "source": str,
+            "repeated": (bool, None),
+            "structure": {
+                "part": str,
+                "excess": NUMBER,
+                "probability": NUMBER,
+                "correlation": NUMBER,
+                "purity": MAYBE,
+                "expected_purity": MAYBE,
+            },
+            "reordered": (
+                {
+                    "steps": int,
+                    "epochs": NUMBER,
+                    "loss": NUMBER,
+                    "given_loss": NUMBER,
+                    "given_gain": ESTIMATE,
+                    "shuffled_gain": ESTIMATE,
+                    "trend": ESTIMATE,
+                    "extra": ESTIMATE,
+                    "marks": [int],
+                    "given": LOSSES,
+                    "shuffled": LOSSES,
+                },
+                None,
+            ),
+            "reason": str,
+        },
+        None,
+    ),
+    "validation": (
+        {
+            "examples": int,
+            "training": ESTIMATE,
+            "validation": ESTIMATE,
+            "gap": ESTIMATE,
+            "constant": MAYBE,
+            "rise": (ESTIMATE, None),
+            "radius": NUMBER,
+            "onward": (
+                {
+                    "steps": int,
+                    "epochs": NUMBER,
+                    "training_gain": ESTIMATE,
+                    "validation_gain": ESTIMATE,
+                },
+                None,
+            ),
+        },
+        None,
+    ),
+    "omitted": [{"name": str, "reason": str}],
     "notes": [str],
 }
 

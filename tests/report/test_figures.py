@@ -2,11 +2,15 @@ import json
 import math
 
 import pytest
+from runs import RUNS, verdict_of
 
 from unstuck.errors import MeasurementError
+from unstuck.measurements.records import Activation
 from unstuck.report.figures import FIGURES, available, figure
+from unstuck.report.figures.bars import short
 from unstuck.report.figures.line import present_step
 from unstuck.report.figures.signed_axis import SignedAxis
+from unstuck.report.units import counted
 
 
 def numbers(value):
@@ -23,14 +27,46 @@ def test_each_figure_draws_what_was_measured_with_titles_and_labelled_axes(verdi
         drawn = figure(verdict, name)
         assert len(drawn.data) > 0
         assert drawn.layout.title.text
-        assert any(axis.title.text for axis in drawn.select_xaxes())
+        assert all(axis.title.text for axis in drawn.select_xaxes() if axis.matches is None)
         json.loads(drawn.to_json(), parse_constant=pytest.fail)
         assert all(math.isfinite(number) for number in numbers(json.loads(drawn.to_json())))
 
 
-def test_a_full_diagnosis_has_every_figure_and_an_interrupted_one_its_cost(saddle, undecided):
-    assert available(saddle) == tuple(FIGURES)
-    assert available(undecided) == ("descent", "cost")
+def test_an_interrupted_diagnosis_has_what_was_known_and_a_broken_one_nothing(undecided):
+    assert available(undecided) == ("descent",)
+    assert available(verdict_of("missing value")) == ()
+
+
+FIRST = {
+    "rate too large": ("valley", "rates"),
+    "rate too small": ("rates", "line"),
+    "softmax twice": ("outputs",),
+    "dead units": ("layers",),
+    "saturated units": ("layers",),
+    "vanishing gradient": ("depth", "layers"),
+    "frozen body": ("wiring",),
+    "lost in rounding": ("precision",),
+    "stale scale": ("moments",),
+    "sorted classes": ("order",),
+    "shuffled labels": ("labels",),
+    "learnt by heart": ("validation",),
+    "noise": ("rates", "noise"),
+    "healthy": ("rates", "course"),
+    "valley": ("descent", "line"),
+    "saddle": ("descent", "slices"),
+}
+
+
+@pytest.mark.parametrize(("name", "first"), FIRST.items())
+def test_the_figure_that_shows_the_cause_comes_first(name, first):
+    names = available(verdict_of(name))
+    assert names[: len(first)] == first
+    assert len(set(names)) == len(names)
+
+
+def test_every_figure_is_that_of_some_run():
+    shown = {name for run in RUNS for name in available(verdict_of(run))}
+    assert shown == set(FIGURES)
 
 
 def test_an_unknown_name_is_told_which_names_there_are(saddle, undecided):
@@ -38,10 +74,10 @@ def test_an_unknown_name_is_told_which_names_there_are(saddle, undecided):
         MeasurementError, match="'spektrum' is not the name of a figure: choose one of descent, "
     ):
         figure(saddle, "spektrum")
-    with pytest.raises(
-        MeasurementError, match="'spectrum' was not measured here: choose one of descent, cost"
-    ):
+    with pytest.raises(MeasurementError, match="'spectrum' was not measured here: choose one of descent"):
         figure(undecided, "spectrum")
+    with pytest.raises(MeasurementError, match="'descent' was not measured here: there is none to choose"):
+        figure(verdict_of("missing value"), "descent")
 
 
 def test_the_parts_of_a_gain_add_up_to_it(saddle):
@@ -93,3 +129,99 @@ def test_a_signed_axis_shows_both_signs_and_inverts():
     assert "0" in labels
     assert "\u22120.1" in labels
     assert "10" in labels
+
+
+def bars_of(drawn):
+    """Label and length of each bar."""
+    return [
+        pair for trace in drawn.data if trace.type == "bar" for pair in zip(trace.y, trace.x, strict=True)
+    ]
+
+
+def test_the_bars_of_wiring_are_the_gains_in_percent_of_the_loss():
+    verdict = verdict_of("frozen body")
+    found, scale = verdict.measured.wiring, verdict.measured.scale
+    (_, trained), (_, left_out), *shares = bars_of(figure(verdict, "wiring"))
+    assert math.isclose(trained, 100 * found.trained_gain.value / scale)
+    assert math.isclose(left_out, 100 * found.excluded_gain.value / scale)
+    assert math.isclose(sum(share for _, share in shares), 100.0)
+
+
+def test_the_floor_of_softmax_twice_is_the_published_one():
+    (_, now), (_, built), (_, free) = bars_of(figure(verdict_of("softmax twice"), "outputs"))
+    assert math.isclose(built, math.log(math.e + 9) - 1, rel_tol=1e-3)
+    assert free < built < now
+
+
+def test_dead_values_flat_ones_and_the_rest_make_up_each_layer():
+    parts = [trace.x for trace in figure(verdict_of("dead units"), "layers").data]
+    assert all(math.isclose(sum(shares), 100.0) for shares in zip(*parts, strict=True))
+    assert parts[0][1] == 100.0
+
+
+def test_a_stale_sigma_is_drawn_as_many_times_larger_as_it_is():
+    verdict = verdict_of("stale scale")
+    (_, sigma), (_, gradient), *_ = bars_of(figure(verdict, "moments"))
+    assert gradient == 1.0
+    assert math.isclose(sigma, math.exp(verdict.measured.second_moment.ratio.value))
+
+
+def test_each_way_of_going_on_begins_at_the_same_loss():
+    verdict = verdict_of("noise")
+    starts = {trace.y[0] for trace in figure(verdict, "rates").data}
+    assert starts == {verdict.measured.continuations.going_on.losses[0]}
+    assert len(figure(verdict, "rates").data) == len(verdict.measured.continuations.arms)
+
+
+def test_the_present_step_lands_on_the_other_wall_of_the_valley():
+    verdict = verdict_of("rate too large")
+    along, full = verdict.measured.route("gradient"), verdict.measured.route("full")
+    here, landing, best = figure(verdict, "valley").data[1:]
+    assert (here.x[0], here.y[0]) == (0.0, along.losses[0])
+    assert (landing.x[0], landing.y[0]) == (1.0, along.losses[0] - full.gain.value)
+    assert 0.0 < best.x[0] < 1.0
+    assert best.y[0] < min(here.y[0], landing.y[0])
+
+
+def test_half_of_a_batch_of_the_noise_scale_is_signal():
+    curve = figure(verdict_of("noise"), "noise").data[1]
+    scale = verdict_of("noise").measured.noise.simple.value
+    for size, share in zip(curve.x, curve.y, strict=True):
+        assert math.isclose(share, 100 / (1 + scale / size))
+
+
+def test_the_gradient_is_drawn_at_each_place_in_the_order_of_execution():
+    verdict = verdict_of("vanishing gradient")
+    drawn = figure(verdict, "depth").data[0]
+    assert tuple(drawn.y) == tuple(place.gradient for place in verdict.measured.layers.depths)
+
+
+def test_a_loss_that_explodes_is_drawn_no_further_than_a_browser_can():
+    for name in RUNS:
+        verdict = verdict_of(name)
+        for shown in {"rates", "line"} & set(available(verdict)):
+            drawn = figure(verdict, shown)
+            if drawn.layout.yaxis.type == "log":
+                continue
+            low, high = drawn.layout.yaxis.range
+            heights = [y for trace in drawn.data for y in trace.y if y is not None]
+            assert max(heights) <= high + 10.001 * (high - low), (name, shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("short", "short"), ("blocks.0.feed_forward_layer.activation.0", "blocks.0.feed_forward_…activation.0")],
+)
+def test_a_long_name_keeps_both_of_its_ends(name, text):
+    assert short(name) == text
+
+
+def test_uses_of_one_nonlinearity_are_counted_together():
+    made = [
+        Activation("rnn", "tanh", "bounded", 24, 100, 0.0, share, share, 0.5, 0.0, passed=share)
+        for share in (0.2, 0.4)
+    ]
+    (units,) = counted(made)
+    assert units.label == "tanh after rnn (2 uses)"
+    assert math.isclose(units.flat, 0.3)
+    assert units.passed == 0.2

@@ -34,6 +34,7 @@ def test_numbers_have_three_significant_digits(value, text):
         (23.14, 0.45, "23.1 ± 0.45"),
         (2.3026, 1.2, "2.3 ± 1.2"),
         (2.3026, 0.0, "2.30 ± 0"),
+        (2.3026, 2e-15, "2.30 ± 0"),
         (1e-9, 0.002, "0 ± 0.0020"),
         (0.9, math.inf, "0.900 ± ?"),
         (math.nan, math.nan, "not a number"),

@@ -3,7 +3,10 @@ import json
 import re
 from html.parser import HTMLParser
 
+from runs import verdict_of
+
 from unstuck.report.document import to_document
+from unstuck.report.figures import available
 from unstuck.report.page import to_html, to_notebook
 
 LOADING = {"src", "srcset", "href", "data", "action", "poster", "formaction", "background"}
@@ -84,9 +87,12 @@ def test_the_document_inside_and_the_one_to_download_are_the_verdict(verdict):
 
 def test_the_page_has_a_caption_for_each_figure_and_says_the_cause_first(saddle):
     page = to_html(saddle)
-    assert page.count("<figcaption>") == page.count('class="plot"') == 5
+    assert page.count("<figcaption>") == page.count('class="plot"') == len(available(saddle))
     assert page.index("<h1>Saddle point</h1>") < page.index("<figure>")
-    assert "no eigenvalue below \u221212.1 % of the largest (\u22120.522), with probability 99 %" in page
+    assert (
+        "no eigenvalue below \u221212.1\u00a0% of the largest (\u22120.522), with probability 99\u00a0%"
+        in page
+    )
 
 
 def test_what_stands_in_backticks_is_set_as_code(saddle):
@@ -99,3 +105,46 @@ def test_a_notebooks_summary_is_one_small_block_without_script(verdict):
     assert summary.strip().startswith("<div")
     assert summary.strip().endswith("</div>")
     assert not Elements(summary).scripts
+
+
+def test_a_number_that_is_none_leaves_no_empty_sections():
+    page = to_html(verdict_of("missing value"))
+    assert "Where it appears" in page
+    for words in ("Ways down", "Curvature</h3>", "<figure>"):
+        assert words not in page
+    assert "not a number" not in "".join(Elements(page).text)
+
+
+def test_the_page_holds_every_number_that_an_expert_asks_for():
+    page = to_html(verdict_of("learnt by heart"))
+    for title in (
+        "Going on, and with other steps",
+        "Activations",
+        "Gradient by place",
+        "Noise of the gradient",
+    ):
+        assert f"<h3>{title}</h3>" in page
+    for title in (
+        "Labels",
+        "Order of the data",
+        "Validation",
+        "What is trained",
+        "Rounding",
+        "Second moment",
+    ):
+        assert f"<h3>{title}</h3>" in page
+
+
+def test_what_shows_the_cause_comes_before_what_else_was_measured():
+    page = to_html(verdict_of("frozen body"))
+    assert (
+        page.index('id="figure-wiring"')
+        < page.index("What else was measured")
+        < page.index('id="figure-course"')
+    )
+
+
+def test_a_percent_sign_stays_on_the_line_of_its_number():
+    text = "".join(Elements(to_html(verdict_of("frozen body"))).text).split("For programs")[0]
+    assert re.search(r"\d\u00a0%", text)
+    assert not re.search(r"\d %", text)

@@ -2,9 +2,10 @@ import io
 
 import pytest
 from rich.console import Console
+from runs import verdict_of
 
 from unstuck.report.eigenvalues import certificate_words
-from unstuck.report.facts import cost_line, main_ways, ways
+from unstuck.report.facts import cost_line
 from unstuck.report.terminal import render, to_text
 
 
@@ -84,8 +85,35 @@ def test_a_run_without_products_does_not_name_an_engine(undecided):
     assert cost_line(undecided) == "2.5 gradients, no Hessian-vector product, 310 ms, 280 MB"
 
 
-def test_waypoints_are_for_the_experts_table_alone(valley):
-    assert [way.label for way in main_ways(valley)] == [
-        way.label for way in ways(valley) if way.label != "the optimizer's next 25 steps"
-    ]
-    assert len(ways(valley)) == len(valley.measured.routes) == len(main_ways(valley)) + 1
+def test_steps_taken_on_the_way_have_no_length_of_their_own(valley):
+    line = next(line for line in to_text(valley).splitlines() if "next 50 steps" in line)
+    assert line.split()[-2:] == ["0.72", "\u258f"]
+
+
+def test_what_was_left_out_is_said_with_its_reason():
+    text = " ".join(to_text(verdict_of("much left out")).split())
+    assert "left out what rounding leaves, the optimizer's own steps, going on, because" in text
+    assert "This optimizer holds a connection and cannot be copied" in text
+
+
+def test_a_number_that_is_none_is_named_where_it_appears_and_nothing_else_is_claimed():
+    text = to_text(verdict_of("missing value"))
+    assert "Where it appears" in text
+    assert "the data, before the model sees them" in text
+    for words in ("Curvature", "Where can the next decrease", "not a number", "kind of point", "loss  "):
+        assert words not in text
+
+
+def test_curvature_that_the_answer_did_not_need_is_not_missed():
+    verdict = verdict_of("dead units")
+    assert verdict.measured.spectrum is None
+    text = to_text(verdict)
+    assert "The curvature was not needed for this answer" in text
+    assert "steepest curvature met" in text
+
+
+def test_a_run_that_still_falls_beside_its_cause_is_not_called_healthy():
+    text = to_text(verdict_of("learnt by heart"))
+    assert "Still falling" in text
+    assert "Healthy" not in text
+    assert "No remedy" not in text

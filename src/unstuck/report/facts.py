@@ -242,11 +242,11 @@ def sample_line(verdict: Verdict) -> str:
 
 
 def left_out(verdict: Verdict) -> tuple[str, ...]:
-    """What could not be measured, and why: one line each."""
-    return tuple(
-        f"{omitted_name(omission.name)}, because {_clause(omission.reason)}"
-        for omission in verdict.measured.omitted
-    )
+    """What could not be measured, and why: one line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for omission in verdict.measured.omitted:
+        reasons.setdefault(omission.reason, []).append(omitted_name(omission.name))
+    return tuple(f"{', '.join(names)}, because {_clause(reason)}" for reason, names in reasons.items())
 
 
 def cost_line(verdict: Verdict) -> str:
@@ -315,6 +315,8 @@ def _unanswered(verdict: Verdict) -> str:
         return ""
     if not verdict.measured.complete:
         return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
+    if verdict.measured.omitted:
+        return "Some of what would tell could not be measured; what was left out, and why, stands at the end."
     return "The measured numbers are too close to their errors, or speak for more than one cause."
 
 

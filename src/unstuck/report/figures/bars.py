@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 from unstuck.report.figures.theme import MARK, decades, minus, steady, style
 
 ROOM = 1.5  # right of the longest bar, for its label
-LEFT = 0.6  # of the axis at most, for what lies below zero
+LEFT = 0.65  # of the axis at most, for what lies below zero
 BAR, FRAME, BETWEEN = 40, 140, 100  # pixels: of one bar, around all panels, between two
-LONGEST = 28  # letters of a label; more would leave no room for the bars
+HEAD, TAIL = 22, 12  # letters of a long label; more would leave no room for the bars
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def stacked(title: str, *panels: Panel) -> go.Figure:
 
 def short(name: str) -> str:
     """Shorten a long name in its middle: of a module's name both ends matter."""
-    half = (LONGEST - 1) // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}\u2026{name[-half:]}"
+    return name if len(name) <= HEAD + TAIL else f"{name[:HEAD]}\u2026{name[-TAIL:]}"
 
 
 def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
@@ -75,17 +74,11 @@ def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
         x=[max(row.value, low) for row in rows],
         orientation="h",
         marker={"color": [row.colour for row in rows], "line_width": 0},
-        error_x={
-            "type": "data",
-            "array": [_whisker(row, low) for row in rows],
-            "color": MARK,
-            "thickness": 1.3,
-            "width": 5,
-        },
         showlegend=False,
         hoverinfo="skip",
         **where,
     )
+    _whiskers(figure, [row for row in rows if steady(row.stderr) > 0.0 and row.value > low], where)
     for row in rows:
         end = max(row.value + steady(row.stderr), 0.0)
         figure.add_annotation(
@@ -104,5 +97,20 @@ def _panel(figure: go.Figure, panel: Panel, where: dict[str, Any]) -> None:
     figure.update_xaxes(title_text=panel.axis, **axis, **where)
 
 
-def _whisker(row: Bar, low: float) -> float | None:
-    return steady(row.stderr) if steady(row.stderr) > 0.0 and row.value > low else None
+def _whiskers(figure: go.Figure, rows: Sequence[Bar], where: dict[str, Any]) -> None:
+    figure.add_scatter(
+        y=[row.label for row in rows],
+        x=[row.value for row in rows],
+        mode="markers",
+        marker={"size": 1, "color": MARK},
+        error_x={
+            "type": "data",
+            "array": [row.stderr for row in rows],
+            "color": MARK,
+            "thickness": 1.3,
+            "width": 5,
+        },
+        showlegend=False,
+        hoverinfo="skip",
+        **where,
+    )

@@ -99,7 +99,7 @@ def _looks(figure: go.Figure, marks: Sequence[int], losses: Sequence[float]) -> 
 
 
 def _axes(figure: go.Figure, arm: Arm, looks: Sequence[float]) -> None:
-    figure.update_xaxes(title_text="steps")
+    figure.update_xaxes(title_text="steps", range=[-0.03 * arm.steps, 1.03 * arm.steps])
     figure.update_yaxes(
         **(_wide([*arm.values, *looks]) or {"range": padded([*arm.values, *looks])}), row=1, col=1
     )

@@ -12,7 +12,7 @@ from unstuck.report.figures.theme import DOWN, UP, decades, style
 from unstuck.report.units import place_name
 
 FEWEST = 2  # places; one alone is no way
-LEAST_DECADES = 100.0  # the axis spans this ratio at least: a factor of two must not look like a collapse
+SPAN = 100.0  # the ratio of the axis' ends at least: a factor of two must not look like a collapse
 LABELLED = 14  # places; the names of more would overlap
 LETTERS = 110  # of all names that fit side by side
 
@@ -25,9 +25,16 @@ def drawn_depths(verdict: Verdict) -> tuple[Depth, ...]:
 
 
 def _recurrent(verdict: Verdict) -> Depth | None:
-    """The place whose gradient shrinks most from its last use to its first."""
-    found = [place for place in drawn_depths(verdict) if len(_positive(place.steps)) >= FEWEST]
-    return min(found, key=lambda place: place.steps[0] / max(place.steps[-1], 1e-300), default=None)
+    """The place whose gradient shrinks most through time, if that is more than it does through the layers."""
+    found = [place for place in drawn_depths(verdict) if sum(step > 0.0 for step in place.steps) >= FEWEST]
+    worst = min(found, key=lambda place: _left(place.steps), default=None)
+    through_layers = _left([place.gradient for place in drawn_depths(verdict)])
+    return None if worst is None or _left(worst.steps) > through_layers else worst
+
+
+def _left(lengths: Sequence[float]) -> float:
+    """What is left at the first place of the gradient at the last."""
+    return lengths[0] / max(lengths[-1], 1e-300) if lengths else 1.0
 
 
 def has_depth(verdict: Verdict) -> bool:
@@ -42,10 +49,12 @@ def depth(verdict: Verdict) -> go.Figure:
     title = "How the gradient fares on its way back"
     if recurrent is not None:
         style(figure, f"{title} through time", 380)
-        steps = _positive(recurrent.steps)
-        _curve(figure, [f"use {number + 1}" for number, _ in steps], [length for _, length in steps], DOWN)
+        steps = recurrent.steps
+        _curve(figure, [f"use {number + 1}" for number in range(len(steps))], steps, DOWN)
+        lost = sum(length <= 0.0 for length in steps)
         figure.update_xaxes(
-            title_text=f"uses of {short(recurrent.name)} in turn",
+            title_text=f"uses of {short(recurrent.name)} in turn"
+            + (f" (none arrives at {lost} of {len(steps)})" if lost else ""),
             tickvals=[0, len(steps) - 1],
             ticktext=["the first", "the last"],
         )
@@ -68,7 +77,7 @@ def depth(verdict: Verdict) -> go.Figure:
 def _curve(figure: go.Figure, names: Sequence[str], lengths: Sequence[float], colour: str) -> None:
     figure.add_scatter(
         x=list(range(len(names))),
-        y=lengths,
+        y=[length if length > 0.0 and math.isfinite(length) else None for length in lengths],
         mode="lines+markers",
         line={"color": colour, "width": 2},
         marker={"size": 7},
@@ -76,11 +85,8 @@ def _curve(figure: go.Figure, names: Sequence[str], lengths: Sequence[float], co
         customdata=names,
         hovertemplate="length %{y:.3g}<extra>%{customdata}</extra>",
     )
-    high = 2.0 * max(lengths)
-    low = min(min(lengths) / 2.0, high / LEAST_DECADES)
+    seen = [length for length in lengths if length > 0.0 and math.isfinite(length)]
+    high = 2.0 * max(seen)
+    low = min(min(seen) / 2.0, high / SPAN)
     figure.update_yaxes(title_text="length of one example's gradient (log scale)", **decades(low, high))
     figure.update_xaxes(range=[-0.3, len(names) - 0.7])
-
-
-def _positive(steps: Sequence[float]) -> list[tuple[int, float]]:
-    return [(number, length) for number, length in enumerate(steps) if length > 0.0 and math.isfinite(length)]

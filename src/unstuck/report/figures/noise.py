@@ -72,7 +72,7 @@ def _curve(figure: go.Figure, known: Noise, scales: tuple[float, float, float]) 
         y=[here],
         mode="markers+text",
         marker={"symbol": "diamond", "size": 13, "color": MARK},
-        text=[f"the present batch: {significant(known.batch, 3).removesuffix('.00')}"],
+        text=[f"the present batch: {known.batch:.3g}"],
         textposition="top left",
         showlegend=False,
         hovertemplate="present batch of %{x:.3g}: %{y:.3g} % signal<extra></extra>",
