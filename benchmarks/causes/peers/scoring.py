@@ -118,7 +118,9 @@ def ask(peers: Iterable[str], name: str, seed: int) -> list[Heard]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("torchmortem").setLevel(logging.CRITICAL)
-    run = to_watch(BY_NAME[name].training(seed))
+    training = BY_NAME[name].training(seed)
+    with seeded(seed):  # a loader without a generator of its own draws from torch's
+        run = to_watch(training)
     found = []
     for peer in peers:
         copy = run.copy()
