@@ -180,9 +180,16 @@ def test_whatever_was_measured_a_finding_is_a_probability_with_finite_evidence(l
         assert all(math.isfinite(item.value) for item in finding.evidence)
 
 
-@pytest.mark.parametrize("layers", SICK)
+@pytest.mark.parametrize("layers", [SICK[0], network(replace(RELU, dead=0.97)), SICK[2]])
 def test_a_run_that_gets_on_has_no_such_cause(layers):
     assert found(layers, continuations=continued(0.3)) == []
+
+
+def test_behind_a_layer_that_is_dead_as_a_whole_only_constants_are_learnt_however_fast():
+    blocked = network(replace(RELU, dead=1.0))
+    assert causes(blocked, continuations=continued(0.3)) == [Cause.DEAD_UNITS]
+    for layers in (replace(blocked, loss=1.5), replace(blocked, blind=None)):
+        assert causes(layers, continuations=continued(0.3)) == []
 
 
 @laws

@@ -194,12 +194,13 @@ NONE_LEFT = (Excluded("rate", ("a",), 100),)
     ("wiring", "named"),
     [
         (Wiring(SOME, 100, SURE, NOTHING, SURE), True),
-        (Wiring(SOME, 100, SURE, Estimate(0.2, 0.01), Estimate(0.3, 0.01)), False),
+        (Wiring(SOME, 100, SURE, Estimate(0.3, 0.01), Estimate(0.2, 0.01)), False),
         (Wiring(SOME, 100, Estimate(0.5, 0.3), NOTHING, Estimate(0.5, 0.3)), False),
         (Wiring(SOME[1:], 100, SURE, NOTHING, SURE), False),
         (Wiring(SOME, 100), False),
         (Wiring(NONE_LEFT, 100, Estimate(0.5, math.inf), NOTHING, Estimate(0.5, math.inf)), True),
-        (Wiring(NONE_LEFT, 100, Estimate(0.005, 0.0), NOTHING, Estimate(0.005, 0.0)), False),
+        (Wiring(NONE_LEFT, 100, Estimate(0.005, 0.0), NOTHING, Estimate(0.005, 0.0)), True),
+        (Wiring(NONE_LEFT, 100, NOTHING, NOTHING, NOTHING), False),
         (Wiring(NONE_LEFT, 100, SURE, NOTHING, SURE, scheduled=True, begun=False), False),
     ],
 )
@@ -212,11 +213,12 @@ def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_tr
 
 
 def test_progress_absolves_whatever_is_left_out_or_stale():
-    ahead = (handmade.route("ahead", 0.1, steps=16),)
     stale = SecondMoment("Adagrad", Estimate(5.0, 0.1), "", 16, Estimate(0.001, 1e-6), SURE, SURE)
     wiring = Wiring(SOME, 100, SURE, NOTHING, SURE)
-    for routes, silent in ((ahead, True), ((), False)):
-        measured = handmade.measurements(routes, None, (), wiring=wiring, second_moment=stale)
+    for going_on, silent in ((handmade.continued(0.3), True), (handmade.continued(0.0), False)):
+        measured = handmade.measurements(
+            (), None, (), wiring=wiring, second_moment=stale, continuations=going_on
+        )
         assert (frozen_parameters(POINT, measured) is None) == silent
         assert (stale_second_moment(POINT, measured) is None) == silent
 

@@ -13,7 +13,6 @@ from unstuck.measurements.records import Noise
 from unstuck.report.document import to_json
 
 # beartype looks at random members of tuples while Hypothesis builds the records.
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 laws = settings(deadline=None, derandomize=True, max_examples=40)
 CRITICAL = {
     Kind.SADDLE,

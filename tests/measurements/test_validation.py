@@ -108,15 +108,15 @@ def test_an_output_that_ignores_inputs_costs_the_logarithm_of_the_classes():
 
 
 def test_the_constant_of_a_squared_loss_is_the_variance_of_its_targets():
-    inputs, targets = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)), torch.empty(400, 1)
-    targets[:, 0] = inputs[:, 0] * 2.0
+    inputs = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    targets = 2.0 * inputs[:, :1]
     model = nn.Linear(3, 1)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[2.0, 0.0, 0.0]]))
         model.bias.zero_()
     data = cut((inputs, targets), 100)
     found = measured(Training(model, supervised(nn.functional.mse_loss), data, validation=data))
-    assert found.constant == pytest.approx(float(targets.var()), rel=0.05)
+    assert found.constant == pytest.approx(float(targets.var(correction=0)), rel=0.05)
     assert found.onward is None
 
 

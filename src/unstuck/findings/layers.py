@@ -106,7 +106,7 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
     layers = measured.layers
     worst = _dead(layers) if layers else ()
     # Behind a layer that is dead as a whole only constants are left to learn, however fast they are learnt now.
-    blocked = layers is not None and not layers.learned and any(layer.dead == 1.0 for layer in worst)
+    blocked = layers is not None and layers.learned == 0.0 and any(layer.dead == 1.0 for layer in worst)
     if layers is None or not worst or not (blocked or _stuck(measured)):
         return None
     rectifiers = _rectifiers(layers)

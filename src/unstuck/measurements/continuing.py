@@ -84,7 +84,8 @@ class _Race:
     def run(self) -> Continuations:
         loss = abs(self._judge.loss().value)
         going_on = self._arm("going on", 1.0)
-        falls = going_on.trend.surely_above(0.0) and going_on.gain.value > 0.0
+        steadily = all(after < before for before, after in pairwise(going_on.losses))
+        falls = going_on.gain.value > 0.0 and (steadily or going_on.trend.surely_above(0.0))
         if not (falls and going_on.gain.value > _PLENTY * loss):
             raised = self._rates(_HIGHER, going_on)
             if not falls or not raised > going_on.gain.value:

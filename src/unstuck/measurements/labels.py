@@ -111,7 +111,7 @@ def _labelled(traced: Trace) -> int:
         msg = "the loss does not show which tensor of a batch holds the labels"
         raise MeasurementError(msg)
     (place,) = roots
-    if len(given) == 1 or _is_input(traced, place, set(end.calls)):
+    if len(given) == 1 or _is_input(traced, place, {*end.calls, *_after_the_model(traced.tape)}):
         msg = "the labels are made from the inputs, as in autoencoders and language models"
         raise MeasurementError(msg)
     return place
@@ -132,6 +132,13 @@ def _roots(tape: Tape, calls: Sequence[Call], given: dict[int, int]) -> set[int]
         elif node.call is not None:
             ahead.extend(tape.calls[node.call].uses)
     return roots
+
+
+def _after_the_model(tape: Tape) -> range:
+    """Calls after the last one that uses a parameter: whatever they compute, the model is done."""
+    leaves = {number for number, node in enumerate(tape.nodes) if node.learnt and node.call is None}
+    last = max((index for index, call in enumerate(tape.calls) if leaves & set(call.uses)), default=-1)
+    return range(last + 1, len(tape.calls))
 
 
 def _is_input(traced: Trace, place: int, own_calls: set[int]) -> bool:

@@ -39,9 +39,6 @@ _PASSES, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 2, 8, 256, 3
 # The radius of Sharpness-Aware Minimization (Foret et al., 2021, section 3: the default on CIFAR and ImageNet).
 _RADIUS = 0.05
 
-# The output of a model that ignores its inputs is tried on so many batches.
-_CONSTANT_BATCHES = 4
-
 
 def measure_validation(training: Training, judge: Judge, *, seed: int = 0) -> Validation:
     """Measure the loss on validation and training data in eval mode, and what going on does to both.
@@ -112,14 +109,13 @@ class _Sides:
     def constant(self) -> float | None:
         """Give the lowest positive loss of outputs that ignore the inputs: zero, or the mean output."""
         found: list[float] = []
-        batches = _every(self.held, _CONSTANT_BATCHES)
         for factor in (0.0, 1.0):
             try:
                 replay = self._evaluator(ignoring_inputs(self.training.loss, factor))
-                values = self._values(replay, batches, self.theta)
+                values = self._values(replay, self.held, self.theta)
             except (MeasurementError, TrainingError):
                 return None
-            found.append(_mean(batches, values).value)
+            found.append(_mean(self.held, values).value)
         return min((value for value in found if 0.0 < value < math.inf), default=None)
 
     def _evaluator(self, loss: Loss) -> Replay:
