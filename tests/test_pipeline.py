@@ -277,7 +277,7 @@ def test_ctrl_c_in_the_second_round_keeps_the_first():
     diagnosis = diagnose(Training(network(), CROSS_ENTROPY, Impatient(data, 4)), budget=2.0)
     assert diagnosis.interrupted
     assert diagnosis.point.kind is Kind.UNDECIDED
-    assert diagnosis.verdict.measured.spectrum is not None
+    assert diagnosis.verdict.measured.labels is not None
     assert document(diagnosis)
 
 

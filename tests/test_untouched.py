@@ -41,12 +41,15 @@ def objective(training: Training, **options: Any) -> Objective:
     return Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches, **options)
 
 
-def failing(training: Training, moment: int, error: BaseException) -> Training:
+def failing(
+    training: Training, moment: int, error: BaseException, *, for_good: bool = False
+) -> Training:
     calls = itertools.count(1)
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         value = training.loss(model, batch)
-        if next(calls) == moment:
+        call = next(calls)
+        if call == moment or (for_good and call > moment):
             raise error
         return value
 
@@ -77,9 +80,13 @@ def test_no_operation_of_the_objective_changes_anything(make, loss):
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", ["traceless changes", "lstm", "reentrant checkpoint"])
 def test_a_loss_that_fails_leaves_nothing_changed(name, moment):
-    training = failing(made(zoo.MODELS[name], zoo.plain), moment, ValueError("out of luck"))
-    with unchanged(training), pytest.raises(TrainingError, match="out of luck"):
-        unstuck.diagnose(training, budget=5.0)
+    training = failing(made(zoo.MODELS[name], zoo.plain), moment, ValueError("out of luck"), for_good=True)
+    with unchanged(training):
+        try:
+            omitted = unstuck.diagnose(training, budget=5.0).verdict.measured.omitted
+            assert any("out of luck" in one.reason for one in omitted)
+        except TrainingError as error:
+            assert "out of luck" in str(error)  # noqa: PT017  # one or the other
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -129,7 +136,11 @@ for name, make, loss in zoo.CASES[2::3]:
 """
 
 INTERRUPTED = """
-training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[32] * 20))
+if STAGE == "eigenvalues":
+    from unstuck.demos import DEMOS
+    training = DEMOS["saddle"].setup()
+else:
+    training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[32] * 20))
 before = fingerprint(training)
 def told(stage, share):
     if stage == STAGE:
@@ -154,7 +165,7 @@ def test_a_diagnosis_changes_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["eigenvalues", "the ways down from here"])
+@pytest.mark.parametrize("stage", ["the gradient", "going on for some steps on a copy", "eigenvalues"])
 def test_ctrl_c_in_a_terminal_leaves_nothing_changed(stage):
     with process(f"STAGE = {stage!r}" + INTERRUPTED) as started:
         assert started.stdout

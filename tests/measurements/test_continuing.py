@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objective.fingerprint import unchanged
 from quadratics import Vector, batch, bowl, judge_of, noisy_bowls, symmetric, vector
 
+from objective.fingerprint import unchanged
 from unstuck import Training
 from unstuck.measurements.continuing import Pace, measure_continuations
 from unstuck.measurements.records import Sample
