@@ -91,7 +91,7 @@ def test_the_plateau_has_neither_slope_nor_curvature_and_nothing_happens_there()
     training = DEMOS["plateau"].setup()
     loss = whole(training)
     assert loss.gradient().norm() < 1e-9
-    assert all(abs(loss.eigenpair(which)[0]) < 1e-8 for which in ("SA", "LA"))
+    assert loss.hessian().abs().max() < 1e-9
     train(training, training.optimizer, 200)
     assert whole(training)() == pytest.approx(loss(), abs=1e-9)
 

@@ -39,7 +39,7 @@ _ALL = (
     Demo(
         "maximum", "digits: fitted least squares, the loss with the wrong sign", maximum, Cause.LOCAL_MAXIMUM
     ),
-    Demo("plateau", "digits: sigmoid outputs, all saturated by one huge step", plateau, Cause.PLATEAU),
+    Demo("plateau", "digits: a bounded loss, far from all targets", plateau, Cause.PLATEAU),
     Demo("valley", "digits: features of very different scales, one rate", valley, Cause.ILL_CONDITIONED),
     Demo("bounce", "digits: full-batch descent at too large a rate", bounce, Cause.STEP_TOO_LARGE),
     Demo("noise", "digits: small batches at too large a rate for them", noise, Cause.GRADIENT_NOISE),

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from unstuck.demos.digits import CLASSES, PIXELS, batches, digits, projections
-from unstuck.demos.networks import blank_linear, descend, initialised, perceptron, remember, solved, widened
+from unstuck.demos.digits import CLASSES, PIXELS, batches, digits, projections, raw_digits
+from unstuck.demos.networks import blank_linear, initialised, perceptron, remember, solved, widened
 from unstuck.training import Training, supervised
 
 SADDLE_UNITS = 3  # of these the narrow network is made; its minimum is the saddle of the wide one
@@ -79,20 +79,21 @@ def maximum() -> Training:
 
 
 def plateau() -> Training:
-    """Give a network with sigmoid outputs that one step at far too large a rate has driven to 0 for all classes.
+    """Give a network that is to guess how much ink an image has, by a robust loss that is bounded.
 
-    There the slope of a sigmoid is nothing: neither gradient nor curvature is left.
+    The ink is some three hundred, as nobody has scaled it; the network begins at zero, and the loss of an error
+    beyond a few units is 1, whatever the error (Welsch; see Barron, A General and Adaptive Robust Loss Function,
+    2019): neither gradient nor curvature is left.
     """
-    images, labels = digits()
-    model = nn.Sequential(*perceptron(PIXELS, 32, CLASSES, activation=nn.Sigmoid), nn.Sigmoid())
-    initialised(model, seed=0)
-    one_hot = nn.functional.one_hot(labels, CLASSES).float()
-    optimizer = torch.optim.SGD(model.parameters(), lr=300.0)
-    loss = supervised(nn.functional.mse_loss)
-    data = batches(images, one_hot)
-    descend(model, loss, data, optimizer, epochs=1)
-    optimizer.param_groups[0]["lr"] = 0.1
-    return Training(model=model, loss=loss, data=data, optimizer=optimizer)
+    images, _ = digits()
+    ink = raw_digits()[0].sum(dim=1, keepdim=True)
+    model = initialised(perceptron(PIXELS, 32, 1), seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Training(model=model, loss=supervised(_welsch), data=batches(images, ink), optimizer=optimizer)
+
+
+def _welsch(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (1.0 - (-0.5 * (outputs - targets).square()).exp()).mean()
 
 
 def _negative(outputs: Tensor, targets: Tensor) -> Tensor:
