@@ -36,6 +36,9 @@ _FEWEST_BATCHES = 16
 # Shares of the memory: for graphs, for Lanczos vectors, for the sample.
 _GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
 
+# Where all the data are no more than so many times what time allows for, they are all taken.
+_NEARLY_ALL = 3.0
+
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
 
@@ -158,18 +161,29 @@ def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
     """Draw as many batches as time and memory allow, at least a few."""
     room = _DATA * spending.memory
     most = affordable / _TYPICAL_COST
-    size = 0.0
+    size, count = 0.0, _count(training)
 
     def enough(batches: int, examples: int) -> bool:
         nonlocal size
         if batches == 1:
             size = one_batch
-        return (batches >= _FEWEST_BATCHES and examples >= most) or batches * size > room
+        # All the data, if they are not much more: then nothing is left to sampling error.
+        all_of_them = examples * count / batches <= _NEARLY_ALL * most
+        affordable_only = batches >= _FEWEST_BATCHES and examples >= most and not all_of_them
+        return affordable_only or batches * size > room
 
     one_batch = float(
         total_bytes(draw(training.data, seed=spending.seed, enough=lambda n, _: n >= 1).batches[0].content)
     )
     return draw(training.data, seed=spending.seed, enough=enough)
+
+
+def _count(training: Training) -> float:
+    """How many batches there are, if the data know."""
+    try:
+        return float(len(training.data))  # type: ignore[arg-type]  # what has no length says so
+    except (TypeError, NotImplementedError):
+        return math.inf
 
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:

@@ -11,6 +11,9 @@ from unstuck.measurements.records import Measurements, Order, Reordered, Structu
 # above shuffled ones on their way down, over images in the order they were written by 30 people 1 to 7 %.
 HARM = 0.1
 
+# Half of it is enough where the run does not fall, which all of those do.
+HARM_STUCK = 0.05
+
 # And fall three times as far as going on does: this much more than it. Less is a faster run, not a way out.
 MORE = 2.0
 
@@ -39,8 +42,8 @@ CHECKS = (unshuffled_data,)
 
 def _tried(order: Order, reordered: Reordered, *, falling: bool) -> Finding | None:
     """Judge by the trial; where the run falls in the order as given, shuffling must outdo that by far."""
-    enough = HARM * abs(reordered.given_loss)
-    enough = max(enough, MORE * reordered.trend.value) if falling else enough
+    loss = abs(reordered.given_loss)
+    enough = max(HARM * loss, MORE * reordered.trend.value) if falling else HARM_STUCK * loss
     extra = reordered.extra
     if not extra.surely_above(enough, sigmas=SIGMAS) or not reordered.shuffled_gain.value > 0.0:
         return None

@@ -23,6 +23,9 @@ KEEPING_UP, NEGLIGIBLE = 1.0 / 3.0, 0.01
 # Fewer looks than these in descending order may be so by chance.
 LOOKS = 5
 
+# A run that loses half of its loss falls even if its loss jumps about on the way.
+MUCH = 0.5
+
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
 
@@ -37,12 +40,19 @@ def falls(measured: Measurements) -> bool:
     arm = going_on(measured)
     if arm is None or not arm.gain.surely_above(0.0, sigmas=SIGMAS):
         return False
-    return arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm)
+    steadily = arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm)
+    return steadily or (arm.gain.surely_above(MUCH * measured.scale) and _ever_lower(arm))
 
 
 def _without_a_rise(arm: Arm) -> bool:
     """Whether each look is below the one before: of six in random order, once in 720 times."""
     return len(arm.losses) > LOOKS and all(after < before for before, after in pairwise(arm.losses))
+
+
+def _ever_lower(arm: Arm) -> bool:
+    """Whether each look of the last half is below each one before."""
+    half = len(arm.losses) // 2 + 1
+    return max(arm.losses[half:]) < min(arm.losses[:half])
 
 
 def improves(measured: Measurements) -> bool:
