@@ -41,9 +41,7 @@ def objective(training: Training, **options: Any) -> Objective:
     return Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches, **options)
 
 
-def failing(
-    training: Training, moment: int, error: BaseException, *, for_good: bool = False
-) -> Training:
+def failing(training: Training, moment: int, error: BaseException, *, for_good: bool = False) -> Training:
     calls = itertools.count(1)
 
     def loss(model: nn.Module, batch: Any) -> Tensor:

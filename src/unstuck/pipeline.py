@@ -12,7 +12,7 @@ import torch
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Kind, Verdict
-from unstuck.findings.verdict import conclude
+from unstuck.findings.verdict import conclude, settled
 from unstuck.measurements.examination import DENSE, Examination, Limits, Objectives, broken
 from unstuck.measurements.finiteness import find_non_finite
 from unstuck.measurements.records import Cost, Measurements, Sample
@@ -252,12 +252,13 @@ def _objectives(training: Training, drawn: Draw, ledger: Ledger) -> Objectives:
 
 
 def _sure(verdict: Verdict) -> bool:
-    return verdict.confidence >= _SURE and verdict.point.kind is not Kind.UNDECIDED
+    return verdict.confidence >= _SURE and (settled(verdict) or verdict.point.kind is not Kind.UNDECIDED)
 
 
 def _enough(measured: Measurements) -> bool:
-    """Whether the cheap measurements name a cause surely; a critical point wants its curvature first."""
-    return conclude(measured, _NOTHING).confidence >= _SURE
+    """Whether the cheap measurements name a cause surely, or one that no curvature could change."""
+    verdict = conclude(measured, _NOTHING)
+    return verdict.confidence >= _SURE or settled(verdict)
 
 
 def _peak_bytes() -> int:

@@ -215,7 +215,7 @@ def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_tr
 def test_progress_absolves_whatever_is_left_out_or_stale():
     stale = SecondMoment("Adagrad", Estimate(5.0, 0.1), "", 16, Estimate(0.001, 1e-6), SURE, SURE)
     wiring = Wiring(SOME, 100, SURE, NOTHING, SURE)
-    for going_on, silent in ((handmade.continued(0.3), True), (handmade.continued(0.0), False)):
+    for going_on, silent in ((handmade.continued(0.6), True), (handmade.continued(0.0), False)):
         measured = handmade.measurements(
             (), None, (), wiring=wiring, second_moment=stale, continuations=going_on
         )

@@ -52,7 +52,7 @@ def _without_a_rise(arm: Arm) -> bool:
 def _ever_lower(arm: Arm) -> bool:
     """Whether each look of the last half is below each one before."""
     half = len(arm.losses) // 2 + 1
-    return max(arm.losses[half:]) < min(arm.losses[:half])
+    return len(arm.losses) > LOOKS and max(arm.losses[half:]) < min(arm.losses[:half])
 
 
 def improves(measured: Measurements) -> bool:

@@ -19,13 +19,13 @@ NEGLIGIBLE = 0.01
 # the others gains twice as much as one of the trained ones only where those have little left to learn.
 LEFT_OUT = 2.0
 
-# And as long as the run gets on: a single step of the others must outdo all that going on gains while watched.
-OUTDOES = 2.0
-
 # Who hands a parameter to the optimizer, or leaves it trainable, wants it trained: where it is cut off or missing all
-# the same, it is enough that it could gain more than the others.
-ACCIDENTS = frozenset({"unlisted", "unreached"})
+# the same, it is enough that one step of the others gains half as much as one of the trained ones.
+ACCIDENTS, COMPARABLE = frozenset({"unlisted", "unreached"}), 0.5
 CUT_OFF = "unreached"
+
+# How sure an accident is: another optimizer may move what this one does not list.
+ACCIDENT = 0.8
 
 # "Most of the update is lost": rounding leaves less than half of it along itself.
 MOST_LOST = 0.5
@@ -53,14 +53,16 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     times = excluded.value / own if own > 0.0 else math.inf
     accident = bool(reasons & ACCIDENTS)
     arm = going_on(measured)
-    behind = excluded.value > OUTDOES * max(arm.gain.value, 0.0) if arm else not improves(measured)
-    if not extra.surely_above(0.0) and not wiring.nothing:
-        return None
-    if not (much and behind and (accident or times > LEFT_OUT)) and not (CUT_OFF in reasons and times > 1.0):
+    # Leaving out is fine as long as the run gets on: a single step of the others must outdo all that it gains.
+    behind = excluded.value > arm.gain.value if arm else not improves(measured)
+    surely = extra.surely_above(0.0)
+    costly = times > COMPARABLE if accident else times > LEFT_OUT and surely
+    cut_off = CUT_OFF in reasons and times > 1.0 and surely
+    if not cut_off and not (much and (wiring.nothing or (behind and costly))):
         return None
     return Finding(
         Cause.FROZEN_PARAMETERS,
-        MOST if wiring.nothing else max(confidence(times, LEFT_OUT), 0.8 if accident else 0.0),
+        MOST if wiring.nothing else max(confidence(times, LEFT_OUT), ACCIDENT if accident else 0.0),
         (
             estimated("excluded_gain", share(excluded, measured)),
             estimated("trained_gain", share(trained, measured)),
@@ -81,7 +83,8 @@ _WHY = {
 
 _CURES = {
     "frozen": "Set requires_grad=True on them and give them to the optimizer",
-    "unlisted": "Give the optimizer the parameters of this very model, after the model was put together",
+    "unlisted": "Give the optimizer the parameters of this very model, after the model was put together (unless "
+    "another optimizer moves them)",
     "rate": "Give that group a learning rate above 0",
     "unreached": "Remove the .detach(), .item() or torch.no_grad() between them and the loss",
 }

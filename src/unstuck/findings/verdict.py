@@ -44,6 +44,11 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
 )
 
 
+def settled(verdict: Verdict) -> bool:
+    """Whether the curvature could not change the verdict: the cause explains whatever kind of point it finds."""
+    return any(verdict.cause in causes for causes in EXPLAINS[:-1])
+
+
 def conclude(measured: Measurements, cost: Cost) -> Verdict:
     """Judge what was measured."""
     point = classify(measured)
