@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -129,6 +130,16 @@ def test_a_signed_axis_shows_both_signs_and_inverts():
     assert "0" in labels
     assert "\u22120.1" in labels
     assert "10" in labels
+
+
+def test_the_cost_is_compared_with_a_hessian_only_where_that_would_have_cost_more(saddle, minimum, undecided):
+    assert "cost" in available(saddle)
+    assert undecided.cost.products == 0
+    assert "cost" not in available(undecided)
+    tiny = dataclasses.replace(minimum, cost=dataclasses.replace(minimum.cost, gradients=98.0))
+    subject = dataclasses.replace(tiny.measured.subject, parameters=97)
+    tiny = dataclasses.replace(tiny, measured=dataclasses.replace(tiny.measured, subject=subject))
+    assert "cost" not in available(tiny)
 
 
 def bars_of(drawn):

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause, Verdict
-from unstuck.report.figures.cost import cost
+from unstuck.report.figures.cost import cost, has_cost
 from unstuck.report.figures.course import course, drawn_course
 from unstuck.report.figures.depth import depth, has_depth
 from unstuck.report.figures.descent import descent
@@ -65,8 +65,7 @@ _MEASURED: dict[str, Callable[[Verdict], bool]] = {
     "wiring": has_wiring,
     "moments": has_moments,
     "precision": has_precision,
-    # Without a product there is nothing to compare with the Hessian.
-    "cost": lambda verdict: verdict.cost.products > 0,
+    "cost": has_cost,
 }
 
 # What shows a cause best comes first.

@@ -7,6 +7,11 @@ from unstuck.report.figures.theme import FLAT, UP, decades, style
 from unstuck.report.numbers import count, memory, seconds, significant
 
 
+def has_cost(verdict: Verdict) -> bool:
+    """Whether there is anything to compare: products, and a Hessian that would have cost more."""
+    return verdict.cost.products > 0 and verdict.cost.gradients < verdict.measured.subject.parameters
+
+
 def cost(verdict: Verdict) -> go.Figure:
     """Gradient evaluations: this diagnosis, and a Hessian built column by column (at least one each)."""
     spent = verdict.cost

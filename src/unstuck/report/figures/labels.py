@@ -7,7 +7,7 @@ from unstuck.report.figures.theme import DOWN, FLAT, MARK, QUIET, UP, steady, st
 from unstuck.report.numbers import significant, with_error
 
 SIGMAS = 2.0  # of the shaded zone: what permuted labels reach nineteen times in twenty
-LEAST = -0.25  # of the axis
+LEAST = -0.3  # of the axis
 
 
 def has_labels(verdict: Verdict) -> bool:
@@ -50,7 +50,7 @@ def labels(verdict: Verdict) -> go.Figure:
     figure.update_xaxes(
         title_text="correlation of left-out labels with their predictions (1: foretold exactly)",
         range=[min(LEAST, value - 0.05), 1.5],
-        tickvals=[tick / 4 for tick in range(-4, 5)],
+        tickvals=[tick / 4 for tick in range(-4, 5) if tick / 4 > min(LEAST, value - 0.05)],
     )
     return figure.update_yaxes(visible=False, range=[-0.5, 0.5])
 

@@ -10,6 +10,7 @@ from unstuck.report.figures.gains import gain_bar, gains_panel
 from unstuck.report.figures.theme import DOWN, FLAT, UP
 from unstuck.report.numbers import TIMES, significant
 
+FAR_OFF = 10.0  # from one decade on both have nothing to do with each other
 LARGEST = 230.0  # natural logarithm of a ratio that can be drawn
 
 
@@ -41,6 +42,7 @@ def _sizes(ratio: float) -> Panel:
     """Both as multiples of the smaller one."""
     times = math.exp(min(abs(ratio), LARGEST))
     sizes = (times, 1.0) if ratio > 0.0 else (1.0, times)
-    named = zip(("sigma, as remembered", "|g|, the gradients now"), sizes, (DOWN, FLAT), strict=True)
+    colour = DOWN if times >= FAR_OFF else UP
+    named = zip(("sigma, as remembered", "|g|, the gradients now"), sizes, (colour, FLAT), strict=True)
     rows = [Bar(label, size, colour, significant(size, 2) + TIMES) for label, size, colour in named]
-    return Panel("size, as a multiple of the smaller one (log scale)", rows, full=10.0, factors=True)
+    return Panel("size, as a multiple of the smaller one (log scale)", rows, full=FAR_OFF, factors=True)
