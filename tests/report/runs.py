@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import unstuck
 from unstuck.demos import DEMOS
-from unstuck.demos.digits import batches, digits, projections
+from unstuck.demos.digits import batches, digits, projections, raw_digits
+from unstuck.demos.moving import moments
 
 LOSS = unstuck.supervised(nn.CrossEntropyLoss())
 
@@ -56,6 +57,14 @@ def dead_units():
     with torch.no_grad():
         model[2].bias.fill_(-30.0)
     return trained(model, batches(*digits()), sgd(model, 0.1))
+
+
+def saturated_units():
+    """Moments of up to ten thousand, not scaled, into tanh."""
+    images, labels = raw_digits()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 10))
+    return trained(model, batches(moments(images), labels), sgd(model, 0.1), epochs=30)
 
 
 def vanishing_gradient():
@@ -145,7 +154,8 @@ RUNS = {
     "rate too small": rate_too_small,
     "softmax twice": softmax_twice,
     "dead units": dead_units,
-    "saturated units": DEMOS["plateau"].setup,
+    "saturated units": saturated_units,
+    "plateau": DEMOS["plateau"].setup,
     "vanishing gradient": vanishing_gradient,
     "missing value": missing_value,
     "frozen body": frozen_body,

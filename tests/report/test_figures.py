@@ -44,6 +44,7 @@ FIRST = {
     "softmax twice": ("outputs",),
     "dead units": ("layers",),
     "saturated units": ("layers",),
+    "plateau": ("slices", "descent"),
     "vanishing gradient": ("depth", "layers"),
     "frozen body": ("wiring",),
     "lost in rounding": ("precision",),
