@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from objective import zoo
 from objective.fingerprint import unchanged
 from unstuck import Cause, Diagnosis, Training, diagnose, supervised
 from unstuck.demos.digits import digits
@@ -171,7 +170,7 @@ class Stranger(torch.optim.Optimizer):
         super().__init__(parameters, {"length": length})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]
@@ -186,7 +185,7 @@ def test_an_optimizer_that_is_unknown():
 
 
 class Raising(torch.optim.SGD):
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:
         msg = "not today"
         raise RuntimeError(msg)
 
