@@ -2,13 +2,19 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
-from unstuck.findings.point import curvature_gain, first_order_gain
+from unstuck.findings.point import curvature_gain, first_order_gain, shakes_loose
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
 
+# How sure a saddle is that no eigenvalue shows: the displacement might have leapt over a wall.
+HIGHER_ORDER = 0.9
+
 
 def saddle_point(point: Point, measured: Measurements) -> Finding | None:
-    """A critical point with a way down along negative curvature."""
+    """A critical point with a way down, along negative curvature or where curvature says nothing."""
+    shake = measured.route("shake")
+    if point.kind is Kind.SADDLE and shakes_loose(measured) and shake:
+        return _of_higher_order(measured, shake.gain)
     lowest, gain = measured.slice("lowest"), curvature_gain(measured)
     if point.kind is not Kind.SADDLE or lowest is None or gain is None:
         return None
@@ -24,6 +30,19 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
         f"downwards. Moving along it, and then on, lowered the loss by {percent(gain, measured)}.",
         "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
         "(identical or zero units); neither a learning rate nor a larger batch will.",
+    )
+
+
+def _of_higher_order(measured: Measurements, gain: Estimate) -> Finding:
+    return Finding(
+        Cause.SADDLE_POINT,
+        min(HIGHER_ORDER, surely_negative(-gain)),
+        (estimated("shake_gain", share(gain, measured)), *_slope(measured)),
+        "Gradient and curvature have all but vanished, but this is no minimum: from a small random displacement a "
+        f"descent lowered the loss by {percent(gain, measured)}. It is a saddle of higher order, as deep networks "
+        "have where all weights are zero.",
+        "Initialise the layers whose weights are zero or equal at random; neither a learning rate nor a larger "
+        "batch will help.",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.phrases import MOST
-from unstuck.findings.progress import best_change, improves
+from unstuck.findings.progress import best_change, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Layers, Measurements
 from unstuck.measurements.records.layers import Activation
@@ -45,6 +45,10 @@ CLOSED = 0.95
 
 # Another rate, or the whole gradient, that takes a fifth of the loss within a few passes shows that units learn.
 MOVES = 0.2
+
+# A run that has learnt little and gains less than this while it is watched does not get on: the last layers alone
+# gain that much behind others that get no gradient.
+GETS_ON = 0.02
 
 # What lies before a layer gets this many times its gradient only if there is another way.
 BYPASS = 10.0
@@ -163,10 +167,15 @@ def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
 def _stuck(measured: Measurements) -> Layers | None:
     """The layers of a run that does not get on and has not learnt what there is to learn."""
     layers = measured.layers
-    if layers is None or improves(measured) or _moves(measured):
+    if layers is None or _gets_on(measured) or _moves(measured):
         return None
     learned = layers.learned
     return layers if learned is None or learned < LEARNT else None
+
+
+def _gets_on(measured: Measurements) -> bool:
+    arm = going_on(measured)
+    return improves(measured) and arm is not None and arm.gain.value > GETS_ON * measured.scale
 
 
 def _moves(measured: Measurements) -> bool:

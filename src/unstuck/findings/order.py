@@ -11,11 +11,15 @@ from unstuck.measurements.records import Measurements, Order, Reordered, Structu
 # above shuffled ones on their way down, over images in the order they were written by 30 people 1 to 7 %.
 HARM = 0.1
 
-# Half of it is enough where the run does not fall, which all of those do.
+# Half of it is enough where the run does not fall, which all of those do, or batches are of one class, which
+# nobody intends.
 HARM_STUCK = 0.05
 
 # And fall three times as far as going on does: this much more than it. Less is a faster run, not a way out.
 MORE = 2.0
+
+# Or end this much lower, where it does not fall three times as far.
+FAR_BELOW = 0.3
 
 # Batches are of one class when nine examples in ten are, and random batches would be mixed.
 PURE, MIXED = 0.9, 0.7
@@ -43,7 +47,8 @@ CHECKS = (unshuffled_data,)
 def _tried(order: Order, reordered: Reordered, *, falling: bool) -> Finding | None:
     """Judge by the trial; where the run falls in the order as given, shuffling must outdo that by far."""
     loss = abs(reordered.given_loss)
-    enough = max(HARM * loss, MORE * reordered.trend.value) if falling else HARM_STUCK * loss
+    much = max(HARM * loss, min(MORE * reordered.trend.value, FAR_BELOW * loss))
+    enough = much if falling and not _pure(order.structure) else HARM_STUCK * loss
     extra = reordered.extra
     if not extra.surely_above(enough, sigmas=SIGMAS) or not reordered.shuffled_gain.value > 0.0:
         return None
@@ -65,9 +70,9 @@ def _tried(order: Order, reordered: Reordered, *, falling: bool) -> Finding | No
 def _untried(order: Order, measured: Measurements) -> Finding | None:
     """Judge by the swing of the run alone, where the examples cannot be put into other batches."""
     structure, continuations = order.structure, measured.continuations
-    if continuations is None or structure.purity is None or structure.expected_purity is None:
+    if continuations is None:
         return None
-    if structure.purity < PURE or structure.expected_purity > MIXED or improves(measured):
+    if not _pure(structure) or improves(measured):
         return None
     losses = continuations.going_on.losses
     swing = (max(losses) - min(losses)) / max(measured.scale, 1e-300)
@@ -80,6 +85,13 @@ def _untried(order: Order, measured: Measurements) -> Finding | None:
         f"{_who(order)} While the run goes on, its loss swings by {100 * swing:.3g} % without coming down.",
         _advice(order),
     )
+
+
+def _pure(structure: Structure) -> bool:
+    """Whether batches are nearly of one class each, and random ones would not be."""
+    if structure.purity is None or structure.expected_purity is None:
+        return False
+    return structure.purity >= PURE and structure.expected_purity <= MIXED
 
 
 def _evidence(structure: Structure) -> tuple[Evidence, ...]:

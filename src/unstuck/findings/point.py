@@ -66,6 +66,8 @@ def kind(measured: Measurements) -> Kind:
 
 
 def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
+    if shakes_loose(measured):
+        return Kind.SADDLE
     promise = measured.gradient.norm * max(measured.length, 1.0)
     if promise < NEGLIGIBLE * measured.scale and is_flat(measured, spectrum):
         return Kind.PLATEAU
@@ -109,6 +111,14 @@ def leads_down(measured: Measurements) -> bool:
         return False
     doubt = 3.0 * measured.spectrum.noise * measured.spectrum.radius
     return lowest.eigenvalue.surely_below(-doubt) and route.gain.surely_above(0.0)
+
+
+def shakes_loose(measured: Measurements) -> bool:
+    """Whether a descent leads down from beside the point, and not from the point: a saddle of higher order."""
+    shake, control = measured.route("shake"), measured.route("control")
+    if shake is None or control is None or leads_down(measured):
+        return False
+    return shake.gain.surely_above(max(NEGLIGIBLE * measured.scale, DOMINANT * control.gain.value))
 
 
 def is_maximum(spectrum: Spectrum) -> bool:

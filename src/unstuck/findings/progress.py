@@ -69,9 +69,9 @@ def improves(measured: Measurements) -> bool:
     return arm.gain.value > max(KEEPING_UP * best_change(measured).value, NEGLIGIBLE * measured.scale)
 
 
-def best_change(measured: Measurements) -> Estimate:
-    """The largest gain of any change of the steps that was tried, a line search along the gradient among them."""
+def best_change(measured: Measurements, *, line: bool = True) -> Estimate:
+    """The largest gain of any change of the steps that was tried, with or without a line search along g."""
     arms = measured.continuations.arms[1:] if measured.continuations else ()
-    routes = [measured.route("gradient")]
+    routes = [measured.route("gradient")] if line else []
     gains = [*(arm.gain for arm in arms), *(route.gain for route in routes if route)]
     return max(gains, key=lambda gain: gain.value, default=Estimate(0.0, 0.0))

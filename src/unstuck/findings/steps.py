@@ -2,6 +2,7 @@
 
 import math
 
+from unstuck.estimate import Estimate
 from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
 from unstuck.findings.progress import best_change, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
@@ -38,7 +39,8 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     if point.kind is not Kind.NOT_CRITICAL or arm is None or best is None or not best.extra.surely_above(0.0):
         return None
     krylov = measured.route("krylov")
-    if krylov is not None and krylov.slope > HELD_DOWN * best.gain.value:
+    held_down = _thrown_out(measured, above=best.factor)
+    if held_down and krylov is not None and krylov.slope > HELD_DOWN * best.gain.value:
         return None  # no rate gets what there is to be had
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
@@ -63,7 +65,7 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
         return None
     found = measured.continuations
     whole = found.named("whole") if found else None
-    if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale):
+    if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale) and not _signal(measured):
         return None
     return Finding(
         Cause.STEP_TOO_LARGE,
@@ -84,7 +86,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     """Steps on the gradient of all the data gain at the very same rate, steps on batches do not."""
     found = measured.continuations
     whole = found.named("whole") if found else None
-    if whole is None or not _stuck(point, measured):
+    if whole is None or not _stuck(point, measured) or _signal(measured):
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
     lower = best is not None and _surely_better(best, measured)
@@ -117,9 +119,11 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
     arm = going_on(measured)
-    other = max(best_change(measured).value, arm.gain.value if arm else 0.0, 0.0)
+    # Where no rate as high as the best step along g can be kept up, that step is none that the run could make.
+    reached = not _thrown_out(measured)
+    other = max(best_change(measured, line=reached).value, arm.gain.value if arm else 0.0, 0.0)
     ratio = krylov.gain.value / other if other > 0.0 else math.inf
-    least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
+    least = max((UNEQUAL if reached else HELD_DOWN) * other, NEGLIGIBLE * measured.scale)
     unequal = krylov.gain.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
@@ -136,8 +140,8 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
             *_gains(measured),
         ),
         f"Steep and flat directions want different step lengths, and no single rate serves both: {_ahead(measured)} "
-        f"The best of all rates that were tried gains {percent(best_change(measured), measured)}, one step corrected "
-        f"for curvature {percent(krylov.gain, measured)}.",
+        f"The best of all rates that were tried gains {percent(_best_of_rates(measured), measured)}, one step "
+        f"corrected for curvature {percent(krylov.gain, measured)}.",
         "Normalise the inputs or layers, switch to an adaptive optimizer (Adam), or add momentum.",
     )
 
@@ -164,6 +168,12 @@ def _stuck(point: Point, measured: Measurements) -> bool:
     return point.kind is Kind.NOT_CRITICAL and not improves(measured) and not falls(measured)
 
 
+def _signal(measured: Measurements) -> bool:
+    """Whether more of a batch's gradient is signal than noise: the noise scale lies below the batch size."""
+    noise = measured.noise
+    return noise is not None and noise.simple is not None and noise.simple.value < noise.batch
+
+
 def _surely_better(arm: Arm, measured: Measurements) -> bool:
     return arm.gain.surely_above(NEGLIGIBLE * measured.scale) and arm.extra.surely_above(0.0)
 
@@ -174,11 +184,11 @@ def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     return max(rates, key=lambda arm: arm.gain.value, default=None)
 
 
-def _thrown_out(measured: Measurements) -> bool:
+def _thrown_out(measured: Measurements, *, above: float = 1.0) -> bool:
     """Whether a rate that is ten to a thousand times higher surely raises the loss."""
     arms = measured.continuations.arms if measured.continuations else ()
     return any(
-        arm.factor > 1.0 and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value)) for arm in arms
+        arm.factor > above and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value)) for arm in arms
     )
 
 
@@ -198,6 +208,10 @@ def _ahead(measured: Measurements) -> str:
     if arm.gain.value < 0.0:
         return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}."
     return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of the loss."
+
+
+def _best_of_rates(measured: Measurements) -> Estimate:
+    return best_change(measured, line=not _thrown_out(measured))
 
 
 def _rate(arm: Arm, measured: Measurements) -> Evidence:

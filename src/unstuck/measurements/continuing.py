@@ -32,8 +32,10 @@ _PASSES = 2.0
 # How often the loss is looked at on the way: three looks a half tell a trend from wandering.
 _LOOKS = 6
 
-# Learning rates to try, beside the present one. Rates further up are tried while they gain ever more.
-_LOWER, _HIGHER = (0.1, 0.01), (10.0, 100.0, 1000.0)
+# Learning rates to try, beside the present one. Rates further up are tried while they gain ever more; where even ten
+# times the rate gains next to nothing, with longer strides.
+_LOWER, _HIGHER, _HIGHEST = (0.1, 0.01), 10.0, 1e7
+_NEXT_TO_NOTHING = 1e-3
 
 # Steps on the gradient of the whole sample.
 _WHOLE_STEPS = 6
@@ -87,12 +89,23 @@ class _Race:
         steadily = all(after < before for before, after in pairwise(going_on.losses))
         falls = going_on.gain.value > 0.0 and (steadily or going_on.trend.surely_above(0.0))
         if not (falls and going_on.gain.value > _PLENTY * loss):
-            raised = self._rates(_HIGHER, going_on)
+            raised = self._raise(going_on, _NEXT_TO_NOTHING * loss)
             if not falls or not raised > going_on.gain.value:
                 self._rates(_LOWER, going_on)
         if not falls and len(self._finds) > 1 and not self._pace.over():
             self._arm("whole", 1.0)
         return Continuations(tuple(self._arms), len(self._order) / len(self._finds))
+
+    def _raise(self, going_on: Arm, little: float) -> float:
+        """Try ever higher rates while they gain ever more; give the largest gain."""
+        best, factor = going_on.gain.value, _HIGHER
+        while factor <= _HIGHEST and not self._pace.over():
+            arm = self._arm("rate", factor)
+            if not arm.gain.value > best:
+                break
+            best = arm.gain.value
+            factor *= _HIGHER if best > little else _HIGHER**2
+        return best
 
     def _rates(self, factors: Sequence[float], going_on: Arm) -> float:
         """Try one rate after the other while they gain ever more; give the largest gain."""

@@ -12,6 +12,7 @@ from unstuck.curvature.lanczos import Lanczos
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.records import Route
+from unstuck.objective.parameters import Parameters
 
 # A line search multiplies its step by this until the loss stops falling, then looks between.
 _STRIDE = 4.0
@@ -30,6 +31,10 @@ KRYLOV_PRODUCTS = 20
 # The short descent after a step along negative curvature: evaluations a leg, and legs. A weak saddle (|lambda_min|
 # a thousandth of lambda_max) takes a hundred evaluations to show where it leads.
 _LEG, _LEGS = 20, 5
+
+# Random displacements are this share of what layers are initialised with: far enough off for a third or fourth
+# derivative to show, not so far as to begin anew.
+_SHAKE = 0.3
 
 # It is decided once a tenth of the loss is gained, or when a leg other than the first gains next to nothing.
 _DECIDED, _STALLED = 0.1, 1e-4
@@ -157,6 +162,15 @@ def onward(
         if here - lowest > _DECIDED * abs(here) or (leg and not lowest < before - _STALLED * abs(here)):
             break
     return _route(name, judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
+
+
+def shaken(parameters: Parameters, theta: Float[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
+    r"""Draw a displacement at random: a part of what layers begin with, $N(0, 1 / \mathrm{fan\_in})$ a weight."""
+    seeded = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(theta.numel(), generator=seeded, dtype=torch.float64).to(theta)
+    for piece in parameters.pieces(drawn):
+        piece.mul_(_SHAKE / math.sqrt(max(piece[0].numel(), 1) if piece.ndim > 1 else 1))
+    return drawn
 
 
 def taken(name: str, judge: Judge, displacements: Sequence[Float[Tensor, " n"]], *, steps: int = 1) -> Route:

@@ -25,6 +25,7 @@ from unstuck.measurements.descent import (
     along_gradient,
     along_krylov,
     onward,
+    shaken,
     taken,
 )
 from unstuck.measurements.judging import Halves, Judge
@@ -213,6 +214,7 @@ class Examination:
             raise KeyboardInterrupt
         told("the way down along negative curvature", 0.8)
         self._descend_by_curvature(self._curvature, found.judges)
+        self._shake(self._curvature, found.judges)
         told("the loss along the eigenvectors", 0.9)
         self._look(self._curvature, found.judges)
         self._complete = self._curvature.settled
@@ -384,6 +386,16 @@ class Examination:
         self._routes["escape"] = escape
         if escape.gain.value > _COMPARED * self._slope():
             self._routes["control"] = onward("control", judge, torch.zeros_like(displacement), judges)
+
+    def _shake(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
+        """Where curvature decides nothing in some direction, higher derivatives might: look around at random."""
+        escape = self._routes.get("escape")
+        if curvature.spectrum.floor.bound > 0.0 or self._descending or (escape and escape.gain.value > 0.0):
+            return
+        displacement = shaken(self._objective.parameters, self._objective.theta, self._limits.seed)
+        self._routes["shake"] = shake = onward("shake", self._judge, displacement, judges)
+        if shake.gain.value > _COMPARED * self._slope() and "control" not in self._routes:
+            self._routes["control"] = onward("control", self._judge, torch.zeros_like(displacement), judges)
 
     def _look(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
         ends = (

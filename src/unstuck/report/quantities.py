@@ -17,6 +17,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "minimum_ratio": ("positive eigenvalues", "share"),
     "flatness": ("gradient's curvature over the largest", "share"),
     "curvature_gain": ("gain owed to negative curvature", "gain"),
+    "shake_gain": ("gain of a descent from a small random displacement", "gain"),
     "slope_gain": ("gain owed to the slope", "gain"),
     "gain_per_step": ("gain of each step", "gain"),
     "best_rate_factor": ("best rate tried, of the present one", "times"),

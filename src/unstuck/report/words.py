@@ -184,7 +184,8 @@ ROUTES: dict[str, str] = {
     "krylov": "curvature-corrected (Krylov)",
     "curvature": "along negative curvature",
     "escape": "escape, then descend",
-    "control": "descend without the escape",
+    "shake": "a small random move, then descend",
+    "control": "descend without either",
 }
 
 ARMS: dict[str, str] = {

@@ -66,9 +66,10 @@ class Route:
 
     Attributes:
         name: "now" (the optimizer's own next step on a batch), "full" (the same on the whole gradient),
-            "ahead" (its next `steps` steps), "midway" (half of those), "gradient" (line search along -g),
+            "ahead" (its next `steps` steps), "gradient" (line search along -g),
             "krylov" (best point in the Krylov space of g), "curvature" (along the lowest eigenvector, both
-            signs), "escape" (the same, then a short descent from there), "control" (that descent without it).
+            signs), "escape" (the same, then a short descent from there), "shake" (a small random displacement,
+            then that descent), "control" (that descent alone).
         gain: Decrease of the loss at the best point, in units of the loss; negative if it rises.
         slope: The part of the gain that the gradient itself accounts for, -g.p at the best point p,
             at most the gain: what is left of it comes from negative curvature.
