@@ -60,11 +60,14 @@ def test_order_without_sure_and_great_harm_is_no_cause(reordered):
 
 
 def test_a_run_that_falls_in_the_order_as_given_is_left_alone_unless_shuffling_outdoes_it_by_far():
-    on_its_way = replace(ORDER, reordered=replace(HARM, trend=Estimate(1.0, 0.02, 7.0)))
+    mixed = replace(ORDER, structure=replace(STRUCTURE, purity=None))
+    faster = replace(HARM, trend=Estimate(1.0, 0.02, 7.0), extra=Estimate(0.4, 0.02, 7.0))
+    on_its_way = replace(mixed, reordered=faster)
     assert found(on_its_way, continuations=continued(0.5)) is None
     assert found(on_its_way, continuations=continued(0.0)) is not None
-    slowly = replace(ORDER, reordered=replace(HARM, trend=Estimate(0.1, 0.02, 7.0)))
-    assert found(slowly, continuations=continued(0.5)) is not None
+    assert found(replace(mixed, reordered=HARM), continuations=continued(0.5)) is not None
+    # Batches of one class are never meant.
+    assert found(replace(ORDER, reordered=faster), continuations=continued(0.5)) is not None
 
 
 @given(st.floats(0, 100), st.floats(0, 1))

@@ -237,7 +237,9 @@ def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, tre
         ((arm("rate", 0.3, factor=0.1), arm("whole", 0.2)), Cause.GRADIENT_NOISE),
         ((arm("rate", 0.05, factor=10.0), arm("rate", 0.5, factor=100.0)), Cause.STEP_TOO_SMALL),
         ((arm("rate", 0.05, factor=10.0), arm("rate", -0.5, factor=100.0)), Cause.STEP_TOO_SMALL),
-        ((arm("rate", -0.3, factor=10.0), arm("rate", -0.01, factor=0.1), arm("whole", 0.0)), None),
+        # The best step along g is 30 times the present one, and a rate of 10 times as much is thrown out.
+        ((arm("rate", -0.3, factor=10.0), arm("rate", -0.01, factor=0.1)), Cause.ILL_CONDITIONED),
+        ((arm("rate", 0.0, factor=10.0), arm("rate", -0.01, factor=0.1), arm("whole", 0.0)), None),
     ],
 )
 def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):

@@ -16,7 +16,7 @@ NEGLIGIBLE = 0.01
 FASTER = 3.0
 
 # A run that gains this share of the loss while it is watched does not creep, whatever another rate would gain.
-CREEPS = 0.2
+CREEPS = 0.1
 
 # Two decades below the best rate there is no doubt left that the steps are too small.
 FAR_OFF = 100.0
@@ -119,11 +119,9 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
     arm = going_on(measured)
-    # Where no rate as high as the best step along g can be kept up, that step is none that the run could make.
-    reached = not _thrown_out(measured)
-    other = max(best_change(measured, line=reached).value, arm.gain.value if arm else 0.0, 0.0)
+    other = max(_best_of_rates(measured).value, arm.gain.value if arm else 0.0, 0.0)
     ratio = krylov.gain.value / other if other > 0.0 else math.inf
-    least = max((UNEQUAL if reached else HELD_DOWN) * other, NEGLIGIBLE * measured.scale)
+    least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
     unequal = krylov.gain.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
@@ -184,11 +182,12 @@ def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     return max(rates, key=lambda arm: arm.gain.value, default=None)
 
 
-def _thrown_out(measured: Measurements, *, above: float = 1.0) -> bool:
-    """Whether a rate that is ten to a thousand times higher surely raises the loss."""
+def _thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:
+    """Whether some higher rate, by a factor in this range, surely raises the loss."""
     arms = measured.continuations.arms if measured.continuations else ()
     return any(
-        arm.factor > above and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value)) for arm in arms
+        above < arm.factor <= to and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value))
+        for arm in arms
     )
 
 
@@ -211,7 +210,10 @@ def _ahead(measured: Measurements) -> str:
 
 
 def _best_of_rates(measured: Measurements) -> Estimate:
-    return best_change(measured, line=not _thrown_out(measured))
+    """What rates gain that could be kept up: not the best step along g, if rates up to it are thrown out."""
+    best = measured.route("gradient")
+    far = best.multiple if best and best.multiple else 0.0
+    return best_change(measured, line=not _thrown_out(measured, to=far))
 
 
 def _rate(arm: Arm, measured: Measurements) -> Evidence:
