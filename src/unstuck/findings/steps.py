@@ -63,6 +63,8 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     best = _best_rate(measured, higher=False)
     if best is None or not _stuck(point, measured) or not _surely_better(best, measured):
         return None
+    if not _far_better(best, measured):
+        return None
     found = measured.continuations
     whole = found.named("whole") if found else None
     if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale) and not _signal(measured):
@@ -90,6 +92,8 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
     lower = best is not None and _surely_better(best, measured)
+    if best is not None and not _far_better(best, measured):
+        return None
     # Few steps on all the data may end above where many on batches wander; but if they gain, and shorter steps on
     # batches get below, then noise it is that keeps the present ones up.
     gains = whole.gain.surely_above(NEGLIGIBLE * measured.scale)
@@ -174,6 +178,12 @@ def _signal(measured: Measurements) -> bool:
 
 def _surely_better(arm: Arm, measured: Measurements) -> bool:
     return arm.gain.surely_above(NEGLIGIBLE * measured.scale) and arm.extra.surely_above(0.0)
+
+
+def _far_better(arm: Arm, measured: Measurements) -> bool:
+    """Whether it gains far more than going on, which may fall from a peak that the run happens to be on."""
+    own = going_on(measured)
+    return own is None or arm.gain.value > HELD_DOWN * own.gain.value
 
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:

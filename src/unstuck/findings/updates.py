@@ -57,7 +57,8 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     behind = excluded.value > arm.gain.value if arm else not improves(measured)
     surely = extra.surely_above(0.0)
     costly = times > COMPARABLE if accident else times > LEFT_OUT and surely
-    cut_off = CUT_OFF in reasons and times > 1.0 and surely
+    # What is cut off all the same moves the loss, or it would not be reached by differences either: never meant.
+    cut_off = CUT_OFF in reasons and (much or (times > 1.0 and surely))
     if not cut_off and not (much and (wiring.nothing or (behind and costly))):
         return None
     return Finding(

@@ -59,6 +59,9 @@ _ZERO_LOSS = 1e-6
 # then no longer the question, and a coarse look at the curvature is enough.
 _CLEARLY_DESCENDING = 0.05
 
+# At this share no curvature could outweigh it: an escape would have to gain three times as much, all of the loss.
+_BEYOND_DOUBT = 1.0 / 3.0
+
 # Of the time that is left, the products spent on the Krylov space of g take at most this share.
 _KRYLOV_SHARE = 0.3
 
@@ -204,7 +207,7 @@ class Examination:
             if run is not None:
                 self._advance(run, KRYLOV_PRODUCTS, found)
                 self._flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
-            if enough(self.measured()):
+            if enough(self.measured()) or self._slope() > _BEYOND_DOUBT * self._scale():
                 self._complete = True
                 return
             self._curvature = self._eigenvalues(
@@ -345,11 +348,11 @@ class Examination:
 
     def _eigenvalues(self, products: Products, told: Callable[[float], None]) -> Curvature:
         operator = self._operator(products)
-        if operator.size <= DENSE and self._forming_fits(operator):
+        self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
+        if operator.size <= DENSE and not self._descending and self._forming_fits(operator):
             return dense_spectrum(
                 operator, products.block, block=32, progress=lambda done: told(done / operator.size)
             )
-        self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
         return spectrum(
             operator,
             Question(tolerance=1e-2, negative_to=None) if self._descending else Question(top=3, probes=4),
