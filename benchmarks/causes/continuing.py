@@ -60,12 +60,13 @@ class Outcome:
     held: float | None = None
 
 
-def beginning(training: Training) -> Run:
+def beginning(training: Training, *, seed: int = 0) -> Run:
     """Take the training as it stands, with the batches that it would draw next."""
-    epochs = [list(training.data)]
-    wanted = min(max(EPOCHS * len(epochs[0]), FEWEST), MOST)
-    while sum(map(len, epochs)) < wanted:
-        epochs.append(list(training.data))
+    with seeded(seed):
+        epochs = [list(training.data)]
+        wanted = min(max(EPOCHS * len(epochs[0]), FEWEST), MOST)
+        while sum(map(len, epochs)) < wanted:
+            epochs.append(list(training.data))
     steps = [batch for epoch in epochs for batch in epoch][:wanted]
     held = list(training.validation) if training.validation is not None else []
     assert training.optimizer is not None
