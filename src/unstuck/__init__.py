@@ -2,7 +2,8 @@
 
 from unstuck.diagnosis import Diagnosis
 from unstuck.findings.records import Cause
+from unstuck.history import History
 from unstuck.pipeline import diagnose
 from unstuck.training import Training, supervised
 
-__all__ = ["Cause", "Diagnosis", "Training", "diagnose", "supervised"]
+__all__ = ["Cause", "Diagnosis", "History", "Training", "diagnose", "supervised"]

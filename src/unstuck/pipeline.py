@@ -10,12 +10,14 @@ import psutil
 import torch
 
 from unstuck.diagnosis import Diagnosis
-from unstuck.errors import UnstuckError
+from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, settled
+from unstuck.history import History
 from unstuck.measurements.examination import DENSE, Examination, Limits, Objectives, broken
 from unstuck.measurements.finiteness import find_non_finite
-from unstuck.measurements.records import Cost, Measurements, Sample
+from unstuck.measurements.past import measure_past
+from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
@@ -51,6 +53,7 @@ _NOTHING = Cost(gradients=0.0, products=0, seconds=0.0, peak_bytes=0, engine="")
 def diagnose(
     training: Training,
     *,
+    history: History | None = None,
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
@@ -64,6 +67,8 @@ def diagnose(
 
     Args:
         training: What is stuck.
+        history: What the run wrote down on its way here, if it did: it tells since when the loss has stopped, and
+            helps where the next few hundred steps leave open whether it still falls.
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
         seed: Of all randomness.
         memory: Bytes to use beyond what is in use now; by default what is free.
@@ -82,6 +87,7 @@ def diagnose(
         memory=float(psutil.virtual_memory().available) if memory is None else memory,
         seed=seed,
         told=progress or _untold,
+        recall=_recall(history),
     )
     spending.told("reading the data", 0.0)
     threads = torch.get_num_threads()
@@ -100,6 +106,7 @@ class _Spending:
     memory: float
     seed: int
     told: Told
+    recall: Callable[[Measurements], Measurements]
 
     @property
     def seconds(self) -> float:
@@ -108,6 +115,18 @@ class _Spending:
     def left(self) -> float:
         """Seconds for products; what follows them needs the rest."""
         return 0.8 * self.budget - self.seconds
+
+
+def _recall(history: History | None) -> Callable[[Measurements], Measurements]:
+    """Give what adds the recorded past to what was measured, or says why it cannot."""
+    if history is None:
+        return lambda measured: measured
+    try:
+        past = measure_past(history)
+    except MeasurementError as error:
+        left_out = Omission("past", str(error))
+        return lambda measured: replace(measured, omitted=(*measured.omitted, left_out))
+    return lambda measured: replace(measured, past=past)
 
 
 def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
@@ -213,11 +232,11 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     examination = Examination(training, objectives, sample, limits)
     interrupted = False
     try:
-        examination.run(spending.told, enough=_enough)
+        examination.run(spending.told, enough=lambda measured: _enough(spending.recall(measured)))
     except KeyboardInterrupt:
         interrupted = True
     cost = _cost(ledger, drawn, spending, examination.engine)
-    return Diagnosis(conclude(examination.measured(), cost), interrupted)
+    return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
 
 
 def _broken(
@@ -227,7 +246,8 @@ def _broken(
     sample = Sample(
         drawn.examples, len(drawn.batches), exhaustive=False, stochastic=False, whole=drawn.exhausted
     )
-    return Diagnosis(conclude(broken(training, sample, found), _cost(ledger, drawn, spending, "")))
+    measured = spending.recall(broken(training, sample, found))
+    return Diagnosis(conclude(measured, _cost(ledger, drawn, spending, "")))
 
 
 def _cost(ledger: Ledger, drawn: Draw, spending: _Spending, engine: str) -> Cost:

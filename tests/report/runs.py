@@ -1,5 +1,6 @@
 """Real trainings on digits, each stuck for a reason of its own, and their verdicts, made once."""
 
+import itertools
 import math
 from functools import cache
 
@@ -172,8 +173,26 @@ RUNS = {
 }
 
 
+def recorded(training, steps=400):
+    """Go on for some steps and write down what a careful loop would."""
+    losses, norms = [], []
+    for _, batch in zip(range(steps), itertools.cycle(training.data), strict=False):
+        training.optimizer.zero_grad()
+        loss = training.loss(training.model, batch)
+        loss.backward()
+        losses.append(loss.item())
+        norms.append(float(nn.utils.get_total_norm([p.grad for p in training.model.parameters()])))
+        training.optimizer.step()
+    return unstuck.History(losses, gradient_norm=norms)
+
+
+WITH_A_RECORD = ("rate too large",)
+
+
 @cache
 def verdict_of(name):
     """Diagnose it, once in a session, with time enough for all the data however slow the machine is."""
     torch.manual_seed(0)
-    return unstuck.diagnose(RUNS[name](), budget=120.0).verdict
+    training = RUNS[name]()
+    history = recorded(training) if name in WITH_A_RECORD else None
+    return unstuck.diagnose(training, history=history, budget=120.0).verdict

@@ -297,6 +297,22 @@ SCHEMA = {
         },
         None,
     ),
+    "past": (
+        {
+            "first": NUMBER,
+            "last": NUMBER,
+            "pace": ESTIMATE,
+            "improved": MAYBE,
+            "not_finite": MAYBE,
+            "gradient_peak": MAYBE,
+            "rate_share": MAYBE,
+            "validation_best": MAYBE,
+            "validation_rise": MAYBE,
+            "losses": [[NUMBER]],
+            "gradients": [[NUMBER]],
+        },
+        None,
+    ),
     "omitted": [{"name": str, "reason": str}],
     "notes": [str],
 }

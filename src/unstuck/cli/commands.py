@@ -48,6 +48,14 @@ Checkpoint = Annotated[
         help="Load this into the training first: a file of torch.save, .safetensors, or a Hugging Face folder.",
     ),
 ]
+HistoryFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="What the run wrote down: a column `loss`, and if there are, `step`, `gradient_norm`, `learning_rate`, "
+        "`validation_loss`.",
+    ),
+]
 Steps = Annotated[
     int, typer.Option(min=0, metavar="N", help="Train N steps first, with the training's own optimizer.")
 ]
@@ -91,6 +99,7 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     *,
     checkpoint: Checkpoint = None,
     steps: Steps = 0,
+    history: HistoryFile = None,
     budget: Budget = "60s",
     no_trials: NoTrials = False,
     html: Html = None,
@@ -108,7 +117,7 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Request(target, checkpoint, steps, limit, html, json, seed, check))
+        return run(Request(target, checkpoint, steps, history, limit, html, json, seed, check))
     except KeyboardInterrupt:  # typer would end without a word
         return _complain("interrupted", INTERRUPTED)
 

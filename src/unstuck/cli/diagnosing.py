@@ -10,6 +10,7 @@ from rich.console import Console
 from unstuck.cli.output import prepare, put, write
 from unstuck.cli.progress import shown
 from unstuck.diagnosis import Diagnosis
+from unstuck.history import History
 from unstuck.pipeline import diagnose
 from unstuck.report.words import CAUSES
 from unstuck.target import advance, load_checkpoint, load_training
@@ -26,6 +27,7 @@ class Request:
     target: str
     checkpoint: str | None
     steps: int
+    history: str | None
     budget: float
     html: str | None
     json: str | None
@@ -58,6 +60,7 @@ def run(request: Request) -> int:
 
 
 def _diagnosed(request: Request, errors: Console) -> Diagnosis:
+    history = History.read(request.history) if request.history else None
     training = load_training(request.target)
     if request.checkpoint:
         parts = load_checkpoint(training, request.checkpoint)
@@ -65,7 +68,9 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
     with shown(errors) as progress:
         if request.steps:
             advance(training, request.steps, progress)
-        return diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
+        return diagnose(
+            training, history=history, budget=request.budget, seed=request.seed, progress=progress
+        )
 
 
 def _answer(diagnosis: Diagnosis, stream: Any, *, as_json: bool) -> None:

@@ -40,8 +40,16 @@ def falls(measured: Measurements) -> bool:
     arm = going_on(measured)
     if arm is None or not arm.gain.surely_above(0.0, sigmas=SIGMAS):
         return False
-    steadily = arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm)
+    steadily = (
+        arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm) or _has_fallen(arm, measured)
+    )
     return steadily or (arm.gain.surely_above(MUCH * measured.scale) and _ever_lower(arm))
+
+
+def _has_fallen(arm: Arm, measured: Measurements) -> bool:
+    """Whether the record says that the loss has been falling until now, where the next steps do not contradict it."""
+    past = measured.past
+    return past is not None and past.pace.surely_above(0.0) and arm.trend.value > 0.0
 
 
 def _without_a_rise(arm: Arm) -> bool:

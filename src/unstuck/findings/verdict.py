@@ -43,6 +43,10 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
     },
 )
 
+# The past is worth a note when the loss has stood still for a fifth of the record, the rate has fallen a hundredfold,
+# the gradient was once thirty times as long, or the validation loss has risen by a twentieth.
+STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
+
 
 def settled(verdict: Verdict) -> bool:
     """Whether the curvature could not change the verdict: the cause explains whatever kind of point it finds."""
@@ -101,6 +105,35 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
         )
     if measured.spectrum and measured.spectrum.exact:
         notes.append("The model is small: all eigenvalues were computed from the Hessian itself.")
+    notes += _remembered(measured)
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
+    return notes
+
+
+def _remembered(measured: Measurements) -> list[str]:
+    """What the recorded history adds."""
+    past = measured.past
+    if past is None:
+        return []
+    notes: list[str] = []
+    if past.not_finite is not None:
+        notes.append(
+            f"On record the loss or its gradient were NaN or Inf first at step {past.not_finite:.0f}."
+        )
+    if past.improved is None:
+        notes.append(f"On record the loss has not fallen from step {past.first:.0f} to {past.last:.0f}.")
+    elif past.last - past.improved > STILL * (past.last - past.first):
+        notes.append(f"On record the loss has not fallen since step {past.improved:.0f} of {past.last:.0f}.")
+    if past.rate_share is not None and past.rate_share < RATE_SPENT:
+        notes.append(f"On record the learning rate has come down to {past.rate_share:.1g} of its largest.")
+    if past.gradient_peak is not None and past.gradient_peak > PEAK:
+        notes.append(
+            f"On record the gradient was once {past.gradient_peak:.0f} times as long as it is of late."
+        )
+    if past.validation_rise is not None and past.validation_best is not None and past.validation_rise > RISE:
+        notes.append(
+            f"On record the validation loss was lowest at step {past.validation_best:.0f} and is "
+            f"{100 * past.validation_rise:.0f} % above that now."
+        )
     return notes

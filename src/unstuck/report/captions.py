@@ -6,6 +6,10 @@ CAPTIONS: dict[str, str] = {
         "At a saddle only negative curvature has something to give, at a minimum nothing has; anywhere "
         "else the bars show what the optimizer leaves behind, and which way it lies."
     ),
+    "past": (
+        "What the run wrote down. A loss that has stopped while the gradient has not become small is no critical "
+        "point: always look at both curves."
+    ),
     "course": (
         "The run continued on a copy. A loss that stays while the gradient stays large is no critical point: "
         "the steps bounce or wander. Only where both are flat, and the gradient near zero, it may be one."

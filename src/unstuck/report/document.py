@@ -47,6 +47,7 @@ def to_document(verdict: Verdict) -> Document:
         "labels": _record(measured.labels),
         "order": _record(measured.order),
         "validation": _record(measured.validation),
+        "past": _record(measured.past),
         "omitted": [asdict(omission) for omission in measured.omitted],
         "notes": list(verdict.notes),
     }

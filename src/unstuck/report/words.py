@@ -212,6 +212,7 @@ OMITTED: dict[str, str] = {
     "labels": "whether inputs predict the labels",
     "order": "the order of the data",
     "validation": "the loss on validation data",
+    "past": "the recorded history",
 }
 
 ENGINES: dict[str, str] = {

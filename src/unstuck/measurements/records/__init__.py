@@ -5,6 +5,7 @@ from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.layers import Activation, Depth, Layers, ParameterScale
 from unstuck.measurements.records.order import Order, Reordered, Structure
 from unstuck.measurements.records.outputs import Outputs
+from unstuck.measurements.records.past import Past
 from unstuck.measurements.records.point import (
     Cost,
     Gradient,
@@ -34,6 +35,7 @@ __all__ = [
     "Order",
     "Outputs",
     "ParameterScale",
+    "Past",
     "Reordered",
     "Route",
     "Sample",

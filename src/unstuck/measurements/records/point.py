@@ -9,6 +9,7 @@ from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.layers import Layers
 from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
+from unstuck.measurements.records.past import Past
 from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
 from unstuck.measurements.records.validation import Validation
 
@@ -209,6 +210,7 @@ class Measurements:
         layers: What the layers do to the gradient.
         outputs: How low the loss can go with outputs as the model is built.
         labels: Whether the inputs predict the labels.
+        past: What the recorded history says, if there is one.
         omitted: What could not be measured, and why.
     """
 
@@ -233,6 +235,7 @@ class Measurements:
     layers: Layers | None = None
     outputs: Outputs | None = None
     labels: Labels | None = None
+    past: Past | None = None
     omitted: tuple[Omission, ...] = ()
 
     def route(self, name: str) -> Route | None:

@@ -17,6 +17,7 @@ from unstuck.report.figures.moments import has_moments, moments
 from unstuck.report.figures.noise import noise, noise_scales
 from unstuck.report.figures.order import has_order, order
 from unstuck.report.figures.outputs import has_outputs, outputs
+from unstuck.report.figures.past import has_past, past
 from unstuck.report.figures.precision import has_precision, precision
 from unstuck.report.figures.rates import has_rates, rates
 from unstuck.report.figures.slices import slices
@@ -28,6 +29,7 @@ from unstuck.report.figures.wiring import has_wiring, wiring
 # In the order in which they are best read.
 FIGURES: dict[str, Callable[[Verdict], go.Figure]] = {
     "descent": descent,
+    "past": past,
     "course": course,
     "rates": rates,
     "valley": valley,
@@ -49,6 +51,7 @@ FIGURES: dict[str, Callable[[Verdict], go.Figure]] = {
 
 _MEASURED: dict[str, Callable[[Verdict], bool]] = {
     "descent": lambda verdict: bool(verdict.measured.routes),
+    "past": has_past,
     "course": lambda verdict: drawn_course(verdict) is not None,
     "rates": has_rates,
     "valley": lambda verdict: drawn_valley(verdict) is not None,
