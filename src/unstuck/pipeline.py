@@ -11,6 +11,7 @@ import torch
 
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.findings.progress import falls
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, settled
 from unstuck.history import History
@@ -232,7 +233,11 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     examination = Examination(training, objectives, sample, limits)
     interrupted = False
     try:
-        examination.run(spending.told, enough=lambda measured: _enough(spending.recall(measured)))
+        examination.run(
+            spending.told,
+            enough=lambda measured: _enough(spending.recall(measured)),
+            about_steps=lambda measured: _about_steps(spending.recall(measured)),
+        )
     except KeyboardInterrupt:
         interrupted = True
     cost = _cost(ledger, drawn, spending, examination.engine)
@@ -279,6 +284,11 @@ def _enough(measured: Measurements) -> bool:
     """Whether the cheap measurements name a cause surely, or one that no curvature could change."""
     verdict = conclude(measured, _NOTHING)
     return verdict.confidence >= _SURE or settled(verdict)
+
+
+def _about_steps(measured: Measurements) -> bool:
+    """Whether the loss does not fall, and nothing but steps could explain it."""
+    return not falls(measured) and not settled(conclude(measured, _NOTHING))
 
 
 def _peak_bytes() -> int:

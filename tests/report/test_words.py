@@ -84,6 +84,7 @@ def test_every_measurement_that_may_be_left_out_has_words():
 
 
 def test_a_reason_reads_on_after_because():
-    (line,) = left_out(verdict_of("much left out"))
+    line, other = left_out(verdict_of("much left out"))
     assert line.endswith("This optimizer holds a connection and cannot be copied")
     assert ", because `optimizer` cannot be copied" in line
+    assert other.endswith("steps bear, because the step that Fussy can bear is not known")

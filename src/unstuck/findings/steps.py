@@ -231,6 +231,9 @@ def _rate(arm: Arm, measured: Measurements) -> Evidence:
 
 
 def _stability(measured: Measurements) -> tuple[Evidence, ...]:
+    """How the steps compare with what the steepest direction bears: in the optimizer's metric, where it is known."""
+    if measured.stability is not None:
+        return (estimated("sharpness_over_limit", measured.stability.ratio),)
     stable = measured.gradient.stable
     return (Evidence("eta_lambda_max", 2.0 / stable),) if stable else ()
 

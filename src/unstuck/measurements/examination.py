@@ -31,12 +31,19 @@ from unstuck.measurements.descent import (
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
+from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.noise import Gradients, measure_gradients
 from unstuck.measurements.order import measure_order
 from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.slices import look_along, natural_reach
+from unstuck.measurements.stability import (
+    find_steepest,
+    measure_stability,
+    steepest_known,
+    steepest_met,
+)
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.subject import describe_subject
 from unstuck.measurements.updates import measure_precision, measure_second_moment
@@ -176,17 +183,19 @@ class Examination:
         self._routes: dict[str, Route] = {}
         self._slices: list[Slice] = []
         self._curvature: Curvature | None = None
+        self._metric: Metric | None = None
         self._surveyed: dict[str, Any] = {}
         self._omitted: list[Omission] = []
         self._complete = False
         self.engine = ""
 
-    def run(self, told: Told, *, enough: Enough = _never) -> None:
+    def run(self, told: Told, *, enough: Enough = _never, about_steps: Enough = _never) -> None:
         """Take every step in turn: the cheap ones first, the dear ones where those leave the question open.
 
         Args:
             told: Hears what is done next and which share of the whole is behind.
             enough: Is asked whether what is known by now answers the question, before the dear part.
+            about_steps: Is asked whether the answer is about the optimizer's steps, which are then looked at closer.
         """
         told("the gradient", 0.02)
         found = self._gradients = measure_gradients(self._objective, self._halves)
@@ -200,14 +209,16 @@ class Examination:
             self.engine = products.engine
             run = self._descend(products, found, present, told)
             self._survey(LATE, told, 0.3)
-            if enough(self.measured()):
-                self._complete = True
-                return
-            told("the ways down from here", 0.35)
-            if run is not None:
-                self._advance(run, KRYLOV_PRODUCTS, found)
-                self._flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
-            if enough(self.measured()) or self._slope() > _BEYOND_DOUBT * self._scale():
+            answered = enough(self.measured())
+            if not answered:
+                told("the ways down from here", 0.35)
+                if run is not None:
+                    self._advance(run, KRYLOV_PRODUCTS, found)
+                    self._flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
+                answered = enough(self.measured()) or self._slope() > _BEYOND_DOUBT * self._scale()
+            if not answered or about_steps(self.measured()):
+                self._weigh_steps(products, run, found.finds, told)
+            if answered:
                 self._complete = True
                 return
             self._curvature = self._eigenvalues(
@@ -215,11 +226,7 @@ class Examination:
             )
         if self._curvature.interrupted:
             raise KeyboardInterrupt
-        told("the way down along negative curvature", 0.8)
-        self._descend_by_curvature(self._curvature, found.judges)
-        self._shake(self._curvature, found.judges)
-        told("the loss along the eigenvectors", 0.9)
-        self._look(self._curvature, found.judges)
+        self._follow(self._curvature, found.judges, told)
         self._complete = self._curvature.settled
 
     def measured(self) -> Measurements:
@@ -346,6 +353,35 @@ class Examination:
         self._ends = float(ritz.values.min()), float(ritz.values.max())
         self._routes["krylov"] = along_krylov(self._judge, run, found.finds, found.judges)
 
+    def _weigh_steps(
+        self, products: Products, run: Lanczos | None, finds: Float[Tensor, " n"], told: Told
+    ) -> None:
+        """Compare the optimizer's steps with what the steepest direction bears, in its own metric."""
+        optimizer, limits = self._training.optimizer, self._limits
+        if optimizer is None:
+            return
+        told("the step that the steepest direction bears", 0.38)
+        try:
+            metric = metric_of(optimizer, self._objective)
+            found = (
+                find_steepest(metric, products, finds, limits.over, seed=limits.seed)
+                if run is None or metric.uniform is None
+                else steepest_met(run, metric.uniform)
+            )
+            self._surveyed["stability"] = measure_stability(optimizer, self._judge, metric, found)
+        except Exception as error:  # a stranger's optimizer may hold anything
+            self._omitted.append(Omission("stability", _reason(error)))
+            return
+        self._metric = metric
+
+    def _weigh_steps_again(self, curvature: Curvature) -> None:
+        """The eigenvalues say it better, where one rate serves all parameters."""
+        optimizer, metric = self._training.optimizer, self._metric
+        if optimizer is None or metric is None or metric.uniform is None:
+            return
+        found = steepest_known(curvature, metric.uniform)
+        self._surveyed["stability"] = measure_stability(optimizer, self._judge, metric, found)
+
     def _eigenvalues(self, products: Products, told: Callable[[float], None]) -> Curvature:
         operator = self._operator(products)
         self._descending = self._slope() > _CLEARLY_DESCENDING * self._scale()
@@ -375,6 +411,15 @@ class Examination:
 
     def _operator(self, products: Products) -> Operator:
         return Operator(products, self._objective.size, self._objective.theta, noise=products.noise)
+
+    def _follow(self, curvature: Curvature, judges: Float[Tensor, " n"], told: Told) -> None:
+        """Look where the eigenvectors lead."""
+        self._weigh_steps_again(curvature)
+        told("the way down along negative curvature", 0.8)
+        self._descend_by_curvature(curvature, judges)
+        self._shake(curvature, judges)
+        told("the loss along the eigenvectors", 0.9)
+        self._look(curvature, judges)
 
     def _descend_by_curvature(self, curvature: Curvature, judges: Float[Tensor, " n"]) -> None:
         lowest, judge = curvature.spectrum.lambda_min, self._judge

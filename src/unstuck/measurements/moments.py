@@ -21,7 +21,7 @@ _GROUPS = 4
 _MOST = 1_000_000
 
 # Subclasses may mean something else by the same key, so that classes are compared and not asked for kinship.
-_KEYS: dict[type[Optimizer], str] = {
+KEYS: dict[type[Optimizer], str] = {
     torch.optim.Adagrad: "sum",
     torch.optim.RMSprop: "square_avg",
     torch.optim.Adadelta: "square_avg",
@@ -39,7 +39,7 @@ _LIKELY = ("exp_avg_sq", "square_avg", "second_moment", "v", "sum")
 
 def known_key(optimizer: Optimizer, slots: Sequence[Slot]) -> tuple[str | None, bool]:
     """Name the entry of the state that holds the second moment, and say whether that is an assumption."""
-    key = _KEYS.get(type(optimizer))
+    key = KEYS.get(type(optimizer))
     for candidate in (key,) if key else _LIKELY:
         if any(_holds(optimizer, slot, candidate) for slot in slots):
             return candidate, key is None
@@ -80,7 +80,7 @@ class Moments:
             cast("State", optimizer.state[slot.parameter]) if _holds(optimizer, slot, key) else {}
             for slot in self._slots
         ]
-        self._decoupled = isinstance(optimizer, torch.optim.AdamW) or type(optimizer) not in _KEYS
+        self._decoupled = isinstance(optimizer, torch.optim.AdamW) or type(optimizer) not in KEYS
 
     def present(self, only: Sequence[int]) -> list[Squares]:
         """Measure the squared gradient of each batch as the optimizer sees it, in a few sets of batches."""
@@ -174,21 +174,21 @@ class Moments:
     def _factor(self, number: int) -> float:
         """What is stored for gradients whose mean square is 1 throughout."""
         state, group = self._states[number], self._groups[number]
-        step, betas = max(_number(state.get("step")), 1.0), group.get("betas")
+        step, betas = max(as_number(state.get("step")), 1.0), group.get("betas")
         if self._key == "sum":
             return step
         if self._key in ("exp_avg_sq", "v") and isinstance(betas, tuple | list):
-            beta = _number(cast("Sequence[Any]", betas)[-1])
+            beta = as_number(cast("Sequence[Any]", betas)[-1])
             return 1.0 - beta**step if 0.0 <= beta < 1.0 else 1.0
         return 1.0
 
     def _coupled(self, group: State) -> float:
         """Weight decay that enters the gradient; of strangers' optimizers nobody knows."""
         apart = self._decoupled or group.get("decoupled_weight_decay", False)
-        return 0.0 if apart else _number(group.get("weight_decay"))
+        return 0.0 if apart else as_number(group.get("weight_decay"))
 
 
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """A setting or a counter as a number; 0 where there is none."""
     try:
         return float(value)

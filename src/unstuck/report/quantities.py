@@ -24,6 +24,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "other_rate_gain": ("gain at that rate", "gain"),
     "whole_gain": ("gain of steps on all the sample", "gain"),
     "eta_lambda_max": ("rate times highest eigenvalue (stable below 2)", "plain"),
+    "sharpness_over_limit": ("steepest curvature, of what the steps bear", "times"),
     "krylov_over_best_rate": ("corrected gain over that of the best rate", "times"),
     "best_over_stable_step": ("best step over longest stable step", "times"),
     "noise_scale": ("noise scale, in examples", "plain"),

@@ -205,6 +205,7 @@ OMITTED: dict[str, str] = {
     "steps": "the optimizer's own steps",
     "continuations": "going on",
     "second_moment": "the optimizer's second moment",
+    "stability": "how steep a curvature the steps bear",
     "wiring": "which parameters are trained",
     "precision": "what rounding leaves",
     "outputs": "whether outputs fit the loss",

@@ -17,6 +17,7 @@ from unstuck.measurements.records.point import (
     Slice,
     Subject,
 )
+from unstuck.measurements.records.stability import Stability
 from unstuck.measurements.records.validation import Onward, Validation
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Route",
     "Sample",
     "Slice",
+    "Stability",
     "Structure",
     "Subject",
     "Validation",

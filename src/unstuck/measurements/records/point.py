@@ -10,6 +10,7 @@ from unstuck.measurements.records.layers import Layers
 from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
+from unstuck.measurements.records.stability import Stability
 from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
 from unstuck.measurements.records.validation import Validation
 
@@ -205,6 +206,7 @@ class Measurements:
         second_moment: The scale that an adaptive optimizer divides by.
         noise: Of the batch gradients; None with fewer than three batches.
         continuations: What going on gains, as before and with other steps.
+        stability: Whether the steps stay within what the steepest direction bears.
         order: The order that the data come in, and what it costs.
         validation: The loss on data that the run does not train on.
         layers: What the layers do to the gradient.
@@ -230,6 +232,7 @@ class Measurements:
     second_moment: SecondMoment | None = None
     noise: Noise | None = None
     continuations: Continuations | None = None
+    stability: Stability | None = None
     order: Order | None = None
     validation: Validation | None = None
     layers: Layers | None = None
