@@ -74,8 +74,10 @@ def _validation_stands(validation: Validation) -> bool:
     if validation.onward is None:
         return False
     gain, loss = validation.onward.validation_gain, abs(validation.validation.value)
-    falls = gain.surely_above(0.0, sigmas=SIGMAS) and gain.value > FALLS * loss
-    return gain.surely_below(STANDS_STILL * loss, sigmas=SIGMAS) and not falls
+    if gain.surely_above(0.0, sigmas=SIGMAS) and gain.value > FALLS * loss:
+        return False
+    # What is left of the training loss could not close the gap, even if all of it went.
+    return _fitted(validation) or gain.surely_below(STANDS_STILL * loss, sigmas=SIGMAS)
 
 
 def _fitted(validation: Validation) -> bool:

@@ -164,15 +164,15 @@ def _leads_nowhere(measured: Measurements) -> bool:
 
 
 def _kinked(slice_: Slice, scale: float) -> bool:
-    """Whether the loss changes right beside the point in proportion to a change, further off, that matters.
+    """Whether the loss rises right beside the point in proportion to a rise, further off, that matters.
 
-    At a kink it does; on a plateau that ends somewhere it does not.
+    At the bottom of a kink it does; on a plateau that ends somewhere it does not.
     """
     furthest = max(abs(distance) for distance in slice_.distances)
     beside = min(abs(distance) for distance in slice_.distances if distance)
     pairs = zip(slice_.distances, slice_.losses, strict=True)
-    change = max(abs(loss - _centre(slice_)) for distance, loss in pairs if abs(distance) == beside)
-    return change > NEGLIGIBLE * scale * beside / furthest
+    rise = max(loss - _centre(slice_) for distance, loss in pairs if abs(distance) == beside)
+    return rise > NEGLIGIBLE * scale * beside / furthest
 
 
 def _centre(slice_: Slice) -> float:
