@@ -54,7 +54,7 @@ def bouncing_logistic(seed: int) -> Training:
     features, labels = data.table("breast_cancer")
     model = nn.Linear(30, 2)
     batches = [(features, labels)]
-    optimizer = torch.optim.SGD(model.parameters(), lr=4.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=8.0)
     trained(model, _penalised, batches, optimizer, epochs=400)
     del seed
     return Training(model, _penalised, batches, optimizer)
