@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unstuck.findings.phrases import MOST
+from unstuck.findings.phrases import MOST, figure
 from unstuck.findings.progress import best_change, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Layers, Measurements
@@ -84,7 +84,8 @@ def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
         # In decades: a tenth of the threshold is surer, but not ten times.
         _sure(0.5 + 0.5 * (1.0 - math.log10(VANISHED) / math.log10(max(left, 1e-300))), layers),
         (Evidence("gradient_left", left), *_learned(layers)),
-        f"On its way back {way}, the gradient shrinks to {left:.1g} of its size, a little at each. {effect}",
+        f"On its way back {way}, the gradient shrinks {figure(1.0 / max(left, 1e-300))} times, a little at each. "
+        f"{effect}",
         cure,
     )
 

@@ -35,6 +35,11 @@ def share(gain: Estimate, measured: Measurements) -> Estimate:
     return gain / max(measured.scale, sys.float_info.min)
 
 
+def figure(value: float) -> str:
+    """A number as people write it: two digits, and powers of ten only where there is no other way."""
+    return f"{value:,.0f}" if 1e2 <= value < 1e6 else f"{value:.2g}"  # noqa: PLR2004
+
+
 def percent(gain: Estimate, measured: Measurements) -> str:
     """A gain in percent of the loss."""
     return f"{100 * share(gain, measured).value:.3g} %"

@@ -110,9 +110,9 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
             *([_rate(best, measured)] if best else []),
             *_gains(measured),
         ),
-        f"Steps on single batches do not lower the loss: {_ahead(measured)} At the same rate, {whole.steps} steps on "
-        f"the gradient of all the data gain {percent(whole.gain, measured)}. The noise of the batches undoes the "
-        "progress.",
+        f"Steps on single batches do not get the loss down for good: {_ahead(measured)} At the same rate, "
+        f"{whole.steps} steps on the gradient of all the data gain {percent(whole.gain, measured)}. The noise of the "
+        "batches undoes the progress.",
         "Lower the learning rate or let it decay, enlarge the batch, or average the weights.",
     )
 

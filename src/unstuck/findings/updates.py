@@ -2,7 +2,7 @@
 
 import math
 
-from unstuck.findings.phrases import MOST, confidence, estimated, percent, share
+from unstuck.findings.phrases import MOST, confidence, estimated, figure, percent, share
 from unstuck.findings.progress import going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
@@ -170,7 +170,7 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
             estimated("fresh_gain", share(fresh, measured)),
         ),
         f"{moment.optimizer} divides each step by a running size of past gradients"
-        f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {times:.2g} times "
+        f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {figure(times)} times "
         f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
         f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
         f"{percent(fresh, measured)} of the loss instead of {percent(present, measured)}.",

@@ -1,7 +1,7 @@
 """The gradient of each batch: their mean on either half, and how far they scatter."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,8 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
     From all m batches of size b, $|G|^2 \approx (|\sum g_i|^2 - \sum |g_i|^2) / (m (m - 1))$ and
     $\mathrm{tr}\,\Sigma \approx b \sum |g_i - \bar g|^2 / (m - 1)$, both without bias (McCandlish et al., 2018,
     appendix A.1, for all pairs of batches at once). Numerator and denominator are averaged apart and then
-    divided; errors by the jackknife over batches. Costs one gradient over the sample; what is kept at a time is one
+    divided; errors by the jackknife over batches. Where the batches are all the data, their mean is $G$ itself, and
+    nothing has to be taken off for its noise. Costs one gradient over the sample; what is kept at a time is one
     gradient and two sums.
     """
     sums = {half: torch.zeros_like(objective.theta) for half in ("finds", "judges")}
@@ -52,6 +53,8 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
     noise = None
     if len(squares) >= _FEWEST:
         noise = _noise(objective, squares, sketches, float(total.double().square().sum()))
+        if halves.exhaustive:
+            noise = _of_all_data(noise, float((finds + judges).double().square().sum()) / 4.0)
     return Gradients(finds, judges, noise)
 
 
@@ -101,6 +104,11 @@ def _noise(objective: Objective, squares: list[float], sketches: list[Tensor], t
         ratios = [above / max(below, 1e-12 * there) for above, below in zip(variances, signals, strict=True)]
         simple = Estimate(scatter / there, _jackknife(ratios), degrees)
     return Noise(batch, count, simple, Estimate(scatter, _jackknife(variances), degrees), strength)
+
+
+def _of_all_data(noise: Noise, signal: float) -> Noise:
+    simple = noise.variance / signal if signal > 0.0 else None
+    return replace(noise, simple=simple, signal=Estimate(signal, 0.0))
 
 
 def _jackknife(without: list[float]) -> float:

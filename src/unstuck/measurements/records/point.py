@@ -148,7 +148,7 @@ class Noise:
         simple: tr(Sigma) / |G|^2 in examples, the batch size at which noise and signal are equal (McCandlish et
             al., 2018, section 2.2), with its error; None where |G|^2 is not surely above zero.
         variance: tr(Sigma), the variance of the gradient of one example.
-        signal: |G|^2, without bias.
+        signal: |G|^2, without bias; exact where the batches are all the data.
     """
 
     batch: float

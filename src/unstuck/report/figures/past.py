@@ -6,8 +6,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from unstuck.findings.records import Verdict
+from unstuck.measurements.records import Past
 from unstuck.report.figures.theme import DOWN, MARK, QUIET, UP, decades, padded, style
 
+STALLED = 0.1  # of the record, from which on the end of the fall is marked
 LOGARITHMIC_FROM = 20.0  # the ratio of largest to smallest value
 PLACES = ("the loss", "the length of the gradient")
 
@@ -41,9 +43,13 @@ def past(verdict: Verdict) -> go.Figure:
         positive = min(values) > 0.0 and max(values) > LOGARITHMIC_FROM * min(values)
         axis = decades(min(values) / 1.2, 1.2 * max(values)) if positive else {"range": padded(values)}
         figure.update_yaxes(**axis, **place)
-        if found and found.improved is not None:
+        if found and found.improved is not None and _stands(found, found.improved):
             figure.add_vline(x=found.improved, line={"color": QUIET, "dash": "dash", "width": 1.5}, **place)
     style(figure, "How the run got here, as it was recorded", 360)
-    figure.update_xaxes(title_text="steps (dashed: where the loss last reached a new low)")
+    figure.update_xaxes(title_text="steps (dashed: since when the loss stands still)")
     figure.update_annotations(font={"size": 14, "color": MARK})
     return figure
+
+
+def _stands(found: Past, since: float) -> bool:
+    return found.last - since > STALLED * (found.last - found.first)
