@@ -10,7 +10,6 @@ from torch.nn import functional
 from benchmarks.causes import data
 from benchmarks.causes.case import Case, trained
 from benchmarks.causes.first.models import (
-    Characters,
     Rows,
     Transformer,
     convnet,
@@ -62,15 +61,6 @@ def bouncing_logistic(seed: int) -> Training:
 
 def _penalised(model: nn.Module, batch: Any) -> Tensor:
     return _cross_entropy(model, batch) + 0.02 * model.weight.square().sum()
-
-
-def rmsprop_language(seed: int) -> Training:
-    """All of a short text in one batch, which leaves nothing to blame but the rate."""
-    model = Characters(nn.GRU, 32)
-    batches = [data.text(128, seed=seed)]
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.04)
-    trained(model, next_symbol, batches, optimizer, epochs=120)
-    return Training(model, next_symbol, batches, optimizer)
 
 
 def rmsprop_autoencoder(seed: int) -> Training:
@@ -298,7 +288,6 @@ CASES = (
         "linear",
         "above 2/λ",
     ),
-    Case("large-rmsprop-language", _C.STEP_TOO_LARGE, rmsprop_language, _rate_times(0.1), "rnn", "0.04"),
     Case(
         "large-rmsprop-autoencoder",
         _C.STEP_TOO_LARGE,

@@ -178,7 +178,7 @@ class Gate(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Give logits after the last row."""
-        state = torch.zeros(len(images), self.states.in_features)
+        state = images.new_zeros(len(images), self.states.in_features)
         for row in images.view(len(images), 8, 8).unbind(1):
             state = self.squash(self.inputs(row) + self.states(state))
         return self.head(state)
