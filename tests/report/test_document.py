@@ -297,6 +297,16 @@ SCHEMA = {
         },
         None,
     ),
+    "stability": (
+        {
+            "optimizer": str,
+            "sharpness": ESTIMATE,
+            "limit": NUMBER,
+            "one_rate": bool,
+            "ratio": ESTIMATE,
+        },
+        None,
+    ),
     "past": (
         {
             "first": NUMBER,

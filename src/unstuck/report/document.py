@@ -8,7 +8,7 @@ from typing import Any, cast
 from unstuck.curvature.records import Certificate, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Finding, Point, Remedy, Verdict
-from unstuck.measurements.records import Route, Slice
+from unstuck.measurements.records import Route, Slice, Stability
 
 SCHEMA = 1
 
@@ -40,6 +40,7 @@ def to_document(verdict: Verdict) -> Document:
         "wiring": _record(measured.wiring),
         "precision": _record(measured.precision),
         "second_moment": _record(measured.second_moment),
+        "stability": _stability(measured.stability),
         "noise": _record(measured.noise),
         "continuations": _record(measured.continuations),
         "layers": _record(measured.layers),
@@ -62,6 +63,10 @@ def to_json(verdict: Verdict) -> str:
 def _record(record: Any) -> Document | None:
     """A record field by field; the field names of records are those of the schema."""
     return None if record is None else asdict(record)
+
+
+def _stability(found: Stability | None) -> Document | None:
+    return None if found is None else asdict(found) | {"ratio": _estimate(found.ratio)}
 
 
 def _point(point: Point) -> Document:
