@@ -126,7 +126,7 @@ def digit_by_digit(seed: int) -> Training:  # noqa: ARG001
     images, labels = rows()
     order = labels.argsort(stable=True)
     model = nn.Sequential(nn.Flatten(), chain(64, 32, 10, between=nn.Tanh))
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.8, weight_decay=1e-3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     data = DataLoader(TensorDataset(images[order], labels[order]), batch_size=60)
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 920)
 
