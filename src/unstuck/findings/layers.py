@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.phrases import MOST, figure
-from unstuck.findings.progress import best_change, going_on, improves
+from unstuck.findings.progress import going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Layers, Measurements
 from unstuck.measurements.records.layers import Activation
@@ -49,6 +49,9 @@ MOVES = 0.2
 # A run that has learnt little and gains less than this while it is watched does not get on: the last layers alone
 # gain that much behind others that get no gradient.
 GETS_ON = 0.02
+
+# Steps so many times longer leap out of anything, and show nothing.
+LEAP = 1000.0
 
 # What lies before a layer gets this many times its gradient only if there is another way.
 BYPASS = 10.0
@@ -181,7 +184,11 @@ def _gets_on(measured: Measurements) -> bool:
 
 def _moves(measured: Measurements) -> bool:
     """Whether other steps alone get the run moving: then it is not the layers that hold it."""
-    return best_change(measured).surely_above(MOVES * measured.scale)
+    found, line = measured.continuations, measured.route("gradient")
+    gains = [arm.gain for arm in found.arms[1:] if arm.factor <= LEAP] if found else []
+    if line is not None and (line.multiple is None or line.multiple <= LEAP):
+        gains.append(line.gain)
+    return any(gain.surely_above(MOVES * measured.scale) for gain in gains)
 
 
 def _sure(confidence: float, layers: Layers) -> float:

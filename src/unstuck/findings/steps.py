@@ -29,6 +29,9 @@ UNEQUAL = 5.0
 # Twice is enough where a still higher rate is thrown out: then it is the steep directions that hold the rate down.
 HELD_DOWN = 2.0
 
+# Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
+MOSTLY_SIGNAL = 0.5
+
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
 
@@ -171,9 +174,9 @@ def _stuck(point: Point, measured: Measurements) -> bool:
 
 
 def _signal(measured: Measurements) -> bool:
-    """Whether more of a batch's gradient is signal than noise: the noise scale lies below the batch size."""
+    """Whether a batch's gradient is mostly signal: the noise scale lies far below the batch size."""
     noise = measured.noise
-    return noise is not None and noise.simple is not None and noise.simple.value < noise.batch
+    return noise is not None and noise.simple is not None and noise.simple.value < MOSTLY_SIGNAL * noise.batch
 
 
 def _surely_better(arm: Arm, measured: Measurements) -> bool:

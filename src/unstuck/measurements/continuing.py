@@ -29,8 +29,9 @@ _FEWEST, _MOST = 6, 400
 # sees the same batches many times learns them by heart, which it would not do in the real run.
 _PASSES = 2.0
 
-# How often the loss is looked at on the way: three looks a half tell a trend from wandering.
-_LOOKS = 6
+# How often the loss is looked at on the way: three looks a half tell a trend from wandering. Of the others only the
+# gain is asked, over the last half.
+_LOOKS, _LATER = 6, 3
 
 # Learning rates to try, beside the present one. Rates further up are tried while they gain ever more; where even ten
 # times the rate gains next to nothing, with longer strides.
@@ -124,7 +125,7 @@ class _Race:
         batches = [list(self._finds)] * _WHOLE_STEPS if whole else [[index] for index in self._order]
         twin = Twin(self._judge.objective, self._optimizer)
         twin.scale_rate(factor)
-        marks = _marks(len(batches))
+        marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []
         slopes: list[float] = []
         values: list[float] = []
@@ -155,13 +156,12 @@ class _Race:
         values: list[float],
     ) -> Arm:
         judge = self._judge
-        later = looks[len(looks) // 2 :]
+        later, earlier = looks[-_LATER:], looks[:-_LATER]
         end = [math.fsum(column) / len(later) for column in zip(*later, strict=True)]
         if not self._base:
             self._base = end
         other = Judge(judge.objective, judge.halves, self._base)
         wander = _wander([judge.judged(look) for look in later])
-        earlier = looks[: len(looks) // 2]
         begin = [math.fsum(column) / len(earlier) for column in zip(*earlier, strict=True)]
         unsteady = math.hypot(wander, _wander([judge.judged(look) for look in earlier]))
         return Arm(
@@ -171,7 +171,7 @@ class _Race:
             gain=_widened(judge.gain(end), wander),
             trend=_widened(Judge(judge.objective, judge.halves, begin).gain(end), unsteady),
             extra=_widened(other.gain(end), wander if len(self._arms) else 0.0),
-            marks=(0, *sorted(_marks(len(values)))),
+            marks=(0, *sorted(_marks(len(values), all_of_them=not self._arms))),
             losses=(judge.judged(judge.base), *(judge.judged(look) for look in looks)),
             values=tuple(values),
             slopes=tuple(slopes),
@@ -190,8 +190,9 @@ def _stepped(twin: Twin, only: Sequence[int], *, first: bool) -> Float[Tensor, "
     return moved if bool(moved.isfinite().all()) else None
 
 
-def _marks(steps: int) -> set[int]:
-    return {math.ceil(steps * look / _LOOKS) for look in range(1, _LOOKS + 1)}
+def _marks(steps: int, *, all_of_them: bool) -> set[int]:
+    looks = range(1, _LOOKS + 1) if all_of_them else (2, *range(_LOOKS - _LATER + 1, _LOOKS + 1))
+    return {math.ceil(steps * look / _LOOKS) for look in looks}
 
 
 def _wander(losses: Sequence[float]) -> float:
