@@ -15,11 +15,12 @@ from unstuck.findings.progress import falls
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, settled
 from unstuck.history import History
-from unstuck.measurements.examination import DENSE, Examination, Limits, Objectives, broken
+from unstuck.measurements.examination import DENSE, Examination, Objectives, broken
 from unstuck.measurements.finiteness import find_non_finite
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
+from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.sampling import repeated, total_bytes
