@@ -15,8 +15,10 @@ from unstuck.findings.progress import falls
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, settled
 from unstuck.history import History
-from unstuck.measurements.examination import DENSE, Examination, Objectives, broken
+from unstuck.measurements.bill import Bill
+from unstuck.measurements.examination import DENSE, Examination
 from unstuck.measurements.finiteness import find_non_finite
+from unstuck.measurements.known import Objectives, broken
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
@@ -133,8 +135,9 @@ def _recall(history: History | None) -> Callable[[Measurements], Measurements]:
 
 def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     first = draw(training.data, seed=spending.seed, enough=lambda batches, _: batches >= 1)
-    if found := find_non_finite(training, first.batches):
-        return _broken(training, first, found, Ledger(), spending)
+    bill = Bill(Ledger())
+    if found := _find_non_finite(training, first, bill):
+        return _broken(training, first, found, bill, spending)
     pace = _seconds_per_example(training, first)
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
@@ -209,9 +212,10 @@ def _count(training: Training) -> float:
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     ledger = Ledger()
+    bill = Bill(ledger)
     spending.told("NaN and Inf", 0.01)
-    if found := find_non_finite(training, drawn.batches, ledger):
-        return _broken(training, drawn, found, ledger, spending)
+    if found := _find_non_finite(training, drawn, bill):
+        return _broken(training, drawn, found, bill, spending)
     objectives = _objectives(training, drawn, ledger)
     stochastic = objectives.precise.stochastic
     if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
@@ -231,7 +235,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         capacity=int(min(max(_VECTORS * spending.memory / objectives.precise.theta.nbytes, 8), 512)),
         seed=spending.seed,
     )
-    examination = Examination(training, objectives, sample, limits)
+    examination = Examination(training, objectives, sample, limits, bill)
     interrupted = False
     try:
         examination.run(
@@ -241,28 +245,33 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         )
     except KeyboardInterrupt:
         interrupted = True
-    cost = _cost(ledger, drawn, spending, examination.engine)
+    cost = _cost(bill, drawn, spending, examination.engine)
     return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
 
 
-def _broken(
-    training: Training, drawn: Draw, found: NonFinite, ledger: Ledger, spending: _Spending
-) -> Diagnosis:
+def _find_non_finite(training: Training, drawn: Draw, bill: Bill) -> NonFinite | None:
+    with bill.item("non_finite"):
+        return find_non_finite(training, drawn.batches, bill.ledger)
+
+
+def _broken(training: Training, drawn: Draw, found: NonFinite, bill: Bill, spending: _Spending) -> Diagnosis:
     """Nothing can be measured behind a NaN, but where it arises can be said."""
     sample = Sample(
         drawn.examples, len(drawn.batches), exhaustive=False, stochastic=False, whole=drawn.exhausted
     )
     measured = spending.recall(broken(training, sample, found))
-    return Diagnosis(conclude(measured, _cost(ledger, drawn, spending, "")))
+    return Diagnosis(conclude(measured, _cost(bill, drawn, spending, "")))
 
 
-def _cost(ledger: Ledger, drawn: Draw, spending: _Spending, engine: str) -> Cost:
+def _cost(bill: Bill, drawn: Draw, spending: _Spending, engine: str) -> Cost:
+    seconds = spending.seconds
     return Cost(
-        gradients=ledger.gradients(drawn.examples),
-        products=ledger.products,
-        seconds=spending.seconds,
+        gradients=bill.ledger.gradients(drawn.examples),
+        products=bill.ledger.products,
+        seconds=seconds,
         peak_bytes=_peak_bytes(),
         engine=engine,
+        measurements=bill.items(drawn.examples, seconds),
     )
 
 

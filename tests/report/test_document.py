@@ -2,8 +2,10 @@ import json
 import math
 
 import pytest
+from runs import RUNS, verdict_of
 
 from unstuck.findings.records import Cause, Kind
+from unstuck.measurements.records import Measurements
 from unstuck.report.document import to_document, to_json
 
 NUMBER = (int, float)
@@ -37,7 +39,14 @@ SCHEMA = {
         }
     ],
     "remedies": [{"name": str, "change": str, "gain": NUMBER, "low": NUMBER, "high": NUMBER}],
-    "cost": {"gradients": NUMBER, "products": int, "seconds": NUMBER, "peak_bytes": int, "engine": str},
+    "cost": {
+        "gradients": NUMBER,
+        "products": int,
+        "seconds": NUMBER,
+        "peak_bytes": int,
+        "engine": str,
+        "measurements": [{"name": str, "gradients": NUMBER, "seconds": NUMBER}],
+    },
     "subject": {
         "model": str,
         "parameters": int,
@@ -388,3 +397,16 @@ def test_the_checker_of_these_tests_notices_a_missing_field(saddle):
     del document["spectrum"]["trace"]
     with pytest.raises(AssertionError, match=r"document\.spectrum"):
         conforms(document, SCHEMA)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_measurement_has_its_cost_and_the_costs_add_up(name):
+    document = to_document(verdict_of(name))
+    cost, parts = document["cost"], document["cost"]["measurements"]
+    for unit in ("gradients", "seconds"):
+        assert math.fsum(part[unit] for part in parts) == pytest.approx(cost[unit], rel=0.01)
+    optional = {name for name, field in Measurements.__dataclass_fields__.items() if field.default is None}
+    made = {name for name in optional if document[name] is not None}
+    left_out = {omission["name"] for omission in document["omitted"]}
+    # The past is read from a record: nothing is evaluated for it.
+    assert (made | left_out | {"other"}) - {"past"} <= {part["name"] for part in parts}

@@ -4,9 +4,10 @@ import pytest
 from rich.console import Console
 from runs import verdict_of
 
+from unstuck.report.costs import cost_line
 from unstuck.report.eigenvalues import certificate_words
-from unstuck.report.facts import cost_line
 from unstuck.report.terminal import render, to_text
+from unstuck.report.words import measurement_name
 
 
 def test_plain_text_has_no_terminal_codes_and_fits_the_width(verdict):
@@ -117,3 +118,15 @@ def test_a_run_that_still_falls_beside_its_cause_is_not_called_healthy():
     assert "Still falling" in text
     assert "Healthy" not in text
     assert "No remedy" not in text
+
+
+def test_the_dearest_measurements_are_named_in_their_order():
+    cost = verdict_of("rate too large").cost
+    dearest = max(
+        (part for part in cost.measurements if part.name != "other"), key=lambda part: part.gradients
+    )
+    line = next(
+        line for line in to_text(verdict_of("rate too large")).splitlines() if "most of it for" in line
+    )
+    assert line.split("most of it for ")[1].startswith(measurement_name(dearest.name))
+    assert "," in line

@@ -1,10 +1,10 @@
-"""What a report states, in words and formatted numbers; the terminal and the page only lay it out."""
+"""What was measured, in words and formatted numbers; the terminal and the page only lay it out."""
 
 import math
 from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
-from unstuck.findings.records import Cause, Evidence, Finding, Remedy, Verdict
+from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
 from unstuck.measurements.records import Gradient, Route
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.report.numbers import (
@@ -13,41 +13,16 @@ from unstuck.report.numbers import (
     TIMES,
     count,
     gain,
-    memory,
     percent,
-    probability,
-    seconds,
     significant,
     with_error,
 )
 from unstuck.report.quantities import Unit, evidence_name, unit
 from unstuck.report.words import (
     KINDS,
-    Tone,
-    cause_word,
-    engine_name,
-    kind_sentence,
-    omitted_name,
+    measurement_name,
     route_name,
 )
-
-STILL_FALLING = "Still falling"
-FALLS_ALL_THE_SAME = (
-    "Going on as before still lowers the training loss; that does not remove the cause named above."
-)
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The answer in ten seconds: what it is, how sure, what it means here, what to do."""
-
-    title: str
-    sureness: str
-    meaning: str
-    explanation: str
-    todo: str
-    kind: str
-    tone: Tone
 
 
 @dataclass(frozen=True)
@@ -57,19 +32,6 @@ class Fact:
     label: str
     value: str
     meaning: str = ""
-
-
-@dataclass(frozen=True)
-class Other:
-    """A cause that holds besides the leading one; what is empty has nothing to say."""
-
-    title: str
-    sureness: str
-    meaning: str
-    explanation: str
-    todo: str
-    tone: Tone
-    evidence: tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
@@ -95,52 +57,6 @@ class Way:
     rises: bool
     step: str
     multiple: str
-
-
-def headline(verdict: Verdict) -> Headline:
-    """Say what the verdict is; a finding's own words go before the general ones."""
-    word = cause_word(verdict.cause)
-    finding = main_finding(verdict)
-    return Headline(
-        title=word.name,
-        sureness="" if verdict.cause is None else f"{probability(verdict.confidence)} sure",
-        meaning=word.meaning,
-        explanation=_unanswered(verdict) if finding is None else finding.explanation,
-        todo=word.todo if finding is None or not finding.advice else finding.advice,
-        kind=kind_sentence(verdict.point.kind),
-        tone=word.tone,
-    )
-
-
-def main_finding(verdict: Verdict) -> Finding | None:
-    """The finding that the verdict's cause rests on."""
-    return next((finding for finding in verdict.findings if finding.cause == verdict.cause), None)
-
-
-def others_title(verdict: Verdict) -> str:
-    """What the other findings are, next to a cause or without one."""
-    return "Also found" if verdict.cause is not None else "Possible, but not sure"
-
-
-def others(verdict: Verdict) -> tuple[Other, ...]:
-    """Every other cause that holds as well."""
-    found = (finding for finding in verdict.findings if finding.cause != verdict.cause)
-    return tuple(_other(finding, named=verdict.cause is not None) for finding in found)
-
-
-def _other(finding: Finding, *, named: bool) -> Other:
-    word = cause_word(finding.cause)
-    beside = finding.cause is Cause.HEALTHY and named
-    return Other(
-        title=STILL_FALLING if beside else word.name,
-        sureness=f"{probability(finding.confidence)} sure",
-        meaning=FALLS_ALL_THE_SAME if beside else word.meaning,
-        # Beside another cause "no remedy is called for" would contradict it.
-        explanation="" if beside else finding.explanation,
-        todo="" if beside else finding.advice or word.todo,
-        tone=word.tone,
-        evidence=evidence(finding),
-    )
 
 
 def subject_line(verdict: Verdict) -> str:
@@ -245,19 +161,8 @@ def left_out(verdict: Verdict) -> tuple[str, ...]:
     """What could not be measured, and why: one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for omission in verdict.measured.omitted:
-        reasons.setdefault(omission.reason, []).append(omitted_name(omission.name))
+        reasons.setdefault(omission.reason, []).append(measurement_name(omission.name))
     return tuple(f"{', '.join(names)}, because {_clause(reason)}" for reason, names in reasons.items())
-
-
-def cost_line(verdict: Verdict) -> str:
-    """What it cost to find out, in one line."""
-    cost = verdict.cost
-    products = f"{count(cost.products, 'Hessian-vector product')} ({engine_name(cost.engine)})"
-    if not cost.products:
-        products = "no Hessian-vector product"
-    return ", ".join(
-        (count(cost.gradients, "gradient"), products, seconds(cost.seconds), memory(cost.peak_bytes))
-    )
 
 
 def _way(route: Route, scale: float) -> Way:
@@ -308,16 +213,6 @@ def _evidence_value(item: Evidence) -> str:
     if item.stderr is None:
         return significant(scale * item.value) + sign
     return with_error(Estimate(item.value, item.stderr), scale) + sign
-
-
-def _unanswered(verdict: Verdict) -> str:
-    if verdict.cause is not None:
-        return ""
-    if not verdict.measured.complete:
-        return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
-    if verdict.measured.omitted:
-        return "Some of what would tell could not be measured; what was left out, and why, stands at the end."
-    return "The measured numbers are too close to their errors, or speak for more than one cause."
 
 
 def _clause(reason: str) -> str:

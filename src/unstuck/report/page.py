@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
-from unstuck.report import eigenvalues, facts, tables
+from unstuck.report import costs, eigenvalues, facts, headline, tables
 from unstuck.report.captions import caption
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure, telling
@@ -50,12 +50,12 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
     rows = facts.ways(verdict)
     return {
         "verdict": verdict,
-        "head": facts.headline(verdict),
+        "head": headline.headline(verdict),
         "subject": facts.subject_line(verdict),
-        "others": facts.others(verdict),
-        "others_title": facts.others_title(verdict),
+        "others": headline.others(verdict),
+        "others_title": headline.others_title(verdict),
         "place": facts.place(verdict),
-        "rests_on": () if (main := facts.main_finding(verdict)) is None else facts.evidence(main),
+        "rests_on": () if (main := headline.main_finding(verdict)) is None else facts.evidence(main),
         "ways": rows,
         "full": max(FULL_BAR_AT_LEAST, *(way.share for way in rows), 0.0),
         "groups": tables.groups(verdict),
@@ -70,7 +70,7 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
         ),
         "remedies": [(remedy, facts.remedy_gain(remedy)) for remedy in verdict.remedies],
         "sample": facts.sample_line(verdict),
-        "cost": facts.cost_line(verdict),
+        "cost": costs.cost_line(verdict),
     }
 
 

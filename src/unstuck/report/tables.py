@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Measurements
+from unstuck.report.costs import cost_rows
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import TIMES, count, gain, percent, significant, with_error
 from unstuck.report.units import counted, place_name
@@ -36,8 +37,8 @@ def groups(verdict: Verdict) -> tuple[Group, ...]:
 
 
 def tables(verdict: Verdict) -> tuple[Table, ...]:
-    """Give the measurements that are rows of one kind: ways of going on, layers, places of the gradient."""
-    found = (_arms(verdict), _activations(verdict), _depths(verdict))
+    """Give the measurements that are rows of one kind: ways of going on, layers, places of the gradient, costs."""
+    found = (_arms(verdict), _activations(verdict), _depths(verdict), _costs(verdict))
     return tuple(table for table in found if table.rows)
 
 
@@ -255,6 +256,10 @@ def _depths(verdict: Verdict) -> Table:
         for place in (found.depths if found else ())
     )
     return Table("Gradient by place", ("", "Depth", "Uses", "Gradient of one example"), rows)
+
+
+def _costs(verdict: Verdict) -> Table:
+    return Table("What it cost", ("", "Gradients over the sample", "Time"), cost_rows(verdict))
 
 
 def _gain(measured: Measurements, label: str, found: Estimate | None, words: str) -> tuple[Fact, ...]:

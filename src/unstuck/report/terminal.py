@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unstuck.findings.records import Verdict
-from unstuck.report import eigenvalues, facts
+from unstuck.report import costs, eigenvalues, facts, headline
 from unstuck.report.facts import Fact, Way
 from unstuck.report.words import Tone
 
@@ -49,7 +49,7 @@ def to_text(verdict: Verdict, width: int = 100) -> str:
 
 
 def _headline(verdict: Verdict) -> RenderableType:
-    head = facts.headline(verdict)
+    head = headline.headline(verdict)
     style = STYLES[head.tone]
     title = Text(f" {head.title} ", style=f"bold {style}")
     if head.sureness:
@@ -115,13 +115,13 @@ def _curvature(verdict: Verdict) -> list[RenderableType]:
 
 
 def _others(verdict: Verdict) -> list[RenderableType]:
-    main = facts.main_finding(verdict)
+    main = headline.main_finding(verdict)
     blocks: list[RenderableType] = []
     if main is not None and main.evidence:
         blocks += [_section("What the verdict rests on"), _facts(facts.evidence(main))]
-    others = facts.others(verdict)
+    others = headline.others(verdict)
     if others:
-        blocks.append(_section(facts.others_title(verdict)))
+        blocks.append(_section(headline.others_title(verdict)))
     for other in others:
         title = Text.assemble((other.title, "bold"), f" · {other.sureness}")
         blocks += [
@@ -148,7 +148,9 @@ def _remedies(verdict: Verdict) -> list[RenderableType]:
 def _small(verdict: Verdict) -> list[RenderableType]:
     rows = [Fact("sample", facts.sample_line(verdict))]
     rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
-    return [_section("How it was measured"), _facts(tuple(rows)), _line(facts.cost_line(verdict))]
+    return [_section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (
+        [_line(most, "dim")] if (most := costs.dearest(verdict)) else []
+    )
 
 
 def _listed(label: str, lines: Sequence[str]) -> list[Fact]:

@@ -201,7 +201,13 @@ EXCLUDED: dict[str, str] = {
     "unused": "not used by the loss",
 }
 
-OMITTED: dict[str, str] = {
+MEASUREMENTS: dict[str, str] = {
+    "non_finite": "looking for NaN and Inf",
+    "loss": "the loss",
+    "noise": "the gradient and its noise",
+    "products": "preparing for Hessian-vector products",
+    "gradient": "along the gradient",
+    "krylov": "curvature-corrected steps",
     "steps": "the optimizer's own steps",
     "continuations": "going on",
     "second_moment": "the optimizer's second moment",
@@ -214,6 +220,11 @@ OMITTED: dict[str, str] = {
     "order": "the order of the data",
     "validation": "the loss on validation data",
     "past": "the recorded history",
+    "spectrum": "eigenvalues",
+    "curvature": "along negative curvature",
+    "shake": "a small random move",
+    "slices": "the loss along the eigenvectors",
+    "other": "all the rest",
 }
 
 ENGINES: dict[str, str] = {
@@ -246,9 +257,9 @@ def arm_name(arm: Arm) -> str:
     return ARMS.get(arm.name, arm.name)
 
 
-def omitted_name(name: str) -> str:
-    """What a measurement that was left out is called."""
-    return OMITTED.get(name, name.replace("_", " "))
+def measurement_name(name: str) -> str:
+    """What a measurement is called."""
+    return MEASUREMENTS.get(name, name.replace("_", " "))
 
 
 def engine_name(name: str) -> str:

@@ -15,6 +15,7 @@ from unstuck.measurements.records.point import (
     Route,
     Sample,
     Slice,
+    Spent,
     Subject,
 )
 from unstuck.measurements.records.stability import Stability
@@ -41,6 +42,7 @@ __all__ = [
     "Route",
     "Sample",
     "Slice",
+    "Spent",
     "Stability",
     "Structure",
     "Subject",

@@ -159,6 +159,22 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What one measurement cost, without others that were made in its course.
+
+    Attributes:
+        name: Of the field in `Measurements`, of the route, or of what else was done; "other" for all the rest:
+            reading data, timing, a first look at a smaller sample.
+        gradients: In evaluations of the gradient over the whole sample, as in `Cost`.
+        seconds: Wall time.
+    """
+
+    name: str
+    gradients: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """What it cost to find out.
 
@@ -168,6 +184,8 @@ class Cost:
         seconds: Wall time.
         peak_bytes: Largest resident memory of the process while measuring.
         engine: How Hessian-vector products were made: "retained", "fresh", "differences" or a mixture.
+        measurements: What each measurement cost, in the order in which they were begun, and what is left of the
+            whole.
     """
 
     gradients: float
@@ -175,6 +193,7 @@ class Cost:
     seconds: float
     peak_bytes: int
     engine: str
+    measurements: tuple[Spent, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""What is known of one point so far, and the record that is made of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unstuck.curvature.records import Curvature
+from unstuck.errors import UnstuckError
+from unstuck.estimate import Estimate
+from unstuck.measurements.bill import Bill
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.noise import Gradients
+from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
+from unstuck.measurements.records.updates import NonFinite
+from unstuck.measurements.subject import describe_subject
+from unstuck.objective import Objective
+from unstuck.objective.parameters import Parameters
+from unstuck.objective.sampling import one_line
+from unstuck.training import Training
+
+# A loss below this share of what moving by the weights' own length along the steepest direction would cost
+# is zero for all practical purposes; without it, a perfect fit would be compared with rounding.
+_ZERO_LOSS = 1e-6
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The same loss twice.
+
+    Attributes:
+        own: In the training's own types, for whatever looks into the model.
+        precise: In float64 where that is affordable, for the sign of small eigenvalues; else `own`.
+    """
+
+    own: Objective
+    precise: Objective
+
+
+class Known:
+    """Everything that was found at one point by now.
+
+    Attributes:
+        judge: Compares losses, in the precise type; `own` does in the training's own.
+        gradients: Of either half, once they are known.
+        flatness: ||Hg|| / ||g||.
+        pace: Length of the optimizer's step over that of the gradient, where the step points along -g.
+        ends: Lowest and highest curvature met in the Krylov space of g.
+        routes: Ways down, by name.
+        slices: The loss along eigenvectors.
+        curvature: Once eigenvalues are known.
+        surveyed: What stands by itself, by its field in `Measurements`.
+        omitted: What could not be measured, and why.
+        complete: Whether every question was answered.
+        bill: What each measurement cost.
+    """
+
+    def __init__(self, training: Training, objectives: Objectives, sample: Sample, bill: Bill) -> None:
+        self.training = training
+        self.sample = sample
+        objective = self.objective = objectives.precise
+        self.bill = bill
+        self.length = float(objective.theta.norm())
+        self.halves = Halves.of(len(objective.batches), exhaustive=sample.exhaustive)
+        with self.bill.item("loss"):
+            self.judge = Judge(objective, self.halves, objective.values(objective.theta))
+            self.own = self.judge
+            if objectives.own is not objective:
+                own = objectives.own
+                self.own = Judge(own, self.halves, own.values(own.theta))
+        self.gradients: Gradients | None = None
+        self.flatness: float | None = None
+        self.pace: float | None = None
+        self.ends: tuple[float, float] | None = None
+        self.routes: dict[str, Route] = {}
+        self.slices: list[Slice] = []
+        self.curvature: Curvature | None = None
+        self.surveyed: dict[str, Any] = {}
+        self.omitted: list[Omission] = []
+        self.complete = False
+
+    def omit(self, name: str, error: Exception) -> None:
+        """Leave a measurement out, with its reason."""
+        reason = str(error) if isinstance(error, UnstuckError) else one_line(error)
+        self.omitted.append(Omission(name, reason))
+
+    def measured(self) -> Measurements:
+        """Give what is known so far."""
+        return Measurements(
+            subject=describe_subject(
+                self.training, self.objective.parameters, decay=self.objective.decay is not None
+            ),
+            sample=self.sample,
+            loss=self.judge.loss(),
+            scale=self.scale(),
+            length=self.length,
+            gradient=self.gradient(),
+            routes=tuple(self.routes.values()),
+            spectrum=self.curvature.spectrum if self.curvature else None,
+            slices=tuple(self.slices),
+            complete=self.complete,
+            omitted=tuple(self.omitted),
+            **self.surveyed,
+        )
+
+    def slope(self) -> float:
+        """The largest gain that the gradient accounts for."""
+        return max(self.routes[name].slope for name in ("gradient", "krylov"))
+
+    def scale(self) -> float:
+        """What a decrease is compared with."""
+        loss = abs(self.judge.loss().value)
+        steepest = self.ends[1] if self.ends else 0.0
+        radius = self.curvature.spectrum.radius if self.curvature else abs(steepest)
+        return max(loss, _ZERO_LOSS * 0.5 * radius * max(self.length, 1.0) ** 2)
+
+    def gradient(self) -> Gradient:
+        """Compare the gradient with its own noise, its rounding and its curvature."""
+        if self.gradients is None:
+            return Gradient(norm=0.0, rounding=math.inf, noise=math.inf, flatness=None)
+        finds, judges = self.gradients.finds, self.gradients.judges
+        ends = self.ends or (0.0, 0.0)
+        radius = self.curvature.spectrum.radius if self.curvature else max(map(abs, ends))
+        # The parameters are rounded themselves, and the gradient changes with them.
+        rounding = torch.finfo(finds.dtype).eps * radius * self.length
+        norm = float((finds + judges).norm()) / 2.0
+        # The halves differ by the noise of both; their mean has half of that.
+        noise = 0.5 * float((finds - judges).norm())
+        steep = max(self.curvature.spectrum.lambda_max if self.curvature else ends[1], 0.0)
+        known = self.flatness is not None and radius > 0.0 and norm > rounding
+        return Gradient(
+            norm=norm,
+            rounding=rounding,
+            noise=noise,
+            flatness=self.flatness / radius if known and self.flatness is not None else None,
+            stable=2.0 / (steep * self.pace) if steep and self.pace else None,
+            steepest=self.ends[1] if self.ends else None,
+            lowest=self.ends[0] if self.ends else None,
+        )
+
+
+def broken(training: Training, sample: Sample, found: NonFinite) -> Measurements:
+    """What can be said where NaN or Inf forbids everything else."""
+    return Measurements(
+        subject=describe_subject(training, Parameters(training.model), decay=False),
+        sample=sample,
+        loss=Estimate(math.nan, math.inf),
+        scale=1.0,
+        length=math.nan,
+        gradient=Gradient(norm=math.nan, rounding=math.inf, noise=math.inf, flatness=None),
+        routes=(),
+        spectrum=None,
+        slices=(),
+        complete=True,
+        non_finite=found,
+    )
