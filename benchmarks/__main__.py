@@ -12,20 +12,29 @@ from benchmarks.tables import write
 NAMES = ("accuracy", "products", "peers", "cost", "large")
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def main() -> None:
     """Run what was asked for; print its tables, and write them if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks.")
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help=f"which: {', '.join(NAMES)}")
+    parser.add_argument("--workloads", type=_words, help="`peers`: only these, such as a,b")
+    parser.add_argument("--questions", type=_words, help="`peers`: only these of sign,five,density,all")
+    parser.add_argument("--peers", type=_words, help="`peers`: only these, such as PyHessian")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ImportWarning)
     for name in arguments.names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        tables = module.run()
+        chosen = (arguments.workloads, arguments.questions, arguments.peers) if name == "peers" else ()
+        tables = module.run(*chosen)
         print("\n".join(map(str, tables)), flush=True)
         if arguments.write:
-            print(f"written to {write(name, module.__doc__, tables)}", file=sys.stderr)
+            path = write(name, module.__doc__, tables, part=any(chosen))
+            print(f"written to {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def run() -> list[Table]:
         ),
         Table(
             "What comes before the first product, over a gradient",
-            ("workload", "is autograd to be trusted", "keeping the graphs"),
+            ("workload", "is autograd to be trusted, and the first graph", "keeping the other graphs"),
             setup,
         ),
     ]

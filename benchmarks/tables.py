@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,12 +23,13 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, a sentence or two, and rows under column names."""
+    """A heading, a sentence or two, and rows under column names, of which the first `keys` say what was measured."""
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
     note: str = ""
+    keys: int = 1
 
     def __str__(self) -> str:
         cells = [self.columns, *([_cell(value) for value in row] for row in self.rows)]
@@ -39,17 +40,35 @@ class Table:
         return f"## {self.title}\n\n{note}" + "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def write(name: str, about: str, tables: Sequence[Table]) -> Path:
-    """Write what a benchmark found, with the command that makes it, versions and date."""
+def write(name: str, about: str, tables: Sequence[Table], *, part: bool = False) -> Path:
+    """Write what a benchmark found, with the command that makes it, versions and date.
+
+    Of a run in `part`, the tables take the place of the rows of the same workload, seed and contestant.
+    """
+    summary, _, details = about.partition("\n")
     head = [
-        f"# {about.splitlines()[0]}",
+        f"# {summary}",
         f"`python -m benchmarks {name} --write`, {datetime.now(UTC):%Y-%m-%d}; one thread; CPU times.",
         versions(),
+        details.strip(),
     ]
     path = RESULTS / f"{name}.md"
+    if part and path.exists():
+        tables = [_renewed(table, path.read_text(encoding="utf-8")) for table in tables]
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n\n".join([*head, *map(str, tables)]), encoding="utf-8")
+    path.write_text("\n\n".join([*filter(None, head), *map(str, tables)]), encoding="utf-8")
     return path
+
+
+def _renewed(table: Table, written: str) -> Table:
+    """Put the rows of `table` in the place of those that were written of the same beginning."""
+    _, _, after = written.partition(f"## {table.title}\n")
+    lines = [line for line in after.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    before = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    fresh = [[_cell(value) for value in row] for row in table.rows]
+    keys = {tuple(row[: table.keys]) for row in fresh}
+    kept = [row for row in before if tuple(row[: table.keys]) not in keys]
+    return replace(table, rows=sorted([*kept, *fresh], key=lambda row: row[:2]))
 
 
 def versions() -> str:

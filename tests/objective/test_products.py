@@ -11,7 +11,7 @@ from zoo import CLASSES, FEATURES, MODELS, batches, generator, perceptron, train
 
 from unstuck import Training, supervised
 from unstuck.objective import Objective, draw
-from unstuck.objective.products import graph_bytes
+from unstuck.objective.products import keep
 
 CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
 
@@ -50,7 +50,7 @@ def memory_of(sampled: Objective, kept: float) -> float:
     """A cap that allows so many graphs."""
     first = sampled.batches[0]
     with sampled.replay.session():
-        return kept * 1.3 * graph_bytes(sampled.replay, first, sampled.theta)
+        return kept * 1.3 * keep(sampled.replay, first, sampled.theta).nbytes
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_estimate_of_a_graphs_memory_is_near_what_it_takes():
     targets = torch.zeros(4096, dtype=torch.int64)
     sampled = objective(wide, [(inputs, targets)] * 3, dtype=torch.float32)
     with sampled.replay.session():
-        estimated = 3 * graph_bytes(sampled.replay, sampled.batches[0], sampled.theta)
+        estimated = 3 * keep(sampled.replay, sampled.batches[0], sampled.theta).nbytes
     assert estimated > 4e7
     gc.collect()
     before = psutil.Process().memory_info().rss

@@ -7,14 +7,14 @@ from zoo import FEATURES, MODELS, batches, generator, penalised, perceptron, tra
 
 from unstuck import Training, supervised
 from unstuck.objective import Objective, draw
-from unstuck.objective.trust import _asymmetry, autograd_error
+from unstuck.objective.trust import _asymmetry, examine
 
 CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
 
 
 def error(made: Training, dtype: torch.dtype | None = None) -> float:
     sampled = Objective(made, draw(made.data, seed=0, enough=lambda *_: False).batches, dtype=dtype)
-    return autograd_error(sampled.replay, sampled.batches[0], sampled.theta)
+    return examine(sampled.replay, sampled.batches[0], sampled.theta).error
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -31,6 +31,46 @@ def test_kinks_are_no_reason_for_distrust(activation):
         nn.Linear(FEATURES, 32), activation(), nn.Linear(32, 32), activation(), nn.Linear(32, 3)
     )
     assert error(Training(model, CROSS_ENTROPY, batches(256))) < 1e-4
+
+
+@pytest.mark.parametrize(("activation", "gradients"), [(nn.Tanh, 6), (nn.GELU, 6), (nn.ReLU, 11)])
+def test_a_few_gradients_of_a_batch_settle_it(activation, gradients):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(FEATURES, 32), activation(), nn.Linear(32, 32), activation(), nn.Linear(32, 3)
+    )
+    data = batches(256)
+    sampled = Objective(
+        Training(model, CROSS_ENTROPY, data), draw(data, seed=0, enough=lambda *_: False).batches
+    )
+    spent = sampled.ledger.gradients(256)
+    examined = examine(sampled.replay, sampled.batches[0], sampled.theta)
+    assert examined.error < 1e-4
+    assert examined.first is not None
+    assert sampled.ledger.gradients(256) - spent <= gradients
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_straight_through_gradient_is_not_taken_for_a_kink(dtype):
+    class Through(nn.Module):
+        """Goes forward as one function and backward as another: no product by autograd says how g changes."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.square() + (x.exp() - x.square()).detach()
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.linspace(0.5, 1.5, FEATURES))
+            self.through = Through()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.through(self.w).expand(len(x), FEATURES)
+
+    def loss(model: nn.Module, batch: tuple) -> torch.Tensor:
+        return model(batch[0]).square().mean()
+
+    assert error(Training(Sum(), loss, batches(8)), dtype) == math.inf
 
 
 def test_a_backward_pass_cut_off_from_autograd_is_found_out_even_where_the_rest_is_symmetric():

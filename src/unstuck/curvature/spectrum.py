@@ -132,6 +132,8 @@ def _answer(
             over = run.finished or run.products >= question.max_products or stop()
             if over:
                 break
+        if run.products <= question.top and not over:
+            continue  # too few to know so many
         ritz = run.ritz()
         progress(Progress(run.products, float(ritz.values[0]), float(ritz.values[-1])))
         if run.finished or (

@@ -12,10 +12,10 @@ from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.products import Products
+from unstuck.objective.products import Kept, Products
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved
-from unstuck.objective.trust import autograd_error
+from unstuck.objective.trust import examine
 from unstuck.training import Training
 
 
@@ -56,6 +56,7 @@ class Objective:
         self.weights = tuple(batch.examples / self.examples for batch in batches)
         self.ledger = self.replay.ledger
         self.decay = decay_coefficients(training.optimizer, self.parameters)
+        self._autograd_error: float | None = None
         self.theta = self.parameters.current()
         if not bool(self.theta.isfinite().all()):
             raise TrainingError(_name_non_finite(self.replay))
@@ -64,7 +65,9 @@ class Objective:
     @property
     def differentiable_twice(self) -> bool:
         """Whether autograd can differentiate the loss twice; if not, differences of gradients stand in."""
-        return math.isfinite(self._autograd_error)
+        if self._autograd_error is None:
+            self._examine(self.batches[0], self.theta)
+        return self._autograd_error != math.inf
 
     @cached_property
     def stochastic(self) -> bool:
@@ -129,6 +132,8 @@ class Objective:
         """Prepare Hessian-vector products at `theta`, keeping graphs of at most `memory` bytes."""
         indices = range(len(self.batches)) if only is None else only
         batches = [self.batches[index] for index in indices]
+        first = self._examine(batches[0], theta) if self._autograd_error is None else None
+        assert self._autograd_error is not None  # noqa: S101  # as was just made sure
         return Products(
             self.replay,
             batches,
@@ -136,6 +141,7 @@ class Objective:
             decay=self.decay,
             memory=memory,
             error=self._autograd_error,
+            first=first if memory > 0.0 else None,
         )
 
     def quotients(
@@ -150,9 +156,11 @@ class Objective:
             return 0.0
         return 0.5 * float((self.decay.double() * theta.double().square()).sum())
 
-    @cached_property
-    def _autograd_error(self) -> float:
-        return autograd_error(self.replay, self.batches[0], self.theta)
+    def _examine(self, batch: Batch, theta: Float[Tensor, " n"]) -> Kept | None:
+        """Learn whether autograd is to be trusted, once; give the graph that was made for it."""
+        examined = examine(self.replay, batch, theta)
+        self._autograd_error = examined.error
+        return examined.first
 
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]

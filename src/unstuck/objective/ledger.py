@@ -8,6 +8,7 @@ GRADIENT = 1.0
 GRAPH = 1.5  # a gradient that keeps its graph
 RETAINED_PRODUCT = 2.0
 FRESH_PRODUCT = 3.0
+FORWARD_PRODUCT = 3.5  # the gradient, differentiated in forward mode
 DIFFERENCE = 2.0
 
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,6 +15,7 @@ from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
+from unstuck.objective.swift import Swift
 
 
 @runtime_checkable
@@ -22,6 +25,22 @@ class Term(Protocol):
     def __call__(self, pieces: Sequence[Tensor], *, together: bool = False) -> Sequence[Tensor]:
         """Multiply."""
         ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A graph of one batch, and what is known of the tensors that it saves.
+
+    Attributes:
+        term: Multiplies.
+        nbytes: Memory beyond the parameters'. Infinite where it cannot be known: functions of `torch.func` in the
+            loss do not let saved tensors be seen.
+        narrow: Whether some are of lower precision than the parameters' vector, as under autocast.
+    """
+
+    term: Term
+    nbytes: float
+    narrow: bool
 
 
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
@@ -42,13 +61,14 @@ class Products:
         decay: The weight decay $c$.
         memory: Bytes for kept graphs.
         error: Of products by autograd, relative; infinite where they are not to be used.
+        first: The graph of the first batch, if there is one already.
 
     Attributes:
         engine: "retained", "fresh", "retained + fresh" or "differences".
         noise: Relative error of one product, measured where it is not plain rounding.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what is known already is handed over with the rest
         self,
         replay: Replay,
         batches: Sequence[Batch],
@@ -57,6 +77,7 @@ class Products:
         decay: Float[Tensor, " n"] | None,
         memory: float,
         error: float,
+        first: Kept | None = None,
     ) -> None:
         self._replay = replay
         self._parameters = replay.parameters
@@ -67,6 +88,7 @@ class Products:
         self._memory = memory
         self._examples = sum(batch.examples for batch in batches)
         self._terms: list[Term | None] = [None] * len(batches)
+        self._first = first
         self._differences: Differences | None = None
         self.noise = error
         if math.isinf(error):
@@ -160,13 +182,18 @@ class Products:
         if remaining <= 0:
             return
         with self._replay.session():
-            per_example = graph_bytes(self._replay, self._batches[0], self._theta) / self._batches[0].examples
+            first = self._first or keep(self._replay, self._batches[0], self._theta)
+            self._first = None
+            per_example = first.nbytes / self._batches[0].examples
             for index, batch in enumerate(self._batches):
                 remaining -= _GRAPH_MARGIN * per_example * batch.examples
                 if remaining < 0 or math.isnan(remaining):
                     return
-                self._ledger.spend(price.GRAPH, batch.examples)
-                self._terms[index] = graph(self._replay, batch, self._theta)
+                if index == 0:
+                    self._terms[0] = first.term
+                else:
+                    self._ledger.spend(price.GRAPH, batch.examples)
+                    self._terms[index] = graph(self._replay, batch, self._theta)
 
     def _gradient(self, theta: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         total = torch.zeros_like(theta)
@@ -183,9 +210,10 @@ class Products:
 def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
     """Differentiate one batch's loss once, keeping the graph to differentiate again; inside a session."""
     leaves = replay.leaves(theta)
-    gradients = torch.autograd.grad(
-        replay.loss(batch, leaves), leaves, create_graph=True, allow_unused=True, materialize_grads=True
-    )
+    with Swift() if replay.swift else nullcontext():
+        gradients = torch.autograd.grad(
+            replay.loss(batch, leaves), leaves, create_graph=True, allow_unused=True, materialize_grads=True
+        )
     # A gradient that is constant has no graph, and adds nothing to the product.
     curved = [index for index, gradient in enumerate(gradients) if gradient.requires_grad]
     outputs = [gradients[index] for index in curved]
@@ -195,36 +223,38 @@ def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
             return [torch.zeros_like(piece) for piece in pieces]
         replay.resume(leaves)
         directions = [pieces[index] for index in curved]
-        return torch.autograd.grad(
-            outputs,
-            leaves,
-            directions,
-            retain_graph=True,
-            is_grads_batched=together,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        with Swift() if replay.swift else nullcontext():  # for what a checkpoint computes again
+            return torch.autograd.grad(
+                outputs,
+                leaves,
+                directions,
+                retain_graph=True,
+                is_grads_batched=together,
+                allow_unused=True,
+                materialize_grads=True,
+            )
 
     return multiply
 
 
-def graph_bytes(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> float:
-    """Memory that a kept graph of one batch holds beyond the parameters; inside a session.
-
-    Infinite where it cannot be known: functions of `torch.func` in the loss do not let saved tensors be seen.
-    """
+def keep(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Kept:
+    """Build a graph and learn what it holds; inside a session."""
+    replay.ledger.spend(price.GRAPH, batch.examples)
     storages: dict[int, int] = {}
+    narrowest = theta.dtype.itemsize
 
     def pack(tensor: Tensor) -> Tensor:
+        nonlocal narrowest
+        if tensor.is_floating_point():
+            narrowest = min(narrowest, tensor.dtype.itemsize)
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        try:
-            kept = graph(replay, batch, theta)
-        except (RuntimeError, TrainingError):
-            return math.inf
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            term = graph(replay, batch, theta)
+    except (RuntimeError, TrainingError):
+        return Kept(graph(replay, batch, theta), math.inf, narrow=False)
     storages.pop(theta.untyped_storage().data_ptr(), None)
-    del kept
-    return float(sum(storages.values()))
+    return Kept(term, float(sum(storages.values())), narrowest < theta.dtype.itemsize)

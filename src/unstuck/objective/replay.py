@@ -28,11 +28,13 @@ class Replay:
 
     Attributes:
         ledger: Where evaluations are counted.
+        swift: Whether kernels are exchanged for the sake of second derivatives, see `Swift`.
     """
 
     def __init__(self, training: Training, *, dtype: torch.dtype | None, ledger: Ledger) -> None:
         self.training = training
         self.ledger = ledger
+        self.swift = True
         self._dtype = dtype
         # The loss may have modules of its own, or mean a model that it found elsewhere.
         things = within(training.model, training.loss)
