@@ -1,0 +1,1 @@
+"""What can be changed so that the loss goes down again."""

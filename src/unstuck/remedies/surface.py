@@ -1,0 +1,90 @@
+"""The loss over some of the batches, with a budget, and the lowest point seen so far."""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.curvature.vectors import Operator
+from unstuck.objective import Objective
+from unstuck.objective import ledger as price
+
+# What preparing products may take at most: gradients of the first batch, to find out whether autograd's can be
+# trusted (`objective.trust`), and where they cannot, gradients of all, to find the step of differences.
+_TRUST, _CALIBRATION = 42.0, 18.0
+
+
+class SpentError(Exception):
+    """The budget is used up, or the time is over."""
+
+
+class Surface:
+    """Evaluates the loss, counts what that costs, and remembers the lowest point.
+
+    Every evaluation may raise `SpentError`; the point remembered is then the lowest of all before it.
+
+    Attributes:
+        theta: The lowest point.
+        loss: There; infinite as long as nothing was evaluated.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        only: Sequence[int] | None,
+        *,
+        gradients: float,
+        over: Callable[[], bool],
+        memory: float,
+    ) -> None:
+        self._objective = objective
+        self._only = tuple(range(len(objective.batches)) if only is None else only)
+        self._examples = sum(objective.batches[index].examples for index in self._only)
+        self._shares = [objective.batches[index].examples / self._examples for index in self._only]
+        self._begun = objective.ledger.examples
+        self._gradients, self._over, self._memory = gradients, over, memory
+        self.theta, self.loss = objective.theta, math.inf
+
+    @property
+    def spent(self) -> float:
+        """Evaluations of the gradient so far, over the batches that count."""
+        return (self._objective.ledger.examples - self._begun) / self._examples
+
+    def value(self, theta: Float[Tensor, " n"]) -> float:
+        """Evaluate the loss."""
+        self._check()
+        values = self._objective.values(theta, self._only)
+        return self._note(
+            theta, sum(share * value for share, value in zip(self._shares, values, strict=True))
+        )
+
+    def slope(self, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
+        """Evaluate the loss and its gradient."""
+        self._check()
+        value, gradient = self._objective.value_and_gradient(theta, self._only)
+        return self._note(theta, value if bool(gradient.isfinite().all()) else math.inf), gradient
+
+    @contextmanager
+    def curvature(self, theta: Float[Tensor, " n"]) -> Generator[Operator]:
+        """Prepare products with the Hessian at a point."""
+        self._check(_TRUST * self._objective.batches[0].examples / self._examples)
+        self._check(price.GRAPH if self._objective.differentiable_twice else _CALIBRATION)
+        with self._objective.products(theta, self._only, memory=self._memory) as products:
+
+            def multiply(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+                self._check()
+                return products(vector)
+
+            yield Operator(multiply, self._objective.size, theta, noise=products.noise)
+
+    def _check(self, ahead: float = 0.0) -> None:
+        if self.spent + ahead >= self._gradients or self._over():
+            raise SpentError
+
+    def _note(self, theta: Float[Tensor, " n"], value: float) -> float:
+        value = value if math.isfinite(value) else math.inf
+        if value < self.loss:
+            self.theta, self.loss = theta.detach().clone(), value
+        return value
