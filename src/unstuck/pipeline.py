@@ -13,7 +13,7 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.progress import falls
 from unstuck.findings.records import Kind, Verdict
-from unstuck.findings.verdict import conclude, settled
+from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.examination import DENSE, Examination
@@ -44,6 +44,10 @@ _GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
 
 # Where all the data are no more than so many times what time allows for, they are all taken.
 _NEARLY_ALL = 3.0
+
+# But of more batches than this no more are needed: 256 find and 256 judge, and the error of a mean over those is a
+# sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
+_MOST_BATCHES = 512
 
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
@@ -192,9 +196,9 @@ def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
         if batches == 1:
             size = one_batch
         # All the data, if they are not much more: then nothing is left to sampling error.
-        all_of_them = examples * count / batches <= _NEARLY_ALL * most
+        all_of_them = count <= _MOST_BATCHES and examples * count / batches <= _NEARLY_ALL * most
         affordable_only = batches >= _FEWEST_BATCHES and examples >= most and not all_of_them
-        return affordable_only or batches * size > room
+        return affordable_only or batches >= _MOST_BATCHES or batches * size > room
 
     one_batch = float(
         total_bytes(draw(training.data, seed=spending.seed, enough=lambda n, _: n >= 1).batches[0].content)
@@ -211,17 +215,14 @@ def _count(training: Training) -> float:
 
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
-    ledger = Ledger()
-    bill = Bill(ledger)
-    spending.told("NaN and Inf", 0.01)
-    if found := _find_non_finite(training, drawn, bill):
-        return _broken(training, drawn, found, bill, spending)
-    objectives = _objectives(training, drawn, ledger)
+    bill = Bill(Ledger())
+    spending.told("the gradient", 0.01)
+    objectives = _objectives(training, drawn, bill.ledger)
     stochastic = objectives.precise.stochastic
     if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
         # One pass over the data shows one draw of the dropout; judging needs several.
         drawn = repeated(drawn, _FEWEST_BATCHES)
-        objectives = _objectives(training, drawn, ledger)
+        objectives = _objectives(training, drawn, bill.ledger)
     sample = Sample(
         examples=drawn.examples,
         batches=len(drawn.batches),
@@ -236,10 +237,13 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         seed=spending.seed,
     )
     examination = Examination(training, objectives, sample, limits, bill)
+    if not examination.finite and (found := _find_non_finite(training, drawn, bill)):
+        return _broken(training, drawn, found, bill, spending)
     interrupted = False
     try:
         examination.run(
             spending.told,
+            explained=lambda measured: explained(conclude(spending.recall(measured), _NOTHING)),
             enough=lambda measured: _enough(spending.recall(measured)),
             about_steps=lambda measured: _about_steps(spending.recall(measured)),
         )

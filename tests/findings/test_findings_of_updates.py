@@ -15,7 +15,7 @@ from unstuck.findings.updates import CHECKS, frozen_parameters, non_finite, stal
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
-from unstuck.measurements.steps import next_steps
+from unstuck.measurements.steps import Twin
 from unstuck.measurements.updates import measure_precision, measure_second_moment
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective, draw
@@ -89,7 +89,7 @@ def examined(training):
         objective, Halves.of(len(drawn.batches), exhaustive=False), objective.values(objective.theta)
     )
     order = (judge.halves.finds * 16)[:16]
-    (ahead,) = next_steps(objective, training.optimizer, order, (16,))
+    ahead = Twin(objective, training.optimizer).walk(order)
     return handmade.measurements(
         (taken("ahead", judge, [ahead], steps=16),),
         None,

@@ -199,7 +199,9 @@ def test_batches_alone_add_up_to_the_whole():
     theta, vector = sampled.theta, direction(sampled.theta)
     weights = torch.tensor(sampled.weights, dtype=torch.float64)
     assert sampled.weights == tuple(size / sum(SIZES) for size in SIZES)
-    gradients = torch.stack(list(sampled.batch_gradients(theta)))
+    values, gradients = zip(*sampled.batch_gradients(theta), strict=True)
+    assert list(values) == sampled.values(theta)
+    gradients = torch.stack(gradients)
     torch.testing.assert_close(weights @ gradients, sampled.gradient(theta))
     with sampled.products(theta) as products:
         whole = float(products(vector) @ vector / (vector @ vector))

@@ -26,6 +26,10 @@ LOOKS = 5
 # A run that loses half of its loss falls even if its loss jumps about on the way.
 MUCH = 0.5
 
+# A run that gains less than this share of the loss while it is watched creeps; more, and it does not, whatever other
+# steps would gain.
+CREEPS = 0.1
+
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
 
@@ -41,9 +45,17 @@ def falls(measured: Measurements) -> bool:
     if arm is None or not arm.gain.surely_above(0.0, sigmas=SIGMAS):
         return False
     steadily = (
-        arm.trend.surely_above(0.0, sigmas=SIGMAS) or _without_a_rise(arm) or _has_fallen(arm, measured)
+        arm.trend.surely_above(0.0, sigmas=SIGMAS)
+        or _pass_by_pass(arm)
+        or _without_a_rise(arm)
+        or _has_fallen(arm, measured)
     )
     return steadily or (arm.gain.surely_above(MUCH * measured.scale) and _ever_lower(arm))
+
+
+def _pass_by_pass(arm: Arm) -> bool:
+    """Whether the batches' own losses are lower in the last pass than in the first, batch by batch."""
+    return arm.paired is not None and arm.paired.surely_above(0.0)
 
 
 def _has_fallen(arm: Arm, measured: Measurements) -> bool:
@@ -61,6 +73,12 @@ def _ever_lower(arm: Arm) -> bool:
     """Whether each look of the last half is below each one before."""
     half = len(arm.losses) // 2 + 1
     return len(arm.losses) > LOOKS and max(arm.losses[half:]) < min(arm.losses[:half])
+
+
+def creeps(measured: Measurements) -> bool:
+    """Whether going on gains little, if anything."""
+    arm = going_on(measured)
+    return arm is not None and arm.gain.value <= CREEPS * measured.scale
 
 
 def improves(measured: Measurements) -> bool:

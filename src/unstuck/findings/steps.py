@@ -4,7 +4,7 @@ import math
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
-from unstuck.findings.progress import best_change, falls, going_on, improves
+from unstuck.findings.progress import CREEPS, best_change, creeps, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements
 
@@ -15,8 +15,8 @@ NEGLIGIBLE = 0.01
 # sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
 FASTER = 3.0
 
-# A run that gains this share of the loss while it is watched does not creep, whatever another rate would gain.
-CREEPS = 0.1
+# A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
+SHEDS = 0.5
 
 # Two decades below the best rate there is no doubt left that the steps are too small.
 FAR_OFF = 100.0
@@ -55,26 +55,56 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
         Cause.STEP_TOO_SMALL,
         max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0),
         (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
-        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {best.factor:g} times the learning rate the "
+        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {best.factor:,.0f} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
-        f"Raise the learning rate, about {best.factor:g} times; or is a schedule down too early?",
+        _raising(best, measured),
     )
+
+
+def _raising(best: Arm, measured: Measurements) -> str:
+    past, wiring = measured.past, measured.wiring
+    decayed = past is not None and past.rate_share is not None and past.rate_share * FAR_OFF < 1.0
+    if best.factor >= FAR_OFF and (decayed or (wiring is not None and wiring.scheduled)):
+        return (
+            f"The schedule has let the learning rate decay away: begin it anew or end it higher. About "
+            f"{best.factor:,.0f} times the present rate would still gain."
+        )
+    return f"Raise the learning rate, about {best.factor:,.0f} times; or has it decayed too early?"
 
 
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     """The loss does not fall, not even on the gradient of all the data, and it does at a lower rate."""
     best = _best_rate(measured, higher=False)
-    if best is None or not _stuck(point, measured) or not _surely_better(best, measured):
+    if best is None or not _surely_better(best, measured) or not _far_better(best, measured):
         return None
-    if not _far_better(best, measured):
+    if _outdone(best, measured):
+        return _too_large(best, measured, 0.9)
+    if not _stuck(point, measured):
         return None
     found = measured.continuations
     whole = found.named("whole") if found else None
+    if whole is None and measured.sample.batches > 1:
+        return None  # the time was over before noise could be told from size
     if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale) and not _signal(measured):
         return None
+    return _too_large(
+        best, measured, 0.95 if whole is None or whole.gain.value < 0.5 * best.gain.value else 0.7
+    )
+
+
+def _outdone(best: Arm, measured: Measurements) -> bool:
+    """Whether the run falls, but creeps, while the same steps at a lower rate shed half of the loss and more.
+
+    Where batches are mostly noise they would do so by averaging it out.
+    """
+    crept = falls(measured) and creeps(measured) and _signal(measured)
+    return crept and best.gain.surely_above(SHEDS * measured.scale)
+
+
+def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
     return Finding(
         Cause.STEP_TOO_LARGE,
-        0.95 if whole is None or whole.gain.value < 0.5 * best.gain.value else 0.7,
+        sure,
         (
             Evidence("best_rate_factor", best.factor),
             _rate(best, measured),
@@ -154,7 +184,8 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
 def healthy(point: Point, measured: Measurements) -> Finding | None:
     """The optimizer goes on gaining, and no other rate gains far more."""
     arm = going_on(measured)
-    if arm is None or not improves(measured) or step_too_small(point, measured):
+    others = (step_too_small, step_too_large)
+    if arm is None or not improves(measured) or any(check(point, measured) for check in others):
         return None
     return Finding(
         Cause.HEALTHY,

@@ -3,7 +3,7 @@
 import math
 
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, percent, share
-from unstuck.findings.progress import going_on, improves
+from unstuck.findings.progress import creeps, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.updates import NonFinite, Wiring
@@ -38,6 +38,9 @@ STALE = 10.0
 # two healthy settings of sigma differ by up to twofold (warm-up, batch noise).
 GAINS_MORE = 3.0
 
+# A run that creeps may be called stale though it falls, where a fresh sigma gains a decade more.
+FAR_MORE = 10.0
+
 
 def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     """What is not trained could gain much more than what is, and the run does not get on."""
@@ -53,8 +56,10 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     times = excluded.value / own if own > 0.0 else math.inf
     accident = bool(reasons & ACCIDENTS)
     arm = going_on(measured)
-    # Leaving out is fine as long as the run gets on: a single step of the others must outdo all that it gains.
+    # Leaving out is fine as long as the run gets on: a single step of the others must outdo all that it gains, unless
+    # it creeps and nobody meant to leave them out.
     behind = excluded.value > arm.gain.value if arm else not improves(measured)
+    behind = behind or (accident and creeps(measured))
     surely = extra.surely_above(0.0)
     costly = times > COMPARABLE if accident else times > LEFT_OUT and surely
     # What is cut off all the same moves the loss, or it would not be reached by differences either: never meant.
@@ -155,7 +160,7 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         return None
     if fresh.value < max(USEFUL_PACE * moment.steps * measured.scale, GAINS_MORE * present.value):
         return None
-    if improves(measured):
+    if improves(measured) and not (creeps(measured) and fresh.value > FAR_MORE * present.value):
         return None
     times = math.exp(min(abs(ratio.value), 700.0))
     high = ratio.value > 0.0

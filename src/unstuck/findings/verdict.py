@@ -43,6 +43,9 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
     },
 )
 
+# Whether layers hold a run up is asked of other steps, too: if those alone get it moving, it is not the layers.
+_TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
+
 # The past is worth a note when the loss has stood still for a fifth of the record, the rate has fallen a hundredfold,
 # the gradient was once thirty times as long, or the validation loss has risen by a twentieth.
 STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
@@ -51,6 +54,11 @@ STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
 def settled(verdict: Verdict) -> bool:
     """Whether the curvature could not change the verdict: the cause explains whatever kind of point it finds."""
     return any(verdict.cause in causes for causes in EXPLAINS[:-1])
+
+
+def explained(verdict: Verdict) -> bool:
+    """Whether steps of another size could not change the verdict either: its cause is not told by what they gain."""
+    return settled(verdict) and verdict.cause not in _TOLD_BY_STEPS
 
 
 def conclude(measured: Measurements, cost: Cost) -> Verdict:

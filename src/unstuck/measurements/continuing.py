@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.errors import TrainingError
-from unstuck.estimate import Estimate
+from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records import Arm, Continuations, Sample
 from unstuck.measurements.steps import Twin
@@ -33,6 +33,9 @@ _PASSES = 2.0
 # gain is asked, over the last half.
 _LOOKS, _LATER = 6, 3
 
+# Fewer batches tell too little of how their losses scatter from pass to pass.
+_FEWEST_PAIRS = 8
+
 # Learning rates to try, beside the present one. Rates further up are tried while they gain ever more; where even ten
 # times the rate gains next to nothing, with longer strides.
 _LOWER, _HIGHER, _HIGHEST = (0.1, 0.01), 10.0, 1e7
@@ -41,8 +44,12 @@ _NEXT_TO_NOTHING = 1e-3
 # Steps on the gradient of the whole sample.
 _WHOLE_STEPS = 6
 
-# The other rates need not be tried once going on gains this share of the loss: nothing that does is stuck.
-_PLENTY = 0.5
+# The other rates need not be tried once going on gains this share of the loss: a run that does so within its few
+# passes does not creep, whatever they would gain (CREEPS in findings/progress.py), and gets far in twenty passes.
+_PLENTY = 0.25
+
+# The share of the loss below which a run creeps (as in findings/progress.py).
+_CREEPS = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,32 @@ class Pace:
     over: Callable[[], bool]
 
 
-def measure_continuations(optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace) -> Continuations:
+Explained = Callable[[Continuations], bool]
+
+
+def _unexplained(found: Continuations) -> bool:
+    """Try everything."""
+    del found
+    return False
+
+
+def measure_continuations(
+    optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, explained: Explained = _unexplained
+) -> Continuations:
     """Go on from here on copies of parameters and optimizer.
 
     Each arm makes the same number of steps on the same batches in the same order, so that gains are compared
     batch by batch. Where the sample is all the data, it is trained and judged on all of it, as the run is;
     where it is a part, on the half that finds and the half that judges. The schedule is not followed.
+
+    Args:
+        optimizer: Of the run.
+        judge: Compares losses.
+        sample: What the judge's batches are.
+        pace: How long it may take.
+        explained: Is asked, once it is known what going on gains, whether no other steps could change the answer.
     """
-    return _Race(optimizer, judge, sample, pace).run()
+    return _Race(optimizer, judge, sample, pace).run(explained)
 
 
 class _Race:
@@ -75,6 +100,7 @@ class _Race:
             halves = Halves(everything, everything, exhaustive=sample.exhaustive)
             judge = Judge(judge.objective, halves, judge.base)
         self._judge, self._optimizer, self._pace = judge, optimizer, pace
+        self._whole = sample.whole
         self._finds = judge.halves.finds
         share = math.fsum(judge.objective.weights[index] for index in self._finds)
         passes = min(_ARM_COST, pace.gradients / 4.0) / share
@@ -84,21 +110,38 @@ class _Race:
         self._arms: list[Arm] = []
         self._base: list[float] = []
 
-    def run(self) -> Continuations:
-        loss = abs(self._judge.loss().value)
+    def run(self, explained: Explained) -> Continuations:
         going_on = self._arm("going on", 1.0)
-        steadily = all(after < before for before, after in pairwise(going_on.losses))
-        falls = going_on.gain.value > 0.0 and (steadily or going_on.trend.surely_above(0.0))
-        if not (falls and going_on.gain.value > _PLENTY * loss):
-            raised = self._raise(going_on, _NEXT_TO_NOTHING * loss)
-            if not falls or not raised > going_on.gain.value:
-                self._rates(_LOWER, going_on)
-        if not falls and len(self._finds) > 1 and not self._pace.over():
-            self._arm("whole", 1.0)
+        if not explained(self._found()):
+            self._try_others(going_on)
+        return self._found()
+
+    def _found(self) -> Continuations:
         return Continuations(tuple(self._arms), len(self._order) / len(self._finds))
 
-    def _raise(self, going_on: Arm, little: float) -> float:
-        """Try ever higher rates while they gain ever more; give the largest gain."""
+    def _try_others(self, going_on: Arm) -> None:
+        """Higher rates for a run that might creep, calmer steps for one that does not surely fall."""
+        loss = abs(self._judge.loss().value)
+        steadily = all(after < before for before, after in pairwise(going_on.losses))
+        falls = going_on.gain.surely_above(0.0) and (steadily or going_on.trend.surely_above(0.0))
+        if falls and going_on.gain.value > _PLENTY * loss:
+            return
+        if not going_on.gain.surely_below(0.0):
+            self._raise(going_on, _NEXT_TO_NOTHING * loss)
+        # A run that creeps is asked for both: its steps may be too small, or so large that it gets down by chance.
+        creeps = going_on.gain.value <= _CREEPS * loss
+        if falls and not (creeps and going_on is self._best()):
+            return
+        # Before the lower rates: too large a step and a noisy one are told apart by nothing else.
+        if not falls and len(self._finds) > 1 and not self._pace.over():
+            self._arm("whole", 1.0)
+        self._lower(going_on)
+
+    def _best(self) -> Arm:
+        return max(self._arms, key=lambda arm: arm.gain.value)
+
+    def _raise(self, going_on: Arm, little: float) -> None:
+        """Try ever higher rates while they gain ever more."""
         best, factor = going_on.gain.value, _HIGHER
         while factor <= _HIGHEST and not self._pace.over():
             arm = self._arm("rate", factor)
@@ -106,19 +149,17 @@ class _Race:
                 break
             best = arm.gain.value
             factor *= _HIGHER if best > little else _HIGHER**2
-        return best
 
-    def _rates(self, factors: Sequence[float], going_on: Arm) -> float:
-        """Try one rate after the other while they gain ever more; give the largest gain."""
+    def _lower(self, going_on: Arm) -> None:
+        """Try ever lower rates while they gain ever more."""
         best = going_on.gain.value
-        for factor in factors:
+        for factor in _LOWER:
             if self._pace.over():
                 break
             arm = self._arm("rate", factor)
             if not arm.gain.value > best:
                 break
             best = arm.gain.value
-        return best
 
     def _arm(self, name: str, factor: float) -> Arm:
         whole = name == "whole"
@@ -175,6 +216,18 @@ class _Race:
             losses=(judge.judged(judge.base), *(judge.judged(look) for look in looks)),
             values=tuple(values),
             slopes=tuple(slopes),
+            paired=None if name == "whole" or not self._whole else self._paired(values),
+        )
+
+    def _paired(self, values: Sequence[float]) -> Estimate | None:
+        count = len(self._finds)
+        last = (len(values) // count - 1) * count
+        if last < count or count < _FEWEST_PAIRS:
+            return None
+        pairs = zip(values[:count], values[last : last + count], strict=True)
+        return weighted_mean(
+            [before - after for before, after in pairs],
+            [self._judge.objective.weights[index] for index in self._finds],
         )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.optim import Optimizer
 
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.lanczos import Lanczos
@@ -22,8 +21,8 @@ from unstuck.measurements.descent import KRYLOV_PRODUCTS, along_gradient, along_
 from unstuck.measurements.following import follow
 from unstuck.measurements.known import Known, Objectives
 from unstuck.measurements.metric import Metric, metric_of
-from unstuck.measurements.noise import Gradients, measure_gradients
-from unstuck.measurements.records import Measurements, Route, Sample
+from unstuck.measurements.noise import Gradients
+from unstuck.measurements.records import Continuations, Measurements, Route, Sample
 from unstuck.measurements.stability import (
     find_steepest,
     measure_stability,
@@ -49,7 +48,7 @@ _BEYOND_DOUBT = 1.0 / 3.0
 _KRYLOV_SHARE = 0.3
 
 # The optimizer's next step is averaged over this many of the batches it might see.
-_NEXT_BATCHES = 4
+_NEXT_BATCHES = 2
 
 # Products with which the Krylov space of g is begun: enough to know the steepest curvature to some per cent.
 _FIRST_PRODUCTS = 6
@@ -87,29 +86,41 @@ class Examination:
         """Give what is known so far."""
         return self._known.measured()
 
-    def run(self, told: Told, *, enough: Enough = _never, about_steps: Enough = _never) -> None:
+    @property
+    def finite(self) -> bool:
+        """Whether neither a loss nor a gradient was NaN or Inf."""
+        return self._known.finite
+
+    def run(
+        self,
+        told: Told,
+        *,
+        explained: Enough = _never,
+        enough: Enough = _never,
+        about_steps: Enough = _never,
+    ) -> None:
         """Take every step in turn: the cheap ones first, the dear ones where those leave the question open.
 
         Args:
             told: Hears what is done next and which share of the whole is behind.
+            explained: Is asked, once it is known what going on gains, whether other steps could change nothing.
             enough: Is asked whether what is known by now answers the question, before the dear part.
             about_steps: Is asked whether the answer is about the optimizer's steps, which are then looked at closer.
         """
-        known = self._known
-        told("the gradient", 0.02)
-        with known.bill.item("noise"):
-            found = known.gradients = measure_gradients(self._objective, known.halves)
-        known.surveyed["noise"] = found.noise
+        known, found = self._known, self._known.gradients
         self._survey(EARLY, told, 0.04)
         told("the optimizer's own next step", 0.1)
         with known.bill.item("steps"):
-            present = self._step(found.finds)
+            present = self._step()
         with contextlib.ExitStack() as stack:
             with known.bill.item("products"):
                 products = stack.enter_context(self._products())
             self.engine = products.engine
             run = self._descend(products, found, present, told)
-            self._survey(LATE, told, 0.3)
+            self._survey(LATE, told, 0.15)
+            told("going on for some steps on a copy", 0.25)
+            with known.bill.item("continuations"):
+                self._go_on(explained)
             answered = self._answered(run, found, told, enough)
             if not answered or about_steps(self.measured()):
                 self._weigh_steps(products, run, found.finds, told)
@@ -151,7 +162,7 @@ class Examination:
                 except Exception as error:  # strangers' models and optimizers may raise anything
                     self._known.omit(name, error)
 
-    def _step(self, found: Float[Tensor, " n"]) -> float:
+    def _step(self) -> float:
         """Measure what the optimizer itself would gain; give the length of its step on the whole gradient."""
         optimizer, known = self._training.optimizer, self._known
         finds, judge = known.halves.finds, known.judge
@@ -159,12 +170,12 @@ class Examination:
             return 0.0
         try:
             steps = [next_step(self._objective, optimizer, [index]) for index in finds[:_NEXT_BATCHES]]
-            whole = next_step(self._objective, optimizer, finds) if len(finds) > 1 else steps[0]
+            whole = next_step(self._objective, optimizer, finds, known.slope_of_finds())
         except Exception as error:  # a stranger's optimizer may raise anything
             known.omit("steps", error)
             return 0.0
         known.routes |= {"now": taken("now", judge, steps), "full": taken("full", judge, [whole])}
-        length = float(whole.norm())
+        length, found = float(whole.norm()), known.gradients.finds
         if -float(whole @ found) > _ALONG * length * float(found.norm()):
             known.pace = length / float(found.norm())
         return length
@@ -190,20 +201,26 @@ class Examination:
                     known.judge, found.finds, found.judges, first, present
                 )
             self._advance(run, _FIRST_PRODUCTS, found)
-        if self._training.optimizer is not None:
-            told("going on for some steps on a copy", 0.15)
-            with known.bill.item("continuations"):
-                self._go_on(self._training.optimizer)
         return run
 
-    def _go_on(self, optimizer: Optimizer) -> None:
+    def _go_on(self, explained: Enough) -> None:
         begun, left, known = time.monotonic(), self._limits.left(), self._known
         pace = Pace(_ARMS_COST, lambda: time.monotonic() - begun > _ARMS_SHARE * left)
+        optimizer = self._training.optimizer
+        if optimizer is None:
+            return
+
+        def asked(found: Continuations) -> bool:
+            self._take(found)
+            return explained(self.measured())
+
         try:
-            found = measure_continuations(optimizer, known.judge, known.sample, pace)
+            self._take(measure_continuations(optimizer, known.judge, known.sample, pace, asked))
         except Exception as error:  # a stranger's optimizer may raise anything
             known.omit("continuations", error)
-            return
+
+    def _take(self, found: Continuations) -> None:
+        known = self._known
         known.surveyed["continuations"] = found
         arm = found.going_on
         known.routes["ahead"] = Route(

@@ -11,9 +11,10 @@ from unstuck.errors import UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.noise import Gradients
+from unstuck.measurements.noise import measure_gradients
 from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
 from unstuck.measurements.records.updates import NonFinite
+from unstuck.measurements.steps import Slope
 from unstuck.measurements.subject import describe_subject
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters
@@ -43,7 +44,8 @@ class Known:
 
     Attributes:
         judge: Compares losses, in the precise type; `own` does in the training's own.
-        gradients: Of either half, once they are known.
+        gradients: Of either half.
+        finite: Whether neither a loss nor a gradient was NaN or Inf.
         flatness: ||Hg|| / ||g||.
         pace: Length of the optimizer's step over that of the gradient, where the step points along -g.
         ends: Lowest and highest curvature met in the Krylov space of g.
@@ -63,20 +65,23 @@ class Known:
         self.bill = bill
         self.length = float(objective.theta.norm())
         self.halves = Halves.of(len(objective.batches), exhaustive=sample.exhaustive)
-        with self.bill.item("loss"):
-            self.judge = Judge(objective, self.halves, objective.values(objective.theta))
-            self.own = self.judge
-            if objectives.own is not objective:
-                own = objectives.own
-                self.own = Judge(own, self.halves, own.values(own.theta))
-        self.gradients: Gradients | None = None
+        with self.bill.item("noise"):
+            self.gradients = measure_gradients(objective, self.halves)
+        self.finite = self.gradients.finite
+        self.judge = self.own = Judge(objective, self.halves, self.gradients.values)
+        if objectives.own is not objective:
+            with self.bill.item("non_finite"):
+                own = measure_gradients(objectives.own, self.halves)
+            self.own = Judge(objectives.own, self.halves, own.values)
+            # Computed in a wider type, everything may be finite where the training itself overflows.
+            self.finite = self.finite and own.finite
         self.flatness: float | None = None
         self.pace: float | None = None
         self.ends: tuple[float, float] | None = None
         self.routes: dict[str, Route] = {}
         self.slices: list[Slice] = []
         self.curvature: Curvature | None = None
-        self.surveyed: dict[str, Any] = {}
+        self.surveyed: dict[str, Any] = {"noise": self.gradients.noise}
         self.omitted: list[Omission] = []
         self.complete = False
 
@@ -104,6 +109,14 @@ class Known:
             **self.surveyed,
         )
 
+    def slope_of_finds(self) -> Slope:
+        """The loss of the half that finds and its gradient, both without weight decay, as an optimizer takes them."""
+        objective, gradient, value = self.objective, self.gradients.finds, self.judge.found(self.judge.base)
+        if objective.decay is None:
+            return value, gradient
+        pull = objective.decay * objective.theta
+        return value - 0.5 * float((pull.double() * objective.theta.double()).sum()), gradient - pull
+
     def slope(self) -> float:
         """The largest gain that the gradient accounts for."""
         return max(self.routes[name].slope for name in ("gradient", "krylov"))
@@ -117,8 +130,6 @@ class Known:
 
     def gradient(self) -> Gradient:
         """Compare the gradient with its own noise, its rounding and its curvature."""
-        if self.gradients is None:
-            return Gradient(norm=0.0, rounding=math.inf, noise=math.inf, flatness=None)
         finds, judges = self.gradients.finds, self.gradients.judges
         ends = self.ends or (0.0, 0.0)
         radius = self.curvature.spectrum.radius if self.curvature else max(map(abs, ends))

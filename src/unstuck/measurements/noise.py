@@ -18,15 +18,22 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Gradients:
-    """Mean gradients of the half that finds and of the one that judges, and the noise of batches."""
+    """Mean gradients of the half that finds and of the one that judges, and the noise of batches.
+
+    Attributes:
+        values: Every batch's loss, weight decay included.
+        finite: Whether neither a loss nor a gradient was NaN or Inf.
+    """
 
     finds: Float[Tensor, " n"]
     judges: Float[Tensor, " n"]
     noise: Noise | None
+    values: tuple[float, ...]
+    finite: bool
 
 
 def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
-    r"""Measure the gradient of each batch once.
+    r"""Measure the loss and the gradient of each batch once.
 
     From all m batches of size b, $|G|^2 \approx (|\sum g_i|^2 - \sum |g_i|^2) / (m (m - 1))$ and
     $\mathrm{tr}\,\Sigma \approx b \sum |g_i - \bar g|^2 / (m - 1)$, both without bias (McCandlish et al., 2018,
@@ -38,10 +45,12 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
     sums = {half: torch.zeros_like(objective.theta) for half in ("finds", "judges")}
     shares = dict.fromkeys(sums, 0.0)
     total = torch.zeros_like(objective.theta)
+    values: list[float] = []
     squares: list[float] = []
     sketches: list[Tensor] = []
-    for index, gradient in enumerate(objective.batch_gradients(objective.theta)):
+    for index, (value, gradient) in enumerate(objective.batch_gradients(objective.theta)):
         weight = objective.weights[index]
+        values.append(value)
         for half, members in (("finds", halves.finds), ("judges", halves.judges)):
             if index in members:
                 sums[half].add_(gradient, alpha=weight)
@@ -50,12 +59,13 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
         squares.append(float(gradient.double().square().sum()))
         sketches.append(_sketch(gradient))
     finds, judges = (sums[half] / shares[half] for half in sums)
+    finite = all(map(math.isfinite, values)) and bool(total.isfinite().all())
     noise = None
-    if len(squares) >= _FEWEST:
+    if finite and len(squares) >= _FEWEST:
         noise = _noise(objective, squares, sketches, float(total.double().square().sum()))
         if halves.exhaustive:
             noise = _of_all_data(noise, float((finds + judges).double().square().sum()) / 4.0)
-    return Gradients(finds, judges, noise)
+    return Gradients(finds, judges, noise, tuple(values), finite)
 
 
 # Gradients are kept whole up to this many numbers, and beyond that as sums over as many strides with random signs,

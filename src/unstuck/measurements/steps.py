@@ -22,6 +22,7 @@ from unstuck.objective.sampling import one_line
 _SCHEDULERS = {"step", "_opt_called"}
 
 State = dict[str, Any]
+Slope = tuple[float, Float[Tensor, " n"]]
 
 
 class Twin:
@@ -75,17 +76,23 @@ class Twin:
             if "lr" in group:
                 group["lr"] = group["lr"] * factor
 
-    def step(self, only: Sequence[int]) -> Float[Tensor, " n"]:
+    def step(self, only: Sequence[int], known: Slope | None = None) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning.
+
+        Args:
+            only: The batches, by index.
+            known: Their loss and gradient where the copy stands, without weight decay, if they are known already.
 
         Raises:
             MeasurementError: The optimizer, a stranger's, cannot take a step.
         """
-        objective = self._objective
+        objective, ahead = self._objective, [known] if known else []
 
         def closure() -> float:
             theta = objective.parameters.flatten(self._copies)
-            value, gradient = objective.value_and_gradient(theta, only, decayed=False)
+            value, gradient = (
+                ahead.pop() if ahead else objective.value_and_gradient(theta, only, decayed=False)
+            )
             self.value, self.slope = value, float(gradient.norm())
             for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
                 parameter.grad = piece.to(parameter.device, parameter.dtype)
@@ -133,19 +140,8 @@ def _of_strangers(deed: str) -> Generator[None]:
         raise MeasurementError(msg) from error
 
 
-def next_step(objective: Objective, optimizer: Optimizer, only: Sequence[int]) -> Float[Tensor, " n"]:
-    """Displacement by the optimizer's next step on the batches `only`."""
-    return Twin(objective, optimizer).step(only)
-
-
-def next_steps(
-    objective: Objective, optimizer: Optimizer, order: Sequence[int], marks: Sequence[int]
-) -> list[Float[Tensor, " n"]]:
-    """Displacements after so many steps as each of `marks` says, one batch of `order` after the other."""
-    twin = Twin(objective, optimizer)
-    found: list[Float[Tensor, " n"]] = []
-    for taken, index in enumerate(order, start=1):
-        displacement = twin.step([index])
-        if taken in marks:
-            found.append(displacement)
-    return found
+def next_step(
+    objective: Objective, optimizer: Optimizer, only: Sequence[int], known: Slope | None = None
+) -> Float[Tensor, " n"]:
+    """Displacement by the optimizer's next step on the batches `only`, whose loss and slope may be `known`."""
+    return Twin(objective, optimizer).step(only, known)

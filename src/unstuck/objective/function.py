@@ -118,13 +118,14 @@ class Objective:
 
     def batch_gradients(
         self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
-    ) -> Iterator[Float[Tensor, " n"]]:
-        """Evaluate the gradient of each batch in turn, weight decay included."""
+    ) -> Iterator[tuple[float, Float[Tensor, " n"]]]:
+        """Evaluate the loss and the gradient of each batch in turn, weight decay included."""
+        penalty = self._penalty(theta)
         for index in range(len(self.batches)) if only is None else only:
             # One session a batch: between two results the model is the user's own again.
             with self.replay.session():
-                flat = self._differentiate(index, theta)[1]
-            yield flat if self.decay is None else flat.addcmul_(self.decay, theta)
+                loss, flat = self._differentiate(index, theta)
+            yield loss + penalty, flat if self.decay is None else flat.addcmul_(self.decay, theta)
 
     def products(
         self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None, *, memory: float = math.inf

@@ -203,7 +203,6 @@ EXCLUDED: dict[str, str] = {
 
 MEASUREMENTS: dict[str, str] = {
     "non_finite": "looking for NaN and Inf",
-    "loss": "the loss",
     "noise": "the gradient and its noise",
     "products": "preparing for Hessian-vector products",
     "gradient": "along the gradient",

@@ -21,6 +21,8 @@ class Arm:
         losses: The loss there, on the half that judges.
         values: The loss of each step's batch, before the step.
         slopes: Norm of the gradient at each step.
+        paired: By how much each batch's own loss, before the step on it, is lower in the last whole pass than in the
+            first; None where fewer than two passes over all the data were made.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Arm:
     losses: tuple[float, ...]
     values: tuple[float, ...] = ()
     slopes: tuple[float, ...] = ()
+    paired: Estimate | None = None
 
 
 @dataclass(frozen=True)
