@@ -11,7 +11,7 @@ from zoo import CLASSES, FEATURES, MODELS, batches, generator, perceptron, train
 
 from unstuck import Training, supervised
 from unstuck.objective import Objective, draw
-from unstuck.objective.products import keep
+from unstuck.objective.graphs import keep
 
 CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
 

@@ -33,7 +33,7 @@ def test_kinks_are_no_reason_for_distrust(activation):
     assert error(Training(model, CROSS_ENTROPY, batches(256))) < 1e-4
 
 
-@pytest.mark.parametrize(("activation", "gradients"), [(nn.Tanh, 6), (nn.GELU, 6), (nn.ReLU, 11)])
+@pytest.mark.parametrize(("activation", "gradients"), [(nn.Tanh, 5), (nn.GELU, 5), (nn.ReLU, 11)])
 def test_a_few_gradients_of_a_batch_settle_it(activation, gradients):
     torch.manual_seed(0)
     model = nn.Sequential(

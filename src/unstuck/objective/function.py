@@ -11,8 +11,9 @@ from torch import Tensor
 from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
+from unstuck.objective.graphs import Kept
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.products import Kept, Products
+from unstuck.objective.products import Products
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved
 from unstuck.objective.trust import examine

@@ -2,46 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences
+from unstuck.objective.graphs import Graph, Kept, keep
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
-from unstuck.objective.swift import Swift
-
-
-@runtime_checkable
-class Term(Protocol):
-    """One batch's share of a product: pieces of v in, pieces of H_i v out; or of several v, stacked."""
-
-    def __call__(self, pieces: Sequence[Tensor], *, together: bool = False) -> Sequence[Tensor]:
-        """Multiply."""
-        ...
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A graph of one batch, and what is known of the tensors that it saves.
-
-    Attributes:
-        term: Multiplies.
-        nbytes: Memory beyond the parameters'. Infinite where it cannot be known: functions of `torch.func` in the
-            loss do not let saved tensors be seen.
-        narrow: Whether some are of lower precision than the parameters' vector, as under autocast.
-    """
-
-    term: Term
-    nbytes: float
-    narrow: bool
-
 
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
@@ -87,7 +57,7 @@ class Products:
         self._ledger = replay.ledger
         self._memory = memory
         self._examples = sum(batch.examples for batch in batches)
-        self._terms: list[Term | None] = [None] * len(batches)
+        self._graphs: list[Graph | None] = [None] * len(batches)
         self._first = first
         self._differences: Differences | None = None
         self.noise = error
@@ -100,8 +70,8 @@ class Products:
         """How the products are made."""
         if self._differences:
             return "differences"
-        kept = sum(term is not None for term in self._terms)
-        if kept == len(self._terms):
+        kept = sum(graph is not None for graph in self._graphs)
+        if kept == len(self._graphs):
             return "retained"
         return "retained + fresh" if kept else "fresh"
 
@@ -111,7 +81,7 @@ class Products:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._terms = [None] * len(self._batches)
+        self._graphs = [None] * len(self._batches)
 
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
@@ -143,15 +113,15 @@ class Products:
         return [float(part @ unit) + own for part in parts]
 
     def _together(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        if not all(self._terms):
+        if not all(self._graphs):
             msg = "vectors are multiplied together only over kept graphs"
             raise TypeError(msg)
         rows = columns.T.contiguous()
         total = torch.zeros_like(rows)
         with self._replay.session():
-            for batch, term in zip(self._batches, self._terms, strict=True):
-                assert term is not None  # noqa: S101  # as was just made sure
-                parts = term(self._parameters.stacked(rows), together=True)
+            for batch, graph in zip(self._batches, self._graphs, strict=True):
+                assert graph is not None  # noqa: S101  # as was just made sure
+                parts = graph(self._parameters.stacked(rows), together=True)
                 flat = torch.cat([part.reshape(len(rows), -1) for part in parts], dim=1).to(total)
                 total.add_(flat, alpha=batch.examples / self._examples)
                 self._ledger.spend(price.RETAINED_PRODUCT * len(rows), batch.examples)
@@ -162,9 +132,9 @@ class Products:
         """Multiply the vector with each batch's Hessian."""
         pieces = self._parameters.pieces(vector)
         with self._replay.session():
-            for batch, term in zip(self._batches, self._terms, strict=True):
-                self._ledger.spend(price.RETAINED_PRODUCT if term else price.FRESH_PRODUCT, batch.examples)
-                yield self._parameters.flatten((term or graph(self._replay, batch, self._theta))(pieces))
+            for batch, graph in zip(self._batches, self._graphs, strict=True):
+                self._ledger.spend(price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT, batch.examples)
+                yield self._parameters.flatten((graph or Graph(self._replay, batch, self._theta))(pieces))
 
     def _differed(self, unit: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
         """Multiply a unit vector with each batch's Hessian, by the step that suits all batches together."""
@@ -190,10 +160,10 @@ class Products:
                 if remaining < 0 or math.isnan(remaining):
                     return
                 if index == 0:
-                    self._terms[0] = first.term
+                    self._graphs[0] = first.graph
                 else:
                     self._ledger.spend(price.GRAPH, batch.examples)
-                    self._terms[index] = graph(self._replay, batch, self._theta)
+                    self._graphs[index] = Graph(self._replay, batch, self._theta)
 
     def _gradient(self, theta: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         total = torch.zeros_like(theta)
@@ -205,56 +175,3 @@ class Products:
     def _of_batch(self, batch: Batch, theta: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         self._ledger.spend(price.GRADIENT, batch.examples)
         return self._replay.gradient(batch, theta)[1]
-
-
-def graph(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Term:
-    """Differentiate one batch's loss once, keeping the graph to differentiate again; inside a session."""
-    leaves = replay.leaves(theta)
-    with Swift() if replay.swift else nullcontext():
-        gradients = torch.autograd.grad(
-            replay.loss(batch, leaves), leaves, create_graph=True, allow_unused=True, materialize_grads=True
-        )
-    # A gradient that is constant has no graph, and adds nothing to the product.
-    curved = [index for index, gradient in enumerate(gradients) if gradient.requires_grad]
-    outputs = [gradients[index] for index in curved]
-
-    def multiply(pieces: Sequence[Tensor], *, together: bool = False) -> Sequence[Tensor]:
-        if not outputs:
-            return [torch.zeros_like(piece) for piece in pieces]
-        replay.resume(leaves)
-        directions = [pieces[index] for index in curved]
-        with Swift() if replay.swift else nullcontext():  # for what a checkpoint computes again
-            return torch.autograd.grad(
-                outputs,
-                leaves,
-                directions,
-                retain_graph=True,
-                is_grads_batched=together,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-
-    return multiply
-
-
-def keep(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Kept:
-    """Build a graph and learn what it holds; inside a session."""
-    replay.ledger.spend(price.GRAPH, batch.examples)
-    storages: dict[int, int] = {}
-    narrowest = theta.dtype.itemsize
-
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal narrowest
-        if tensor.is_floating_point():
-            narrowest = min(narrowest, tensor.dtype.itemsize)
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
-
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            term = graph(replay, batch, theta)
-    except (RuntimeError, TrainingError):
-        return Kept(graph(replay, batch, theta), math.inf, narrow=False)
-    storages.pop(theta.untyped_storage().data_ptr(), None)
-    return Kept(term, float(sum(storages.values())), narrowest < theta.dtype.itemsize)
