@@ -69,8 +69,8 @@ def run(
             if "density" in asked and workload.key in ("a", "a*"):
                 rows["density"] += densities(workload, invited)
     return [
-        Table("The sign of lambda_min, beyond doubt", COLUMNS, rows["sign"], keys=2),
-        Table("The five largest eigenvalues to 1 %", COLUMNS, rows["five"], keys=2),
+        Table("The sign of lambda_min, beyond doubt", COLUMNS, rows["sign"], keys=3),
+        Table("The five largest eigenvalues to 1 %", COLUMNS, rows["five"], keys=3),
         Table(
             "Density: distance to the truth, over lambda_max",
             ("workload", "contestant", "how", "products", "CPU s", "distance", "CPU s over ours"),
@@ -82,7 +82,7 @@ def run(
             COLUMNS,
             rows["all"],
             "Peers by a call for each, or, where lucky, all read from the raw quadrature of one density run.",
-            keys=2,
+            keys=3,
         ),
     ]
 

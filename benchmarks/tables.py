@@ -29,7 +29,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
     note: str = ""
-    keys: int = 1
+    keys: int = 2
 
     def __str__(self) -> str:
         cells = [self.columns, *([_cell(value) for value in row] for row in self.rows)]
@@ -43,7 +43,8 @@ class Table:
 def write(name: str, about: str, tables: Sequence[Table], *, part: bool = False) -> Path:
     """Write what a benchmark found, with the command that makes it, versions and date.
 
-    Of a run in `part`, the tables take the place of the rows of the same workload, seed and contestant.
+    Of a run in `part`, the tables take the place of the rows of the same workload, seed and contestant; the others
+    stay, but for their ratios.
     """
     summary, _, details = about.partition("\n")
     head = [
@@ -54,6 +55,10 @@ def write(name: str, about: str, tables: Sequence[Table], *, part: bool = False)
     ]
     path = RESULTS / f"{name}.md"
     if part and path.exists():
+        head.append(
+            "Measured in parts: what the last did not ask stands as it was, without ratio where ours is newer. "
+            "Seconds compare only within a part."
+        )
         tables = [_renewed(table, path.read_text(encoding="utf-8")) for table in tables]
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n\n".join([*filter(None, head), *map(str, tables)]), encoding="utf-8")
@@ -67,8 +72,11 @@ def _renewed(table: Table, written: str) -> Table:
     before = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     fresh = [[_cell(value) for value in row] for row in table.rows]
     keys = {tuple(row[: table.keys]) for row in fresh}
+    beside = {key[:-1] for key in keys}
     kept = [row for row in before if tuple(row[: table.keys]) not in keys]
-    return replace(table, rows=sorted([*kept, *fresh], key=lambda row: row[:2]))
+    # The last column compares with what was measured beside, which is now another.
+    kept = [[*row[:-1], ""] if tuple(row[: table.keys - 1]) in beside else row for row in kept]
+    return replace(table, rows=sorted([*fresh, *kept], key=lambda row: row[: table.keys - 1]))
 
 
 def versions() -> str:

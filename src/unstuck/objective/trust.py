@@ -24,8 +24,8 @@ _PROBES = 3
 _AGREEMENT = 10.0
 
 # A step that suits float32 and float64, relative to the parameters' length, and how near to the product a difference
-# of it must come to settle the matter: to one side, where its error is of first order, and to both. Measured in float32
-# on a perceptron and a transformer: 4e-4 to 1.4e-3, and 1.2e-4 to 3e-4. Across kinks no step will do.
+# of it must come to settle the matter: to one side, where its error is of first order, and to both. Measured on a
+# perceptron and a transformer in float32: 4e-4 to 1.4e-3, and 1.2e-4 to 3e-4. Across kinks no step will do.
 _STEP, _LONGER = 10.0**-3.25, 10.0**-2.25
 _ONE_SIDED, _CENTRAL = 3e-3, 1e-3
 
@@ -57,7 +57,8 @@ def examine(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Examine
 
     Where the loss is smooth a difference to one side settles it. Across kinks no step is a good one: two that have
     nothing in common say so, and then the product is compared with that of forward-mode differentiation, which leaves
-    out the curvature at kinks as well, by other formulas. The search for a good step and three probes are for the rest.
+    out the curvature at kinks as well, by other formulas. The search for a good step and three probes are for what is
+    left.
     """
     with replay.session():
         return _Examination(replay, batch, theta).examined()
