@@ -16,6 +16,7 @@ from objective.fingerprint import unchanged
 from objective.zoo import CASES, training
 from unstuck import Training, supervised
 from unstuck.demos.critical import lecture, minimum, saddle
+from unstuck.errors import MeasurementError
 from unstuck.objective import Objective, draw
 from unstuck.remedies.escape import End, escape
 
@@ -81,6 +82,41 @@ def test_a_bowl_has_no_way_down():
     assert float(found.displacement.norm()) == 0.0
 
 
+def bounded(model, given):
+    """A bowl whose negative curvature does not go on for ever: at best it gains lambda^2 / (16 * 0.01)."""
+    return bowl(model, given) + 0.01 * model.theta.square().sum().square()
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -0.1])
+@pytest.mark.parametrize("highest", [1e2, 1e4])
+def test_weak_curvature_among_much_steeper_is_found(lowest, highest):
+    rest = torch.logspace(0.0, math.log10(highest), 199)
+    matrix = symmetric([lowest, *rest.tolist()])
+    objective = objective_of(bounded, torch.zeros(200), [batch(matrix, vector(200, scale=0.0))])
+    found = escape(objective, seed=0)
+    assert found.before - found.after > 0.9 * lowest**2 / 0.16
+
+
+def test_what_is_called_stationary_says_how_surely():
+    objective = objective_of(bowl, torch.zeros(12), [batch(symmetric([0.1] * 6 + [3.0] * 6), vector(12))])
+    found = escape(objective, seed=0)
+    assert found.certificate is not None
+    assert found.certificate.bound <= 0.1 + 1e-9
+    assert found.certificate.tolerance <= 1e-2
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    matrices = symmetric([1.0, 2.0, 3.0]), torch.full((3, 3), math.nan).double()
+    objective = objective_of(bowl, torch.zeros(3), [batch(matrix, vector(3)) for matrix in matrices])
+    with pytest.raises(MeasurementError, match="not finite"):
+        escape(objective, seed=0)
+
+
+@pytest.mark.parametrize("memory", [0.0, 1e5])
+def test_little_memory_is_enough(memory):
+    assert escape(whole(saddle()), seed=0, gradients=60.0, memory=memory).after < 0.6
+
+
 def test_a_constant_loss_has_no_way_down_and_no_certificate():
     objective = objective_of(
         bowl, torch.zeros(5), [batch(torch.zeros(5, 5).double(), torch.zeros(5).double())]
@@ -124,6 +160,7 @@ def test_the_same_seed_gives_the_same_escape():
     first, second = (escape(whole(saddle()), seed=5, gradients=30.0) for _ in range(2))
     assert torch.equal(first.displacement, second.displacement)
     assert first.rounds == second.rounds
+    assert sum(done.gradients for done in first.rounds) <= first.gradients
 
 
 def test_only_the_batches_asked_for_count():

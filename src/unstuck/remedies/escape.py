@@ -1,27 +1,29 @@
 """Leave a saddle point, without anything to tune: displaced at random, along negative curvature, and down."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck.curvature.certificate import floor
 from unstuck.curvature.lanczos import Lanczos
-from unstuck.curvature.records import Question
+from unstuck.curvature.records import Certificate, Question
 from unstuck.curvature.spectrum import lower_end_settled
-from unstuck.curvature.vectors import random_unit
+from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.errors import MeasurementError
+from unstuck.measurements.descent import shaken
 from unstuck.objective import Objective
-from unstuck.objective.parameters import Parameters
-from unstuck.remedies.lbfgs import Point, descend, stride
-from unstuck.remedies.surface import SpentError, Surface
+from unstuck.remedies.lbfgs import descend, stride
+from unstuck.remedies.records import End, Escape, Round
+from unstuck.remedies.surface import Point, SpentError, Surface
 
-# Random displacements, as shares of what layers are initialised with, in the order in which they are tried. At 0.3
-# nine saddles (benchmarks/results/escape.md) were left soonest, of orders two to four; 0.1 took twice as long
-# where the Hessian vanishes, 0.01 did not leave the fourth order; 1.0 begins anew.
-_SHAKES = (0.3, 1.0, 0.1)
+# Random displacements, as shares of the one that `shaken` draws, in the order in which they are tried. At a share
+# of one, nine saddles (benchmarks/results/escape.md) were left soonest, of orders two to four; a third of it took
+# twice as long where the Hessian vanishes, a thirtieth did not leave the fourth order.
+_SHARES = (1.0, 3.0, 0.3)
 
 # What a displaced descent may spend before it is below the loss it started from: weak saddles (|lambda_min| a
 # thousandth of lambda_max) took 35 to 50.
@@ -37,11 +39,13 @@ _WORTH = 1e-4
 # further way down that gains less is not worth its search.
 _LEG, _RESTING = 20, 0.01
 
-# The search for negative curvature: to be sure that there is none, down to this share of the largest; coarser
-# once a way down was found. It ends as soon as one is beyond doubt, and goes on to its lowest where the loss
-# does not fall along that.
-_FINE, _COARSE = 1e-3, 1e-2
+# The search for negative curvature: to be sure that there is none, down to this share of the largest; coarser once a
+# way down was found, and finest where nothing else has led down, but at no more than so many products. It ends
+# as soon as one is beyond doubt, and goes on to its lowest where the loss does not fall along that.
+_COARSE, _FINE, _FINEST, _MOST_PRODUCTS = 1e-2, 1e-3, 1e-5, 500
+_CAPACITY = 256  # vectors
 _ACCURACIES = (None, 0.1)
+_PROBABILITY = 0.99
 
 # A Ritz value is negative beyond doubt when it is so by this many times the noise of a product.
 _DOUBT = 3.0
@@ -50,55 +54,6 @@ _DOUBT = 3.0
 _LOOKS, _FIRST = (0.3, 0.03, 0.003), 0.1
 
 _MOST_ROUNDS = 50
-
-
-class End(StrEnum):
-    """Why an escape ended."""
-
-    STATIONARY = "second-order stationary"
-    BUDGET = "out of budget"
-    NO_WAY_DOWN = "no way down"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class Round:
-    """One thing that was tried.
-
-    Attributes:
-        way: "slope" (along the gradient), "displacement" (at random), "curvature" (along the lowest eigenvector).
-        loss: The lowest so far, when it was done.
-        gradients: Spent on it, the descent after it included.
-        distance: How far the first step went, before the descent.
-        eigenvalue: The lowest that was found; None where none was looked for.
-    """
-
-    way: str
-    loss: float
-    gradients: float
-    distance: float
-    eigenvalue: float | None = None
-
-
-@dataclass(frozen=True)
-class Escape:
-    """Where the way down led.
-
-    Attributes:
-        displacement: From `objective.theta` to the lowest point found; zero if none was lower.
-        before: Loss at `objective.theta`, over the batches asked for.
-        after: Loss at the lowest point; never above `before`.
-        gradients: Spent, in evaluations of the gradient over those batches.
-        rounds: What was done, in order.
-        end: Why it ended.
-    """
-
-    displacement: Float[Tensor, " n"]
-    before: float
-    after: float
-    gradients: float
-    rounds: tuple[Round, ...]
-    end: End
 
 
 def escape(
@@ -118,108 +73,124 @@ def escape(
         seed: Of the random displacements and starts.
         gradients: Most evaluations of the gradient to spend, over the batches that count.
         over: Asked before every evaluation: whether to stop.
-        memory: Bytes for the graphs that products with the Hessian are made over.
+        memory: Bytes to use, half of them for the graphs that products with the Hessian are made over.
+
+    Raises:
+        MeasurementError: The loss is not finite where it begins.
+        KeyboardInterrupt: Only before anything is known; later the result says `INTERRUPTED`.
     """
     surface = Surface(objective, only, gradients=gradients, over=over, memory=memory)
-    search = _Search(surface, objective.parameters, objective.theta, torch.Generator().manual_seed(seed))
+    search = _Search(surface, lambda turn: shaken(objective.parameters, objective.theta, seed + turn), seed)
+    start = surface.start()
     try:
-        end = search.run()
+        end = search.run(start)
     except SpentError:
         end = End.BUDGET
     except KeyboardInterrupt:
         end = End.INTERRUPTED
     return Escape(
         displacement=surface.theta - objective.theta,
-        before=search.before,
+        before=start.loss,
         after=surface.loss,
         gradients=surface.spent,
         rounds=tuple(search.rounds),
         end=end,
+        certificate=search.certificate if end is End.STATIONARY else None,
     )
 
 
-def shaken(
-    parameters: Parameters, like: Float[Tensor, " n"], generator: torch.Generator
-) -> Float[Tensor, " n"]:
-    r"""Draw what layers could be initialised with: $N(0, 1 / \mathrm{fan\_in})$ a weight, $N(0, 0.1)$ a bias."""
-    drawn = torch.randn(like.numel(), generator=generator, dtype=torch.float64).to(like)
-    for piece in parameters.pieces(drawn):
-        piece.mul_(1.0 / math.sqrt(max(piece[0].numel(), 1)) if piece.ndim > 1 else 0.3)
-    return drawn
-
-
 class _Search:
-    def __init__(
-        self, surface: Surface, parameters: Parameters, theta: Float[Tensor, " n"], generator: torch.Generator
-    ) -> None:
-        self._surface, self._parameters, self._generator = surface, parameters, generator
-        self._theta = theta
-        self._reach = _SHAKES[0] * float(shaken(parameters, theta, generator).norm())
+    def __init__(self, surface: Surface, drawn: Callable[[int], Float[Tensor, " n"]], seed: int) -> None:
+        self._surface, self._drawn = surface, drawn
+        self._generator = torch.Generator().manual_seed(seed)
+        self._reach = float(drawn(0).norm())
+        self._before = math.inf
         self.rounds: list[Round] = []
-        self.before = math.inf
+        self.certificate: Certificate | None = None
 
-    def run(self) -> End:
-        here = self._at(self._theta)
-        self.before = here.loss
-        self._slope(here)
-        self._displace(_SHAKES[0])
+    def run(self, start: Point) -> End:
+        self._before = start.loss
+        self._slope(start)
+        self._displace(_SHARES[0])
         for _ in range(_MOST_ROUNDS):
-            level = self._surface.loss
-            stationary = self._bend()
-            if self._worth(level - self._surface.loss):
+            if self._bend(_COARSE if self._gained else _FINE):
                 continue
-            if not self._gained and any(map(self._displace, _SHAKES)):
-                continue
-            return End.STATIONARY if stationary else End.NO_WAY_DOWN
-        return End.NO_WAY_DOWN
+            if self._gained or not (any(map(self._displace, _SHARES[1:])) or self._bend(_FINEST)):
+                break
+        return End.STATIONARY if self.certificate else End.NO_WAY_DOWN
 
     @property
     def _gained(self) -> float:
         """What the whole escape has gained so far; 0 where that is next to nothing."""
-        gained = self.before - self._surface.loss
-        return gained if gained > _WORTH * abs(self.before) else 0.0
+        gained = self._before - self._surface.loss
+        return gained if gained > _WORTH * abs(self._before) else 0.0
 
     def _worth(self, gain: float) -> bool:
-        return gain > max(_WORTH * abs(self.before), _RESTING * self._gained)
+        return gain > max(_WORTH * abs(self._before), _RESTING * self._gained)
+
+    @contextmanager
+    def _round(self, way: str) -> Generator[dict[str, float]]:
+        """Note what is done in the block, however it ends."""
+        spent, facts = self._surface.spent, dict[str, float]()
+        try:
+            yield facts
+        finally:
+            self.rounds.append(Round(way, self._surface.loss, self._surface.spent - spent, **facts))
 
     def _slope(self, here: Point) -> None:
         """Follow the gradient, if it leads anywhere by itself."""
-        level, spent, length = here.loss, self._surface.spent, float(here.gradient.norm())
-        for distance in _LOOKS:
+        length, sloping = float(here.gradient.norm()), _SLOPING * abs(here.loss)
+        for look in _LOOKS:
+            distance = look * self._reach
             # To first order no more than this can be gained at that distance.
-            if not length * distance * self._reach > _SLOPING * abs(level):
+            if not length * distance > sloping:
                 return
-            step = distance * self._reach / length * here.gradient
-            if level - self._surface.value(here.theta - step) > _SLOPING * abs(level):
-                self._descend(self._surface.theta)
-                self._note("slope", level, spent, float(step.norm()))
+            ahead = here.theta - distance / length * here.gradient
+            if here.loss - self._surface.value(ahead) > sloping:
+                with self._round("slope") as facts:
+                    facts["distance"] = distance
+                    self._descend(ahead)
                 return
 
     def _displace(self, share: float) -> bool:
         """Descend from a random displacement of the lowest point."""
-        level, spent = self._surface.loss, self._surface.spent
-        step = share * shaken(self._parameters, self._theta, self._generator)
-        self._descend(self._surface.theta + step)
-        return self._note("displacement", level, spent, float(step.norm()))
+        level = self._surface.loss
+        step = share * self._drawn(len(self.rounds))
+        with self._round("displacement") as facts:
+            facts["distance"] = float(step.norm())
+            self._descend(self._surface.theta + step)
+        return self._worth(level - self._surface.loss)
 
-    def _bend(self) -> bool:
-        """Follow negative curvature from the lowest point; whether there is surely none to be found."""
-        level, spent, theta = self._surface.loss, self._surface.spent, self._surface.theta
-        eigenvalue = distance = 0.0
-        with self._surface.curvature(theta) as operator:
-            run = Lanczos(operator, random_unit(operator, self._generator), generator=self._generator)
-            for accuracy in _ACCURACIES:
-                tolerance = _COARSE if self._gained else _FINE
-                eigenvalue, unit = _lowest(run, Question(tolerance=tolerance, negative_to=accuracy))
-                if unit is None:
-                    self._note("curvature", level, spent, 0.0, eigenvalue)
-                    return run.scale > 0.0
-                distance = self._along(theta, unit)
-                if self._worth(level - self._surface.loss):
-                    break
-        self._descend(self._surface.theta)
-        self._note("curvature", level, spent, distance, eigenvalue)
-        return False
+    def _bend(self, tolerance: float) -> bool:
+        """Follow negative curvature from the lowest point, if there is any that can be found."""
+        level, theta = self._surface.loss, self._surface.theta
+        self.certificate = None
+        with self._round("curvature") as facts:
+            try:
+                with self._surface.curvature(theta) as operator:
+                    self._search(operator, tolerance, theta, facts)
+            except MeasurementError:  # products that are not finite, or cannot be had
+                return False
+            if not self.certificate:
+                self._descend(self._surface.theta)
+        return self._worth(level - self._surface.loss)
+
+    def _search(
+        self, operator: Operator, tolerance: float, theta: Float[Tensor, " n"], facts: dict[str, float]
+    ) -> None:
+        """Find a direction of negative curvature along which the loss does fall, or be sure that there is none."""
+        level, generator = self._surface.loss, self._generator
+        room = self._surface.room(_CAPACITY)
+        run = Lanczos(operator, random_unit(operator, generator), capacity=room, generator=generator)
+        for accuracy in _ACCURACIES:
+            question = Question(tolerance, _PROBABILITY, accuracy, max_products=_MOST_PRODUCTS)
+            facts["eigenvalue"], unit = _lowest(run, question)
+            if unit is None:
+                self.certificate = _certified(run) if run.scale > 0.0 else None
+                return
+            facts["distance"] = self._along(theta, unit)
+            if self._worth(level - self._surface.loss):
+                return
 
     def _along(self, theta: Float[Tensor, " n"], unit: Float[Tensor, " n"]) -> float:
         """Look along both signs of a direction, and go on where the loss is lower."""
@@ -238,17 +209,7 @@ class _Search:
                 return True
             return len(losses) > _LEG and not self._worth(losses[-_LEG - 1] - losses[-1])
 
-        descend(self._surface, self._at(theta), reach=_FIRST * self._reach, enough=enough)
-
-    def _at(self, theta: Float[Tensor, " n"]) -> Point:
-        return Point(theta, *self._surface.slope(theta))
-
-    def _note(
-        self, way: str, level: float, spent: float, distance: float, eigenvalue: float | None = None
-    ) -> bool:
-        loss = self._surface.loss
-        self.rounds.append(Round(way, loss, self._surface.spent - spent, distance, eigenvalue))
-        return self._worth(level - loss)
+        descend(self._surface, self._surface.slope(theta), reach=_FIRST * self._reach, enough=enough)
 
 
 def _lowest(run: Lanczos, question: Question) -> tuple[float, Float[Tensor, " n"] | None]:
@@ -258,6 +219,16 @@ def _lowest(run: Lanczos, question: Question) -> tuple[float, Float[Tensor, " n"
             run.step()
         ritz = run.ritz()
         lowest = float(ritz.values[0])
-        if run.finished or lower_end_settled(run, ritz, question):
+        over = run.finished or run.products >= question.max_products
+        if over or lower_end_settled(run, ritz, question):
             negative = lowest < -_DOUBT * run.noise * ritz.radius
             return lowest, run.vector(ritz.weights[:, 0]) if negative else None
+
+
+def _certified(run: Lanczos) -> Certificate:
+    """What the run says about the lowest eigenvalue, where it has found none that is surely negative."""
+    ritz = run.ritz()
+    lowest, radius = float(ritz.values[0]), ritz.radius
+    if run.finished:
+        return Certificate(lowest, max(0.0, -lowest / radius), 1.0)
+    return floor(run.chains[0], lowest, radius, probability=_PROBABILITY, noise=run.noise)

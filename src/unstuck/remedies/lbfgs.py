@@ -4,12 +4,11 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck.remedies.surface import Surface
+from unstuck.remedies.surface import Point, Surface
 
 # Pairs of steps and changes of the gradient (Liu & Nocedal 1989: more than twenty hardly help).
 _PAIRS = 20
@@ -25,14 +24,6 @@ _STRIDE, _MOST_STRIDES = 4.0, 12
 
 # Evaluations along one direction of L-BFGS; almost always one is enough.
 _MOST_TRIALS = 12
-
-
-class Point(NamedTuple):
-    """A point with its loss and gradient."""
-
-    theta: Float[Tensor, " n"]
-    loss: float
-    gradient: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
         reach: Distance to look at first, along the gradient.
         enough: Is given the losses of all points of the descent.
     """
-    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=_PAIRS)
+    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=surface.room(2 * _PAIRS) // 2)
     here, losses = start, [start.loss]
     while not enough(losses):
         trial = along(surface, here, _direction(here.gradient, pairs)) if pairs else None
@@ -80,7 +71,7 @@ def down(surface: Surface, here: Point, reach: float) -> Trial | None:
     if not loss < here.loss:
         return None
     theta = here.theta + distance * unit
-    point = Point(theta, *surface.slope(theta))
+    point = surface.slope(theta)
     return Trial(distance, point, float(point.gradient @ unit))
 
 
@@ -118,7 +109,7 @@ def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Tria
     step, low, high, found = 1.0, Trial(0.0, here, slope), math.inf, None
     for _ in range(_MOST_TRIALS):
         theta = here.theta + step * direction
-        point = Point(theta, *surface.slope(theta))
+        point = surface.slope(theta)
         trial = Trial(step, point, float(point.gradient @ direction))
         if not point.loss <= here.loss + _DECREASE * step * slope:
             high = step

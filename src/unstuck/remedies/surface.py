@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck.curvature.lanczos import SMALLEST_CAPACITY
 from unstuck.curvature.vectors import Operator
+from unstuck.errors import MeasurementError
 from unstuck.objective import Objective
 from unstuck.objective import ledger as price
 
@@ -18,6 +21,14 @@ _TRUST, _CALIBRATION = 42.0, 18.0
 
 class SpentError(Exception):
     """The budget is used up, or the time is over."""
+
+
+class Point(NamedTuple):
+    """A point with its loss, infinite where it or the gradient is not finite, and its gradient."""
+
+    theta: Float[Tensor, " n"]
+    loss: float
+    gradient: Float[Tensor, " n"]
 
 
 class Surface:
@@ -60,24 +71,45 @@ class Surface:
             theta, sum(share * value for share, value in zip(self._shares, values, strict=True))
         )
 
-    def slope(self, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
+    def start(self) -> Point:
+        """Evaluate where it begins, whatever the budget.
+
+        Raises:
+            MeasurementError: The loss is not finite there.
+        """
+        point = self._slope(self._objective.theta)
+        if math.isinf(point.loss):
+            msg = "the loss or its gradient is not finite at the parameters: start from an earlier checkpoint"
+            raise MeasurementError(msg)
+        return point
+
+    def slope(self, theta: Float[Tensor, " n"]) -> Point:
         """Evaluate the loss and its gradient."""
         self._check()
-        value, gradient = self._objective.value_and_gradient(theta, self._only)
-        return self._note(theta, value if bool(gradient.isfinite().all()) else math.inf), gradient
+        return self._slope(theta)
+
+    def room(self, most: int) -> int:
+        """How many vectors half of the memory holds, up to `most`, and a few in any case."""
+        fitting = 0.5 * self._memory / max(self._objective.theta.nbytes, 1)
+        return int(min(max(fitting, SMALLEST_CAPACITY), most))
 
     @contextmanager
     def curvature(self, theta: Float[Tensor, " n"]) -> Generator[Operator]:
         """Prepare products with the Hessian at a point."""
         self._check(_TRUST * self._objective.batches[0].examples / self._examples)
         self._check(price.GRAPH if self._objective.differentiable_twice else _CALIBRATION)
-        with self._objective.products(theta, self._only, memory=self._memory) as products:
+        with self._objective.products(theta, self._only, memory=0.5 * self._memory) as products:
 
             def multiply(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
                 self._check()
                 return products(vector)
 
             yield Operator(multiply, self._objective.size, theta, noise=products.noise)
+
+    def _slope(self, theta: Float[Tensor, " n"]) -> Point:
+        value, gradient = self._objective.value_and_gradient(theta, self._only)
+        finite = bool(gradient.isfinite().all())
+        return Point(theta, self._note(theta, value if finite else math.inf), gradient)
 
     def _check(self, ahead: float = 0.0) -> None:
         if self.spent + ahead >= self._gradients or self._over():
