@@ -49,6 +49,10 @@ _NEARLY_ALL = 3.0
 # sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
 _MOST_BATCHES = 512
 
+# The gradient is timed so many times, and so many seconds, at least: a few time slices, so that what other programs
+# take of the processor counts.
+_TIMED, _LONG_ENOUGH = 2, 0.03
+
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
 
@@ -176,13 +180,13 @@ def _seconds_per_example(training: Training, first: Draw) -> float:
 
 
 def _seconds(objective: Objective) -> float:
-    """Time one gradient: the fastest of three, since the first pays for starting up."""
-    seconds: list[float] = []
-    for _ in range(3):
-        begun = time.perf_counter()
+    """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
+    objective.gradient(objective.theta)
+    begun, taken = time.perf_counter(), 0
+    while taken < _TIMED or time.perf_counter() - begun < _LONG_ENOUGH:
         objective.gradient(objective.theta)
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
+        taken += 1
+    return (time.perf_counter() - begun) / taken
 
 
 def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:

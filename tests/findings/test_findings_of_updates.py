@@ -1,6 +1,7 @@
 """On real trainings of digits: what is planted is found, and healthy ones are left alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -221,6 +222,29 @@ def test_progress_absolves_whatever_is_left_out_or_stale():
         )
         assert (frozen_parameters(POINT, measured) is None) == silent
         assert (stale_second_moment(POINT, measured) is None) == silent
+
+
+def test_a_run_that_creeps_is_stale_where_a_fresh_scale_gains_a_decade_more():
+    moment = SecondMoment("Adagrad", Estimate(5.0, 0.1), "", 16, Estimate(0.01, 1e-6), SURE, SURE)
+    for gain, present, named in ((0.05, 0.01, True), (0.2, 0.01, False), (0.05, 0.09, False)):
+        measured = handmade.measurements(
+            (),
+            None,
+            (),
+            second_moment=replace(moment, present_gain=Estimate(present, 1e-6)),
+            continuations=handmade.continued(gain),
+        )
+        assert (stale_second_moment(POINT, measured) is not None) == named
+
+
+def test_parameters_that_the_optimizer_misses_need_not_outdo_a_run_that_creeps():
+    missed = Wiring(
+        (Excluded("unlisted", ("a",), 50),), 100, Estimate(0.03, 1e-6), Estimate(0.03, 1e-6), NOTHING
+    )
+    frozen = replace(missed, excluded=(Excluded("frozen", ("a",), 50),))
+    for wiring, gain, named in ((missed, 0.05, True), (missed, 0.2, False), (frozen, 0.05, False)):
+        measured = handmade.measurements((), None, (), wiring=wiring, continuations=handmade.continued(gain))
+        assert (frozen_parameters(POINT, measured) is not None) == named
 
 
 @pytest.mark.parametrize("ratio", [Estimate(1.0, 0.0), Estimate(-1.0, 0.0), None])

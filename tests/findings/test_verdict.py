@@ -2,14 +2,16 @@ import math
 from dataclasses import replace
 
 import pytest
-from handmade import COST, anything, arm, continued, line, measurements, planted, route, spectrum
+from handmade import COST, anything, arm, arms, continued, line, measurements, planted, route, spectrum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
+from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
-from unstuck.findings.verdict import NAMED, conclude
-from unstuck.measurements.records import Noise
+from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
+from unstuck.measurements.records import Labels, Noise
+from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
 from unstuck.report.document import to_json
 
 # beartype looks at random members of tuples while Hypothesis builds the records.
@@ -248,6 +250,85 @@ def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
 
 def test_a_run_that_gains_is_not_told_to_hurry_by_a_single_decade():
     assert stuck(0.05, arm("rate", 0.5, factor=10.0)).cause is Cause.HEALTHY
+
+
+@laws
+@given(st.floats(-0.1, 0.1), st.floats(0.0, 0.1), st.floats(0.0, 0.05))
+def test_losses_that_are_lower_pass_by_pass_show_a_fall_only_where_going_on_surely_gains(
+    gain, paired, stderr
+):
+    going_on = continued(gain, trend=0.0, stderr=stderr)
+    going_on = replace(going_on, arms=(replace(going_on.going_on, paired=Estimate(paired, 0.01, 15.0)),))
+    found = measurements((), None, (), continuations=going_on)
+    surely = Estimate(gain, stderr, 7.0).surely_above(0.0, sigmas=2.0)
+    assert falls(found) == (surely and Estimate(paired, 0.01, 15.0).surely_above(0.0))
+
+
+def test_steps_that_creep_where_a_tenth_of_them_sheds_the_loss_are_too_large_unless_batches_are_noise():
+    signal = replace(measured_noise(), simple=Estimate(5.0, 0.5, 15.0))
+    routes = (route("gradient", 0.02, 0.02), route("krylov", 0.03, 0.03))
+
+    def cause(gain, lower, noise):
+        arms = continued(gain, arm("rate", lower, factor=0.1, extra=lower - gain))
+        return conclude(measurements(routes, None, (), continuations=arms, noise=noise), COST).cause
+
+    assert cause(0.05, 0.7, signal) is Cause.STEP_TOO_LARGE
+    assert cause(0.05, 0.4, signal) is Cause.HEALTHY
+    assert cause(0.2, 0.7, signal) is Cause.HEALTHY
+    assert cause(0.05, 0.7, measured_noise()) is Cause.HEALTHY
+
+
+def test_steps_are_not_called_too_large_before_noise_was_ruled_out():
+    lower = arm("rate", 0.3, factor=0.1)
+    assert stuck(0.0, lower, arm("whole", -0.2)).cause is Cause.STEP_TOO_LARGE
+    assert stuck(0.0, lower).cause is None
+
+
+@pytest.mark.parametrize("factor", [100.0, 1e7])
+def test_a_rate_that_has_decayed_away_is_told_from_one_that_was_set_too_low(factor):
+    higher, wiring = arm("rate", 0.5, factor=factor), Wiring((), 100)
+    routes = (route("gradient", 0.02, 0.02), route("krylov", 0.03, 0.03))
+    advice = []
+    for scheduled in (False, True):
+        found = measurements(
+            routes,
+            None,
+            (),
+            continuations=continued(0.0, higher),
+            wiring=replace(wiring, scheduled=scheduled),
+        )
+        verdict = conclude(found, COST)
+        assert verdict.cause is Cause.STEP_TOO_SMALL
+        advice.append(verdict.findings[0].advice)
+        assert f"{factor:,.0f} times" in advice[-1]
+    assert "decay away" in advice[1]
+    assert "decay away" not in advice[0]
+
+
+SURE = Estimate(0.5, 0.01)
+EXPLAINING = {
+    "labels": Labels(800, 0.6, Estimate(0.01, 0.03), 0.1, ("inputs", "trained copy"), 2.3, 2.3, passes=12),
+    "second_moment": SecondMoment("Adam", Estimate(5.0, 0.1), "", 16, Estimate(1e-3, 1e-6), SURE, SURE),
+    "wiring": Wiring((Excluded("frozen", ("a",), 60),), 100, SURE, Estimate(0.0, 0.0), SURE),
+}
+
+
+@laws
+@given(st.sampled_from(list(EXPLAINING)), st.floats(-0.1, 0.0), st.lists(arms, max_size=4))
+def test_where_a_cause_explains_whatever_other_steps_gain_they_change_nothing(name, gain, others):
+    def verdict(*tried):
+        record = {name: EXPLAINING[name]}
+        return conclude(measurements((), None, (), continuations=continued(gain, *tried), **record), COST)
+
+    assert explained(verdict())
+    assert verdict(*others).cause is verdict().cause
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_only_what_precedes_steps_and_is_not_told_by_them_is_explained(cause):
+    verdict = replace(stuck(0.0), cause=cause)
+    steps = EXPLAINS[-1] | {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
+    assert explained(verdict) == (cause not in steps)
 
 
 @laws

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Depth
 from unstuck.report.figures.bars import short
-from unstuck.report.figures.theme import DOWN, UP, decades, style
+from unstuck.report.figures.theme import DOWN, UP, decades, dotted, style
 from unstuck.report.units import place_name
 
 FEWEST = 2  # places; one alone is no way
@@ -75,12 +75,11 @@ def depth(verdict: Verdict) -> go.Figure:
 
 
 def _curve(figure: go.Figure, names: Sequence[str], lengths: Sequence[float], colour: str) -> None:
-    figure.add_scatter(
-        x=list(range(len(names))),
-        y=[length if length > 0.0 and math.isfinite(length) else None for length in lengths],
-        mode="lines+markers",
-        line={"color": colour, "width": 2},
-        marker={"size": 7},
+    dotted(
+        figure,
+        range(len(names)),
+        [length if length > 0.0 and math.isfinite(length) else None for length in lengths],
+        colour,
         showlegend=False,
         customdata=names,
         hovertemplate="length %{y:.3g}<extra>%{customdata}</extra>",

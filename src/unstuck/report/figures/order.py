@@ -6,7 +6,7 @@ from unstuck.findings.records import Verdict
 from unstuck.measurements.records import Reordered, Structure
 from unstuck.measurements.records.order import SUSPICIOUS
 from unstuck.report.figures.bars import Bar, Panel, stacked
-from unstuck.report.figures.theme import DOWN, FLAT, QUIET, UP, padded, style
+from unstuck.report.figures.theme import DOWN, FLAT, QUIET, UP, dotted, padded, style
 from unstuck.report.numbers import TIMES, percent, significant
 
 
@@ -49,12 +49,11 @@ def _runs(found: Reordered) -> go.Figure:
         ("in the order as given", found.given, DOWN),
         ("with the same examples shuffled", found.shuffled, UP),
     ):
-        figure.add_scatter(
-            x=[0, *found.marks],
-            y=[found.loss, *losses],
-            mode="lines+markers",
-            line={"color": colour, "width": 2},
-            marker={"size": 6},
+        dotted(
+            figure,
+            [0, *found.marks],
+            [found.loss, *losses],
+            colour,
             name=name,
             showlegend=True,
             hovertemplate="loss %{y:.4g}<br>after %{x} steps<extra></extra>",

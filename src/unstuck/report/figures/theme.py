@@ -1,7 +1,7 @@
 """How every figure looks: one template, one palette that the colour-blind can tell apart."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -52,6 +52,20 @@ def style(figure: go.Figure, title: str, height: int) -> go.Figure:
     """Give a figure the common look, its title and its height; the width is that of the page."""
     template = go.layout.Template(layout=_LAYOUT)
     return figure.update_layout(template=template, title_text=title, height=height, autosize=True)
+
+
+def dotted(
+    figure: go.Figure, x: Sequence[int], y: Sequence[float | None], colour: str, **more: Any
+) -> go.Figure:
+    """Add a curve that shows where it was measured; `more` is what Plotly's scatter takes."""
+    return figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"size": 6},
+        **more,
+    )
 
 
 def decades(low: float, high: float) -> dict[str, Any]:
