@@ -188,6 +188,7 @@ SCHEMA = {
                     "losses": LOSSES,
                     "values": LOSSES,
                     "slopes": LOSSES,
+                    "paired": (MAYBE_ESTIMATE, None),
                 }
             ],
             "epochs": NUMBER,

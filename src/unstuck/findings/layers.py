@@ -188,7 +188,8 @@ def _moves(measured: Measurements) -> bool:
     gains = [arm.gain for arm in found.arms[1:] if arm.factor <= LEAP] if found else []
     if line is not None and (line.multiple is None or line.multiple <= LEAP):
         gains.append(line.gain)
-    return any(gain.surely_above(MOVES * measured.scale) for gain in gains)
+    # It is for the layers to be proved: a gain that is sure, and most likely as large, acquits them.
+    return any(gain.surely_above(0.0) and gain.value > MOVES * measured.scale for gain in gains)
 
 
 def _sure(confidence: float, layers: Layers) -> float:
