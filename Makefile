@@ -36,6 +36,7 @@ format: install  ## let ruff format and mend what it can
 
 bench: install  ## compare with peers and oracles; prints ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps psd-optimizer==0.1.2
 	$(BIN)/python -m benchmarks
 
 docs: install  ## run every example of the documentation

@@ -16,6 +16,7 @@ _PACKAGES = (
     "scipy",
     "curvlinops-for-pytorch",
     "hessian-eigenthings",
+    "psd-optimizer",
     "pyhessian",
     "transformers",
 )
