@@ -43,7 +43,7 @@ def _diagnose(width: int) -> list[object]:
     size = sum(parameter.numel() for parameter in training.model.parameters())
     single = _gradient(training)
     begun = time.process_time()
-    diagnosis = unstuck.diagnose(training, budget=BUDGET)
+    diagnosis = unstuck.diagnose(training, budget=BUDGET, trials=False)
     seconds = time.process_time() - begun
     cost, sample = diagnosis.verdict.cost, diagnosis.verdict.measured.sample
     share = cost.gradients * single * sample.examples / 1797 / seconds

@@ -45,7 +45,9 @@ def diagnose() -> list[tuple[str, object]]:
     size = sum(parameter.numel() for parameter in training.model.parameters())
     before, begun, cpu = _peak(), time.monotonic(), time.process_time()
     told: list[tuple[str, float]] = []
-    found = ask(training, budget=BUDGET, memory=MEMORY, progress=lambda stage, _: _note(told, stage))
+    found = ask(
+        training, budget=BUDGET, memory=MEMORY, trials=False, progress=lambda stage, _: _note(told, stage)
+    )
     seconds = time.monotonic() - begun
     measured, cost = found.verdict.measured, found.verdict.cost
     spectrum = measured.spectrum

@@ -2,7 +2,7 @@ import copy
 import itertools
 import json
 import math
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from unstuck import Cause, Training, diagnose, supervised
+import unstuck
+from unstuck import Cause, Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Kind
@@ -18,6 +19,9 @@ from unstuck.findings.records import Kind
 CROSS_ENTROPY = supervised(nn.functional.cross_entropy)
 MINIMA = {Kind.MINIMUM, Kind.DEGENERATE_MINIMUM}
 DECAY = 0.03
+
+# What is measured; the trials have tests of their own.
+diagnose = partial(unstuck.diagnose, trials=False)
 
 
 @pytest.fixture(autouse=True)

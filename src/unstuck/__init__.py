@@ -5,5 +5,16 @@ from unstuck.findings.records import Cause
 from unstuck.history import History
 from unstuck.pipeline import diagnose
 from unstuck.training import Training, supervised
+from unstuck.treating import Treated, escape, treat
 
-__all__ = ["Cause", "Diagnosis", "History", "Training", "diagnose", "supervised"]
+__all__ = [
+    "Cause",
+    "Diagnosis",
+    "History",
+    "Training",
+    "Treated",
+    "diagnose",
+    "escape",
+    "supervised",
+    "treat",
+]

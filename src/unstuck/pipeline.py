@@ -12,6 +12,7 @@ import torch
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.progress import falls
+from unstuck.findings.proven import with_trials, worth_trying
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
@@ -25,8 +26,9 @@ from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.sampling import repeated, total_bytes
+from unstuck.objective.sampling import one_line, repeated, total_bytes
 from unstuck.training import Training
+from unstuck.trials.proof import Allowance, try_remedies
 
 Told = Callable[[str, float], None]
 
@@ -35,6 +37,9 @@ _TYPICAL_COST = 100.0
 
 # Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure.
 _ROUNDS = (0.25, 0.9)
+
+# Share of the budget for measuring, when remedies are to be tried afterwards.
+_MEASURING = 0.5
 
 # Half of these judge; with fewer the standard error over batches is hardly known.
 _FEWEST_BATCHES = 16
@@ -62,16 +67,17 @@ _SURE = 0.9
 _NOTHING = Cost(gradients=0.0, products=0, seconds=0.0, peak_bytes=0, engine="")
 
 
-def diagnose(
+def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
     history: History | None = None,
     budget: float = 60.0,
+    trials: bool = True,
     seed: int = 0,
     memory: float | None = None,
     progress: Told | None = None,
 ) -> Diagnosis:
-    """Tell why the loss of a training has stopped going down.
+    """Tell why the loss of a training has stopped going down, and try what may get it moving again.
 
     Nothing of the training is changed, not by one bit: parameters, buffers, gradients, optimizer, random
     generators and data are afterwards as they were, also after an exception or Ctrl-C. After Ctrl-C the
@@ -81,7 +87,8 @@ def diagnose(
         training: What is stuck.
         history: What the run wrote down on its way here, if it did: it tells since when the loss has stopped, and
             helps where the next few hundred steps leave open whether it still falls.
-        budget: Seconds to spend, roughly; the sample of data is chosen to fit.
+        budget: Seconds to spend, roughly; the sample of data is chosen to fit, and the length of the trials.
+        trials: Whether to try remedies from the very state the run is in; else it is only measured.
         seed: Of all randomness.
         memory: Bytes to use beyond what is in use now; by default what is free.
         progress: Is told what is done next, and which share of the whole is behind.
@@ -93,22 +100,49 @@ def diagnose(
     if not 0.0 < budget < math.inf:
         msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
         raise UnstuckError(msg)
+    start = time.monotonic()
+    trying = trials and training.optimizer is not None
+    told = progress or _untold
     spending = _Spending(
-        start=time.monotonic(),
-        budget=budget,
+        start=start,
+        budget=_MEASURING * budget if trying else budget,
         memory=float(psutil.virtual_memory().available) if memory is None else memory,
         seed=seed,
-        told=progress or _untold,
+        told=(lambda stage, share: told(stage, _MEASURING * share)) if trying else told,
         recall=_recall(history),
     )
     spending.told("reading the data", 0.0)
     threads = torch.get_num_threads()
     try:
         diagnosis = _in_rounds(training, spending)
+        if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
+            allowed = Allowance(
+                left=lambda: budget - (time.monotonic() - start),
+                memory=_VECTORS * spending.memory,
+                seed=seed,
+            )
+            diagnosis = _with_trials(
+                training,
+                diagnosis,
+                allowed,
+                lambda stage, share: told(stage, _MEASURING + (1 - _MEASURING) * share),
+            )
     finally:
         torch.set_num_threads(threads)
-    spending.told("done", 1.0)
+    told("done", 1.0)
     return diagnosis
+
+
+def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, told: Told) -> Diagnosis:
+    """Add what the trials show; whatever becomes of them, the diagnosis stands."""
+    verdict = diagnosis.verdict
+    try:
+        return Diagnosis(with_trials(verdict, try_remedies(training, verdict, allowed, told)))
+    except KeyboardInterrupt:
+        return replace(diagnosis, interrupted=True)
+    except Exception as error:  # strangers' models and optimizers may raise anything
+        reason = str(error) if isinstance(error, UnstuckError) else one_line(error)
+        return Diagnosis(replace(verdict, notes=(*verdict.notes, f"No remedy was tried: {reason}.")))
 
 
 @dataclass(frozen=True)

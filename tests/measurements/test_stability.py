@@ -338,13 +338,13 @@ def test_measuring_leaves_the_training_as_it_was():
 
 def test_a_diagnosis_tells_why_the_stability_was_left_out():
     training = training_of(lambda model, _: torch.optim.Rprop(model.parameters()), (1.0, 1.0), ZERO)
-    found = unstuck.diagnose(training, budget=5.0).verdict.measured
+    found = unstuck.diagnose(training, budget=5.0, trials=False).verdict.measured
     assert found.stability is None
     assert any(each.name == "stability" and "Rprop" in each.reason for each in found.omitted)
 
 
 def test_a_run_that_bounces_shows_it_and_a_healthy_one_pays_nothing():
-    bounce = unstuck.diagnose(DEMOS["bounce"].setup())
+    bounce = unstuck.diagnose(DEMOS["bounce"].setup(), trials=False)
     assert bounce.cause == unstuck.Cause.STEP_TOO_LARGE
     shown = {each.name: each for each in bounce.findings[0].evidence}
     stability = bounce.verdict.measured.stability

@@ -12,6 +12,12 @@ NUMBER = (int, float)
 ESTIMATE = {"value": NUMBER, "stderr": (*NUMBER, None), "degrees": (*NUMBER, None)}
 MAYBE_ESTIMATE = {**ESTIMATE, "value": (*NUMBER, None)}
 CERTIFICATE = {"tolerance": NUMBER, "probability": NUMBER, "bound": NUMBER}
+CURVE = {
+    "spent": [NUMBER],
+    "losses": [(*NUMBER, None)],
+    "end": (*NUMBER, None),
+    "validation": (*NUMBER, None),
+}
 STRINGS = [str]
 MAYBE = (*NUMBER, None)
 LOSSES = [MAYBE]
@@ -38,7 +44,50 @@ SCHEMA = {
             "advice": str,
         }
     ],
-    "remedies": [{"name": str, "change": str, "gain": NUMBER, "low": NUMBER, "high": NUMBER}],
+    "remedies": [
+        {
+            "name": str,
+            "change": str,
+            "gain": (*NUMBER, None),
+            "low": (*NUMBER, None),
+            "high": (*NUMBER, None),
+            "helps": bool,
+            "code": [str],
+            "treats": [str],
+        }
+    ],
+    "trials": (
+        {
+            "going_on": [CURVE],
+            "tried": [
+                {
+                    "name": str,
+                    "causes": [str],
+                    "change": str,
+                    "code": [str],
+                    "source": str,
+                    "setup": NUMBER,
+                    "curves": [CURVE],
+                    "gain": (ESTIMATE, None),
+                    "low": (*NUMBER, None),
+                    "high": (*NUMBER, None),
+                    "validation": (ESTIMATE, None),
+                    "given_up": str,
+                }
+            ],
+            "untried": [{"name": str, "reason": str}],
+            "orders": int,
+            "horizon": NUMBER,
+            "batches": int,
+            "whole": bool,
+            "by_validation": bool,
+            "level": NUMBER,
+            "gradients": NUMBER,
+            "seconds": NUMBER,
+            "complete": bool,
+        },
+        None,
+    ),
     "cost": {
         "gradients": NUMBER,
         "products": int,

@@ -26,6 +26,14 @@ EXAMPLES = """
   unstuck diagnose mypackage.train:setup --json - | jq .cause
 """
 
+TREATING = """
+[bold]Examples[/bold]
+
+  unstuck treat demo:saddle --out treated.pt
+  unstuck treat train.py:setup --checkpoint last.pt --out treated.pt
+  unstuck treat train.py:setup --remedy smaller-step --out treated.pt
+"""
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,6 +84,22 @@ Check = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
 
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out", metavar="FILE", help="Where to write the checkpoint; .safetensors hold the model alone."
+    ),
+]
+MaybeOut = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write the checkpoint there.")]
+RemedyName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Apply this one, whether proved to help or not.")
+]
+More = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Go on for N batches with the remedy; by default as in its trial."),
+]
+
+
 def _version(wanted: bool | None) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
         typer.echo(f"unstuck {version('unstuck')}")
@@ -112,14 +136,67 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
 
     Exit code: 0 done, 1 a finding asks for action (with --check), 2 bad usage or input, 130 interrupted.
     """
-    del no_trials, debug  # there are no trials yet; `main` looks for --debug itself, before anything can fail
+    del debug  # `main` looks for it itself, before anything can fail
     limit = seconds(budget)
     from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Request(target, checkpoint, steps, history, limit, html, json, seed, check))
+        return run(Request(target, checkpoint, steps, history, limit, not no_trials, html, json, seed, check))
     except KeyboardInterrupt:  # typer would end without a word
         return _complain("interrupted", INTERRUPTED)
+
+
+@app.command(epilog=TREATING)
+def treat(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    out: Out,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    remedy: RemedyName = None,
+    more: More = None,
+    budget: Budget = "60s",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Diagnose, apply the best proven remedy, go on for a while, and write a checkpoint.
+
+    The checkpoint has the form of the one that was loaded, so that your script can load it; what to change in
+    the script is printed. Where no remedy is proved to help, nothing is written.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.treating import Treatment, run  # noqa: PLC0415 - see the package
+
+    try:
+        return run(Treatment(target, out, checkpoint, steps, remedy, more, limit, seed))
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was written", INTERRUPTED)
+
+
+@app.command()
+def escape(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    out: MaybeOut = None,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    budget: Budget = "60s",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Leave a saddle point: along negative curvature and down, without anything to tune.
+
+    One remedy alone, without a diagnosis. Where there is no way down, nothing is written.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.treating import Escape, leave  # noqa: PLC0415 - see the package
+
+    try:
+        return leave(Escape(target, out, checkpoint, steps, limit, seed))
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was written", INTERRUPTED)
 
 
 @app.command()

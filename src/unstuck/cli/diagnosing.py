@@ -29,6 +29,7 @@ class Request:
     steps: int
     history: str | None
     budget: float
+    trials: bool
     html: str | None
     json: str | None
     seed: int
@@ -69,7 +70,12 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
         if request.steps:
             advance(training, request.steps, progress)
         return diagnose(
-            training, history=history, budget=request.budget, seed=request.seed, progress=progress
+            training,
+            history=history,
+            budget=request.budget,
+            trials=request.trials,
+            seed=request.seed,
+            progress=progress,
         )
 
 

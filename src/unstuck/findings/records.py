@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from unstuck.curvature.records import Certificate
 from unstuck.measurements.records import Cost, Measurements
+from unstuck.measurements.records.trials import Trials
 
 
 class Cause(StrEnum):
@@ -88,13 +89,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change that was tried from the very state the run is in, against going on as before."""
+    """A change that was tried from the very state the run is in, against going on as before.
+
+    Attributes:
+        name: In kebab-case.
+        change: What is changed, in a few words.
+        gain: (loss of going on - loss under the remedy) / loss of going on, at equal gradient evaluations.
+        low: Lower end of its interval over several orders of the batches; all intervals hold at once with 95 %.
+        high: Upper end.
+        code: The lines of code that make the change in the user's script.
+        treats: The causes it is made for.
+    """
 
     name: str
     change: str
     gain: float
     low: float
     high: float
+    code: tuple[str, ...] = ()
+    treats: tuple[Cause, ...] = ()
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is proved to help."""
+        return self.low > 0.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,7 @@ class Verdict:
         measured: Everything that was measured.
         cost: What it cost.
         notes: What a reader must know to trust the numbers, one sentence each.
+        trials: The trials that the remedies rest on, or None when nothing was tried.
     """
 
     cause: Cause | None
@@ -120,3 +139,4 @@ class Verdict:
     measured: Measurements
     cost: Cost
     notes: tuple[str, ...] = ()
+    trials: Trials | None = None

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, signature
 from typing import Any, cast
@@ -23,6 +23,7 @@ _SCHEDULERS = {"step", "_opt_called"}
 
 State = dict[str, Any]
 Slope = tuple[float, Float[Tensor, " n"]]
+Evaluate = Callable[[Float[Tensor, " n"]], Slope]
 
 
 class Twin:
@@ -36,6 +37,9 @@ class Twin:
         dtype: Of the copied parameters and of all floating state; by default their own.
 
     Attributes:
+        objective: Whose parameters these are copies of.
+        copies: One leaf tensor for each of the objective's slots, which the steps move.
+        optimizer: The copy that moves them.
         value: The loss of the last step's batches, before the step.
         slope: Norm of their gradient.
 
@@ -44,35 +48,35 @@ class Twin:
     """
 
     def __init__(self, objective: Objective, optimizer: Optimizer, dtype: torch.dtype | None = None) -> None:
-        self._objective = objective
+        self.objective = objective
         self.value = self.slope = math.nan
         self._dtype = dtype or objective.theta.dtype
         slots = objective.parameters.slots
-        self._copies = [
+        self.copies = [
             slot.parameter.detach().to(dtype or slot.parameter.dtype, copy=True).requires_grad_()
             for slot in slots
         ]
         memo: dict[int, Any] = {
-            id(slot.parameter): copied for slot, copied in zip(slots, self._copies, strict=True)
+            id(slot.parameter): copied for slot, copied in zip(slots, self.copies, strict=True)
         }
         with _of_strangers("be copied"):
-            self._optimizer = copy.deepcopy(optimizer, memo)
+            self.optimizer = copy.deepcopy(optimizer, memo)
         # A copy of an optimizer holds its state and groups alone; LBFGS and strangers' ones keep more.
-        rest = vars(optimizer).keys() - vars(self._optimizer).keys() - _SCHEDULERS
+        rest = vars(optimizer).keys() - vars(self.optimizer).keys() - _SCHEDULERS
         for name in rest:
             with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
-                vars(self._optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
+                vars(self.optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
         for state in self.states() if dtype else ():
             for key, value in state.items():
                 state[key] = tree_map(self._cast, value)  # LBFGS keeps lists of tensors
 
     def states(self) -> list[State]:
         """The copied state of each parameter, to be changed at will."""
-        return [cast("State", self._optimizer.state.get(parameter, {})) for parameter in self._copies]
+        return [cast("State", self.optimizer.state.get(parameter, {})) for parameter in self.copies]
 
     def scale_rate(self, factor: float) -> None:
         """Multiply the learning rate of every group that has one."""
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             if "lr" in group:
                 group["lr"] = group["lr"] * factor
 
@@ -86,25 +90,37 @@ class Twin:
         Raises:
             MeasurementError: The optimizer, a stranger's, cannot take a step.
         """
-        objective, ahead = self._objective, [known] if known else []
+        ahead = [known] if known else []
+        self.step_by(
+            lambda theta: ahead.pop() if ahead else self.objective.value_and_gradient(theta, only, decayed=False)
+        )
+        return self._displacement()
+
+    def step_by(self, evaluate: Evaluate) -> None:
+        """Take one step on the loss and the gradient that `evaluate` gives of a flat vector.
+
+        Raises:
+            MeasurementError: The optimizer, a stranger's, cannot take a step.
+        """
+        parameters = self.objective.parameters
 
         def closure() -> float:
-            theta = objective.parameters.flatten(self._copies)
-            value, gradient = (
-                ahead.pop() if ahead else objective.value_and_gradient(theta, only, decayed=False)
-            )
+            value, gradient = evaluate(self.theta())
             self.value, self.slope = value, float(gradient.norm())
-            for parameter, piece in zip(self._copies, objective.parameters.pieces(gradient), strict=True):
+            for parameter, piece in zip(self.copies, parameters.pieces(gradient), strict=True):
                 parameter.grad = piece.to(parameter.device, parameter.dtype)
             return value
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):
-            if _wants_closure(self._optimizer):
-                self._optimizer.step(closure)
+            if _wants_closure(self.optimizer):
+                self.optimizer.step(closure)
             else:
                 closure()
-                self._optimizer.step()
-        return self._displacement()
+                self.optimizer.step()
+
+    def theta(self) -> Float[Tensor, " n"]:
+        """Give the copied parameters as a flat vector."""
+        return self.objective.parameters.flatten(self.copies)
 
     def walk(self, order: Sequence[int]) -> Float[Tensor, " n"]:
         """Take one step on each batch of `order`, and give the displacement."""
@@ -112,8 +128,8 @@ class Twin:
 
     def _displacement(self) -> Float[Tensor, " n"]:
         """Subtract in the type of the copies, or of the flat vector, which is no narrower."""
-        parameters = self._objective.parameters
-        pairs = zip(self._copies, parameters.slots, strict=True)
+        parameters = self.objective.parameters
+        pairs = zip(self.copies, parameters.slots, strict=True)
         moved = [self._cast(copied) - self._cast(slot.parameter) for copied, slot in pairs]
         return torch.cat([piece.reshape(-1).to(parameters.device) for piece in moved])
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 import torch
@@ -34,6 +35,7 @@ class Objective:
         dtype: Compute in this type throughout (float64, to see what float32 cannot); by default in the
             parameters' own types, with $\theta$ kept in float32 at least.
         ledger: Where to count what is spent.
+        thawed: Names of frozen parameters that belong to $\theta$ all the same.
 
     Raises:
         TrainingError: The loss cannot be evaluated; the message says why.
@@ -46,8 +48,9 @@ class Objective:
         *,
         dtype: torch.dtype | None = None,
         ledger: Ledger | None = None,
+        thawed: AbstractSet[str] = frozenset(),
     ) -> None:
-        self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger())
+        self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger(), thawed=thawed)
         self.parameters = self.replay.parameters
         device = self.parameters.device
         self.batches = tuple(

@@ -1,6 +1,7 @@
 """Trainable parameters as one flat vector, and the vector's pieces put in the model's places."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ class Parameters:
     Args:
         model: Whose parameters.
         found: All modules that may hold them, if more than the model's own.
+        thawed: Names of frozen parameters that count as trainable.
         dtype: Compute in this type instead of the parameters' own types.
 
     Attributes:
@@ -34,9 +36,14 @@ class Parameters:
     """
 
     def __init__(
-        self, model: nn.Module, *, found: Sequence[nn.Module] = (), dtype: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        *,
+        found: Sequence[nn.Module] = (),
+        thawed: AbstractSet[str] = frozenset(),
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self.slots = _slots(model, found or list(model.modules()))
+        self.slots = _slots(model, found or list(model.modules()), thawed)
         self.device = self.slots[0].parameter.device
         self.dtype = dtype or _widest(slot.parameter.dtype for slot in self.slots)
         self._cast = dtype
@@ -80,7 +87,7 @@ class Parameters:
                 places[name] = tensor
 
 
-def _slots(model: nn.Module, found: Sequence[nn.Module]) -> tuple[Slot, ...]:
+def _slots(model: nn.Module, found: Sequence[nn.Module], thawed: AbstractSet[str]) -> tuple[Slot, ...]:
     places: dict[int, list[tuple[dict[str, Tensor | None], str]]] = {}
     for module in found:
         own = vars(module)["_parameters"]
@@ -90,7 +97,7 @@ def _slots(model: nn.Module, found: Sequence[nn.Module]) -> tuple[Slot, ...]:
     return tuple(
         Slot(name, parameter, tuple(places[id(parameter)]))
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if parameter.requires_grad or name in thawed
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -31,7 +32,14 @@ class Replay:
         swift: Whether kernels are exchanged for the sake of second derivatives, see `Swift`.
     """
 
-    def __init__(self, training: Training, *, dtype: torch.dtype | None, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        training: Training,
+        *,
+        dtype: torch.dtype | None,
+        ledger: Ledger,
+        thawed: AbstractSet[str] = frozenset(),
+    ) -> None:
         self.training = training
         self.ledger = ledger
         self.swift = True
@@ -39,7 +47,7 @@ class Replay:
         # The loss may have modules of its own, or mean a model that it found elsewhere.
         things = within(training.model, training.loss)
         found = modules(things)
-        self.parameters = Parameters(training.model, found=found, dtype=dtype)
+        self.parameters = Parameters(training.model, found=found, thawed=thawed, dtype=dtype)
         self._copies = Copies(found, dtype=dtype)
         self._generators = generators(things)
         self._interrupts = Interrupts()

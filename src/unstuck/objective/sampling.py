@@ -81,7 +81,7 @@ def repeated(drawn: Draw, fewest: int) -> Draw:
 
 def count_examples(content: Any) -> int:
     """Number of examples: the first dimension of the first tensor found in the batch, else 1."""
-    for tensor in _tensors(content):
+    for tensor in tensors(content):
         if tensor.ndim:
             return max(int(tensor.shape[0]), 1)
     return 1
@@ -170,14 +170,15 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
-def _tensors(content: Any) -> Iterator[Tensor]:
+def tensors(content: Any) -> Iterator[Tensor]:
+    """Give every tensor in a batch, arrays among them, in the order in which they stand."""
     if isinstance(content, Tensor):
         yield content
     elif isinstance(content, np.ndarray):
         yield torch.as_tensor(content)
     else:
         for item in _members(content):
-            yield from _tensors(item)
+            yield from tensors(item)
 
 
 def _members(content: Any) -> Iterable[Any]:
@@ -190,4 +191,4 @@ def _members(content: Any) -> Iterable[Any]:
 
 def total_bytes(content: Any) -> int:
     """Memory of the batch's tensors."""
-    return sum(tensor.nbytes for tensor in _tensors(content))
+    return sum(tensor.nbytes for tensor in tensors(content))

@@ -1,1 +1,1 @@
-"""What can be changed so that the loss goes down again."""
+"""What can be changed to get a run moving again: each remedy a change of a copy of the run."""

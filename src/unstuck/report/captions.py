@@ -6,6 +6,11 @@ CAPTIONS: dict[str, str] = {
         "At a saddle only negative curvature has something to give, at a minimum nothing has; anywhere "
         "else the bars show what the optimizer leaves behind, and which way it lies."
     ),
+    "trials": (
+        "The run continued from this very state under each remedy, on the same batches in the same order; what a "
+        "remedy itself costs is counted along the axis. Each thin line is another order of the batches; the dots "
+        "below are the gains with their intervals."
+    ),
     "past": (
         "What the run wrote down. A loss that has stopped while the gradient has not become small is no critical "
         "point: always look at both curves."

@@ -26,6 +26,7 @@ def to_document(verdict: Verdict) -> Document:
         "point": _point(verdict.point),
         "findings": [_finding(finding) for finding in verdict.findings],
         "remedies": [_remedy(remedy) for remedy in verdict.remedies],
+        "trials": _record(verdict.trials),
         "cost": asdict(verdict.cost),
         "subject": asdict(measured.subject),
         "sample": asdict(measured.sample),
@@ -108,6 +109,9 @@ def _remedy(remedy: Remedy) -> Document:
         "gain": remedy.gain,
         "low": remedy.low,
         "high": remedy.high,
+        "helps": remedy.helps,
+        "code": list(remedy.code),
+        "treats": [cause.value for cause in remedy.treats],
     }
 
 

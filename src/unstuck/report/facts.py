@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
-from unstuck.findings.records import Evidence, Finding, Remedy, Verdict
+from unstuck.findings.records import Evidence, Finding, Verdict
 from unstuck.measurements.records import Gradient, Route
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.report.numbers import (
@@ -135,11 +135,6 @@ def ways(verdict: Verdict) -> tuple[Way, ...]:
 def evidence(finding: Finding) -> tuple[Fact, ...]:
     """The numbers that a finding rests on."""
     return tuple(Fact(evidence_name(item.name), _evidence_value(item)) for item in finding.evidence)
-
-
-def remedy_gain(remedy: Remedy) -> str:
-    """What a remedy gained in its trial, with its interval."""
-    return f"{percent(remedy.gain)} ({percent(remedy.low)} to {percent(remedy.high)})"
 
 
 def sample_line(verdict: Verdict) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
-from unstuck.report import costs, eigenvalues, facts, headline, tables
+from unstuck.report import costs, eigenvalues, facts, headline, tables, tried
 from unstuck.report.captions import caption
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure, telling
@@ -68,7 +68,10 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
             if verdict.measured.spectrum is None
             else eigenvalues.spectrum_sentence(verdict.measured.spectrum)
         ),
-        "remedies": [(remedy, facts.remedy_gain(remedy)) for remedy in verdict.remedies],
+        "tried": tried.tried(verdict),
+        "best": tried.best(verdict),
+        "trials": None if verdict.trials is None else tried.trials_line(verdict.trials),
+        "untried": () if verdict.trials is None else verdict.trials.untried,
         "sample": facts.sample_line(verdict),
         "cost": costs.cost_line(verdict),
     }

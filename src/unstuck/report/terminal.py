@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unstuck.findings.records import Verdict
-from unstuck.report import costs, eigenvalues, facts, headline
+from unstuck.report import costs, eigenvalues, facts, headline, tried
 from unstuck.report.facts import Fact, Way
 from unstuck.report.words import Tone
 
@@ -24,10 +23,10 @@ def render(verdict: Verdict) -> RenderableType:
     """Lay a verdict out for `rich.print`; it adapts to the width and to NO_COLOR."""
     blocks = [_headline(verdict), *_place(verdict)]
     blocks += [
+        *_remedies(verdict),
         *_ways(verdict),
         *_curvature(verdict),
         *_others(verdict),
-        *_remedies(verdict),
         *_small(verdict),
     ]
     return Group(*blocks)
@@ -134,19 +133,28 @@ def _others(verdict: Verdict) -> list[RenderableType]:
 
 
 def _remedies(verdict: Verdict) -> list[RenderableType]:
-    if not verdict.remedies:
+    if verdict.trials is None:
         return []
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("remedy")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    table.add_column("")
+    table.add_column("gain over going on", justify="right", no_wrap=True)
+    table.add_column("")
     table.add_column("change")
-    table.add_column("gain over going on (interval)", justify="right")
-    for remedy in verdict.remedies:
-        table.add_row(_text(remedy.name), _text(remedy.change), facts.remedy_gain(remedy))
-    return [_section("What was tried from here"), Padding(table, (0, 0, 0, 2))]
+    for row in tried.proved(verdict):
+        style = "bold green" if row.helps else ""
+        table.add_row(_text(row.name, style), row.gain, _text(row.outcome, style), _text(row.change, "dim"))
+    blocks: list[RenderableType] = [_section("What was tried from here"), Padding(table, (0, 0, 0, 2))]
+    if rest := tried.given_up(verdict):
+        blocks.append(_line(f"Given up on the way: {rest}.", "dim"))
+    if (best := tried.best(verdict)) is not None:
+        blocks.append(_line(f"To change, for {best.name}:"))
+        blocks.append(Padding(_code("\n".join(best.code)), (0, 0, 0, 4)))
+    return blocks
 
 
 def _small(verdict: Verdict) -> list[RenderableType]:
     rows = [Fact("sample", facts.sample_line(verdict))]
+    rows += [Fact("trials", tried.trials_line(verdict.trials))] if verdict.trials else []
     rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
     return [_section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (
         [_line(most, "dim")] if (most := costs.dearest(verdict)) else []
@@ -173,6 +181,10 @@ def _section(title: str) -> RenderableType:
 
 def _line(text: str, style: str = "") -> RenderableType:
     return Padding(_text(text, style), (0, 0, 0, 2))
+
+
+def _code(text: str) -> Text:
+    return Text("".join(c if c.isprintable() or c == "\n" else " " for c in text), style="cyan")
 
 
 def _text(text: str, style: str = "") -> Text:

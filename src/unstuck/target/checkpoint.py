@@ -64,7 +64,7 @@ def _model_state(content: object, path: str | Path) -> State:
     """The tensors by name: the content itself, or what it holds under a usual key, at most two deep."""
     for holder in (content, _entry(content, MODEL)):
         for candidate in (holder, _entry(holder, MODEL)):
-            if _is_state(candidate):
+            if is_state(candidate):
                 return cast("State", candidate)
     held = f" among {', '.join(map(str, cast('State', content)))}" if isinstance(content, Mapping) else ""
     msg = (
@@ -79,7 +79,8 @@ def _entry(content: object, keys: tuple[str, ...]) -> object:
     return next((cast("State", content)[key] for key in keys if key in content), None)
 
 
-def _is_state(value: object) -> bool:
+def is_state(value: object) -> bool:
+    """Whether this is the state_dict of a model: tensors by name, and nothing else."""
     if not isinstance(value, Mapping) or not value:
         return False
     entries = cast("State", value).items()

@@ -26,7 +26,7 @@ def matched(model: nn.Module, saved: State) -> dict[str, Any]:
         CheckpointError: Names are missing or left over, or a shape differs.
     """
     wanted = model.state_dict(keep_vars=True)
-    state = min(_renamings(wanted, saved), key=lambda renamed: len(wanted.keys() ^ renamed.keys()))
+    state = {own: saved[name] for name, own in own_names(model, saved).items()}
     state = {**_from_ties(wanted, state), **state}
     missing = [name for name in wanted if name not in state]
     extra = [name for name in state if name not in wanted]
@@ -36,10 +36,16 @@ def matched(model: nn.Module, saved: State) -> dict[str, Any]:
     return state
 
 
-def _renamings(wanted: State, saved: State) -> Iterable[dict[str, Any]]:
+def own_names(model: nn.Module, saved: State) -> dict[str, str]:
+    """Give the model's own name for each saved one, by the prefixes that make most of them match."""
+    wanted = model.state_dict(keep_vars=True)
+    return min(_renamings(wanted, saved), key=lambda renamed: len(wanted.keys() ^ set(renamed.values())))
+
+
+def _renamings(wanted: State, saved: State) -> Iterable[dict[str, str]]:
     """All ways to take common prefixes off the saved names, and to put the wanted ones' on; as they are first."""
     for off, on in product(_common_prefixes(saved), _common_prefixes(wanted)):
-        yield {on + name.removeprefix(off): value for name, value in saved.items()}
+        yield {name: on + name.removeprefix(off) for name in saved}
 
 
 def _common_prefixes(names: Iterable[str]) -> list[str]:

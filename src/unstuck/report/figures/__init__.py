@@ -22,12 +22,14 @@ from unstuck.report.figures.precision import has_precision, precision
 from unstuck.report.figures.rates import has_rates, rates
 from unstuck.report.figures.slices import slices
 from unstuck.report.figures.spectrum import spectrum
+from unstuck.report.figures.trials import has_trials, trials
 from unstuck.report.figures.validation import has_validation, validation
 from unstuck.report.figures.valley import drawn_valley, valley
 from unstuck.report.figures.wiring import has_wiring, wiring
 
 # In the order in which they are best read.
 FIGURES: dict[str, Callable[[Verdict], go.Figure]] = {
+    "trials": trials,
     "descent": descent,
     "past": past,
     "course": course,
@@ -50,6 +52,7 @@ FIGURES: dict[str, Callable[[Verdict], go.Figure]] = {
 }
 
 _MEASURED: dict[str, Callable[[Verdict], bool]] = {
+    "trials": has_trials,
     "descent": lambda verdict: bool(verdict.measured.routes),
     "past": has_past,
     "course": lambda verdict: drawn_course(verdict) is not None,
@@ -104,7 +107,7 @@ def telling(verdict: Verdict) -> tuple[str, ...]:
     """Names of the figures that show what was found, those of the leading cause first."""
     told = [finding.cause for finding in verdict.findings if finding.cause in (verdict.cause, *_SHOWN_ALONG)]
     names = [name for cause in told for name in _SHOWS[cause]]
-    return tuple(name for name in dict.fromkeys(names) if _MEASURED[name](verdict))
+    return tuple(name for name in dict.fromkeys(["trials", *names]) if _MEASURED[name](verdict))
 
 
 def available(verdict: Verdict) -> tuple[str, ...]:

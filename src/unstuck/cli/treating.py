@@ -1,0 +1,122 @@
+"""What `unstuck treat` does, once its arguments have been read."""
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from unstuck.cli.output import OutputError, prepare, put
+from unstuck.cli.progress import shown
+from unstuck.pipeline import diagnose
+from unstuck.report.headline import headline
+from unstuck.target import advance, like, load_checkpoint, load_training, write_checkpoint
+from unstuck.training import Training
+from unstuck.treating import Treated, escape, treat
+
+DONE = 0
+
+
+@dataclass(frozen=True)
+class Escape:
+    """What was asked for; the fields are the options of the command."""
+
+    target: str
+    out: str | None
+    checkpoint: str | None
+    steps: int
+    budget: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was asked for; the fields are the options of the command."""
+
+    target: str
+    out: str
+    checkpoint: str | None
+    steps: int
+    remedy: str | None
+    more: int | None
+    budget: float
+    seed: int
+
+
+def run(request: Treatment) -> int:
+    """Diagnose, apply the best proven remedy, write the checkpoint and say what to change in the script.
+
+    Raises:
+        UnstuckError: The target or a file is no good, or no remedy is proved to help; nothing is written then.
+    """
+    out = prepare(request.out)
+    errors = Console(stderr=True)
+    # Whatever the user's own code prints must not get between the lines of the answer.
+    with redirect_stdout(sys.stderr):
+        training = _loaded(request, errors)
+        with shown(errors) as progress:
+            if request.steps:
+                advance(training, request.steps, progress)
+            diagnosis = diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
+        head = headline(diagnosis.verdict)
+        sure = f", {head.sureness}" if head.sureness else ""
+        errors.print(f"diagnosis: {head.title}{sure}", markup=False, highlight=False, soft_wrap=True)
+        with shown(errors) as progress:
+            treated = treat(
+                training,
+                diagnosis,
+                remedy=request.remedy,
+                steps=request.more,
+                seed=request.seed,
+                progress=progress,
+            )
+    _write(out, request, training, treated)
+    put(f"{treated}\nwrote {out}\n", sys.stdout)
+    return DONE
+
+
+def leave(request: Escape) -> int:
+    """Leave the saddle point that a training stands at, and write the checkpoint if that is asked for.
+
+    Raises:
+        UnstuckError: The target or a file is no good, or there is no way down; nothing is written then.
+    """
+    out = prepare(request.out) if request.out else None
+    errors = Console(stderr=True)
+    with redirect_stdout(sys.stderr):
+        training = _loaded(request, errors)
+        with shown(errors) as progress:
+            if request.steps:
+                advance(training, request.steps, progress)
+            escaped = escape(training, budget=request.budget, seed=request.seed, progress=progress)
+    wrote = ""
+    if out is not None:
+        _write(out, request, training, escaped)
+        wrote = f"wrote {out}\n"
+    put(f"{escaped}\n{wrote}", sys.stdout)
+    return DONE
+
+
+def _loaded(request: Treatment | Escape, errors: Console) -> Training:
+    training = load_training(request.target)
+    if request.checkpoint:
+        parts = load_checkpoint(training, request.checkpoint)
+        errors.print(
+            f"loaded {', '.join(parts)} from {request.checkpoint}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return training
+
+
+def _write(out: Path, request: Treatment | Escape, training: Training, treated: Treated) -> None:
+    """In the form of the checkpoint that was loaded, if one was."""
+    state = treated.state
+    same = request.checkpoint is not None and Path(request.checkpoint).is_file()
+    try:
+        write_checkpoint(out, like(str(request.checkpoint), training.model, state) if same else state)
+    except (OSError, RuntimeError) as error:
+        msg = f"cannot write {request.out}: {' '.join(str(error).split()):.200}"
+        raise OutputError(msg) from error

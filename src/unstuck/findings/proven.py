@@ -1,0 +1,121 @@
+"""What the trials add to a verdict: which remedies help, and which of several causes matters most."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unstuck.findings.records import Cause, Finding, Remedy, Verdict
+from unstuck.findings.verdict import EXPLAINS, NAMED
+from unstuck.measurements.records.trials import Trial, Trials
+
+# A gain within this of nothing is none for practical purposes, however sure: a loss lower by less than a hundredth is
+# not what somebody stuck is looking for.
+LEAST_GAIN = 0.01
+
+
+# A remedy that gains this share of the best one's gain gains about as much. What treats the cause that was found is
+# then to be preferred: it changes what is wrong, and others may do so by the way only.
+ABOUT_EQUAL = 0.75
+
+# Nothing is there to be cured, or nothing that a change of the training could cure.
+_NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
+
+
+def worth_trying(verdict: Verdict) -> bool:
+    """Whether any remedy is worth a trial."""
+    return verdict.cause not in _NOTHING_TO_TRY
+
+
+def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
+    """Add what was tried: the remedies, the best first, and the findings in the order of what their removal gains."""
+    trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
+    remedies = tuple(remedy for trial in trials.tried if (remedy := as_remedy(trial)) is not None)
+    ordered = _reordered(verdict.findings, remedies)
+    notes = [*verdict.notes, *_notes(verdict, trials, remedies)]
+    if ordered == verdict.findings:
+        return replace(verdict, remedies=remedies, trials=trials, notes=tuple(notes))
+    first = ordered[0]
+    notes.append(f"By the trials the removal of {first.cause} gains most; it is therefore named first.")
+    return replace(
+        verdict,
+        cause=first.cause,
+        confidence=first.confidence,
+        findings=ordered,
+        remedies=remedies,
+        trials=trials,
+        notes=tuple(notes),
+    )
+
+
+def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:
+    """Proved to help before others, the larger gain first; of about equal gains what treats the cause comes first."""
+    ranked = sorted(tried, key=_place)
+    best = ranked[0] if ranked and _helps(ranked[0]) else None
+    if best is None or best.gain is None:
+        return tuple(ranked)
+    enough = ABOUT_EQUAL * best.gain.value
+    treating = [
+        trial
+        for trial in ranked
+        if _helps(trial) and cause in trial.causes and trial.gain is not None and trial.gain.value >= enough
+    ]
+    first = treating[0] if treating else best
+    return (first, *(trial for trial in ranked if trial is not first))
+
+
+def _place(trial: Trial) -> tuple[int, float]:
+    """What is proved to help, then what was proved not to, then what was given up; the better first."""
+    if trial.gain is None:
+        return 2, trial.curves[0].end
+    return 0 if _helps(trial) else 1, -trial.gain.value
+
+
+def _helps(trial: Trial) -> bool:
+    return trial.low is not None and trial.low > 0.0
+
+
+def as_remedy(trial: Trial) -> Remedy | None:
+    """What a trial shows of a remedy; None where it was not proved, or surely makes no difference worth having."""
+    if trial.gain is None or trial.low is None or trial.high is None:
+        return None
+    if trial.low > -LEAST_GAIN and trial.high < LEAST_GAIN:
+        return None
+    return Remedy(
+        name=trial.name,
+        change=trial.change,
+        gain=trial.gain.value,
+        low=trial.low,
+        high=trial.high,
+        code=trial.code,
+        treats=tuple(Cause(word) for word in trial.causes),
+    )
+
+
+def _reordered(findings: tuple[Finding, ...], remedies: Sequence[Remedy]) -> tuple[Finding, ...]:
+    """Put the finding first whose removal surely gains more than that of the first one, if it does not explain it."""
+    if not findings or findings[0].confidence < NAMED:
+        return findings
+    first = findings[0]
+    own = [remedy for remedy in remedies if first.cause in remedy.treats]
+    best = max((remedy.high for remedy in own), default=0.0)
+    row = next(causes for causes in EXPLAINS if first.cause in causes)
+    for finding in findings[1:]:
+        if finding.confidence < NAMED or finding.cause not in row or finding.cause is Cause.HEALTHY:
+            continue
+        rival = [r for r in remedies if finding.cause in r.treats and first.cause not in r.treats and r.helps]
+        if rival and max(remedy.low for remedy in rival) > max(best, 0.0):
+            return (finding, *(other for other in findings if other is not finding))
+    return findings
+
+
+def _notes(verdict: Verdict, trials: Trials, remedies: Sequence[Remedy]) -> list[str]:
+    notes: list[str] = []
+    proved = [trial for trial in trials.tried if trial.gain is not None]
+    if not proved:
+        return ["No remedy came to the proof before the time was over: give a larger budget."]
+    if not any(remedy.helps for remedy in remedies):
+        notes.append(f"None of the {len(trials.tried)} remedies tried gains anything worth having.")
+    addressing = [trial for trial in proved if verdict.cause in trial.causes]
+    if addressing and not any(r.helps and verdict.cause in r.treats for r in remedies):
+        names = ", ".join(trial.name for trial in addressing)
+        notes.append(f"What treats {verdict.cause} was tried ({names}) and did not help within the trial.")
+    return notes

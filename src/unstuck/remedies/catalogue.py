@@ -1,0 +1,73 @@
+"""Every remedy there is, and which of them are worth trying on a given run."""
+
+from collections.abc import Sequence
+
+from unstuck.remedies import (
+    activations,
+    averaging,
+    batches,
+    inputs,
+    outputs,
+    points,
+    precision,
+    regularising,
+    rules,
+    steps,
+    units,
+    wiring,
+)
+from unstuck.remedies.treatment import Known, Propose, Treatment
+
+PROPOSED: tuple[Propose, ...] = (
+    batches.skip,
+    outputs.fit_outputs,
+    wiring.unfreeze,
+    precision.master_weights,
+    rules.refresh,
+    units.revive,
+    units.desaturate,
+    batches.shuffle,
+    points.leave_saddle,
+    points.break_symmetry,
+    points.offset_outputs,
+    steps.smaller_step,
+    steps.larger_step,
+    rules.per_parameter_scale,
+    rules.momentum,
+    inputs.scale_inputs,
+    batches.larger_batch,
+    averaging.average,
+    steps.decay,
+    steps.warm_up,
+    batches.clip,
+    batches.smaller_batch,
+    units.begin_anew,
+    regularising.weight_decay,
+    regularising.stop,
+    activations.rectify,
+)
+
+# What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.
+ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refresh"})
+
+# More would each get too little of the time.
+MOST = 10
+
+
+def proposed(known: Known) -> list[Treatment]:
+    """Every remedy that has a place on this run, in all its variants."""
+    return [treatment for propose in PROPOSED for treatment in propose(known)]
+
+
+def choose(known: Known) -> list[Treatment]:
+    """Propose what treats the causes found, the first cause's first, and then what is tried always."""
+    every = proposed(known)
+    wanted: list[Treatment] = []
+    for finding in known.findings:
+        wanted += [treatment for treatment in every if finding.cause in treatment.treats]
+    wanted += [treatment for treatment in every if treatment.name in ALWAYS]
+    return _distinct(wanted)[:MOST]
+
+
+def _distinct(treatments: Sequence[Treatment]) -> list[Treatment]:
+    return list({(each.name, each.change): each for each in reversed(treatments)}.values())[::-1]

@@ -1,0 +1,105 @@
+"""Inputs on one scale."""
+
+import copy
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from unstuck.findings.records import Cause
+from unstuck.objective.sampling import Batch
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.units import fresh_parameters
+
+# Features that hardly vary are only centred.
+_LEAST = 1e-6
+
+
+def scale_inputs(known: Known) -> Sequence[Treatment]:
+    """Bring every feature (of images every channel) to mean 0 and standard deviation 1.
+
+    Either the weights stay, and the rate grows as much as the first layer's curvature shrinks, or all begins anew:
+    units that the raw inputs have driven into saturation do not come back by themselves.
+    """
+    return [_scaled(known, anew=False), _scaled(known, anew=True)]
+
+
+def _scaled(known: Known, *, anew: bool) -> Treatment:
+    def apply(run: Run) -> None:
+        before = run.objective.batches
+        mean, deviation = _moments(before)
+
+        def scaled(batch: Batch) -> Batch:
+            return replace(batch, content=_replaced(batch.content, mean, deviation))
+
+        run.prepare = scaled
+        run.look_at([scaled(batch) for batch in before])
+        if anew:
+            run.move(fresh_parameters(run, known.seed) - run.theta())
+            run.forget()
+        else:
+            run.scale_rate(_mean_square(before) / max(_mean_square(run.objective.batches), _LEAST))
+
+    causes = {Cause.SATURATED_UNITS, Cause.DEAD_UNITS} if anew else {Cause.ILL_CONDITIONED}
+    return Treatment(
+        "scale-inputs",
+        frozenset(causes),
+        "every input feature at mean 0 and deviation 1" + (", and all parameters begun anew" if anew else ""),
+        ("inputs = (inputs - mean) / deviation  # of the training data",),
+        "LeCun et al., 1998, section 4.3",
+        apply,
+        in_place=False,
+    )
+
+
+def first_floating(content: Any) -> Tensor | None:
+    """The first floating tensor of a batch: its inputs, by the custom of putting them before the targets."""
+    if isinstance(content, Tensor):
+        return content if content.is_floating_point() else None
+    items: Sequence[Any] = ()
+    if isinstance(content, Mapping):
+        items = list(content.values())
+    elif isinstance(content, list | tuple):
+        items = content
+    return first_floating(items[0]) if items else None
+
+
+def _inputs(batches: Sequence[Batch]) -> list[Tensor]:
+    found = [first_floating(batch.content) for batch in batches]
+    tensors = [tensor.detach().double() for tensor in found if tensor is not None and tensor.ndim > 1]
+    if len(tensors) < len(found):
+        msg = "the batches do not begin with a floating tensor of features"
+        raise NotApplicableError(msg)
+    return tensors
+
+
+def _mean_square(batches: Sequence[Batch]) -> float:
+    """Of the inputs: the curvature of the first layer goes with it, and against it the rate that suits."""
+    squares = [float(tensor.square().mean()) for tensor in _inputs(batches)]
+    return sum(squares) / len(squares)
+
+
+def _moments(batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each feature, the last dimension; of images of each channel, the second."""
+    together = torch.cat(_inputs(batches))
+    axis = 1 if together.ndim == 4 else together.ndim - 1  # noqa: PLR2004
+    others = [dimension for dimension in range(together.ndim) if dimension != axis]
+    mean = together.mean(others, keepdim=True)
+    deviation = together.std(others, keepdim=True, correction=0)
+    return mean, torch.where(deviation > _LEAST * mean.abs().clamp(min=1.0), deviation, 1.0)
+
+
+def _replaced(content: Any, mean: Tensor, deviation: Tensor) -> Any:
+    """Give the same batch with its first floating tensor scaled."""
+    if isinstance(content, Tensor):
+        return ((content - mean) / deviation).to(content.dtype)
+    if isinstance(content, MutableMapping):
+        items = cast("MutableMapping[Any, Any]", copy.copy(content))
+        key = next(iter(items))
+        items[key] = _replaced(items[key], mean, deviation)
+        return items
+    rest = [_replaced(content[0], mean, deviation), *content[1:]]
+    return type(content)(*rest) if hasattr(content, "_fields") else type(content)(rest)

@@ -1,0 +1,63 @@
+"""For what is learnt by heart: weights that decay, and stopping where the validation loss is lowest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unstuck.findings.records import Cause
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, Treatment
+
+# Over the length of a trial decoupled decay shrinks the weights by exp(-1), or by exp(-3).
+_SHRINKING = (1.0, 3.0)
+
+
+def weight_decay(known: Known) -> Sequence[Treatment]:
+    """Let the weights decay, beside the optimizer's own step (Loshchilov & Hutter, 2019)."""
+    return [_decayed(known, strength) for strength in _SHRINKING]
+
+
+def stop(known: Known) -> Sequence[Treatment]:
+    """Train no further: where the validation loss rises, the present parameters are better than later ones."""
+    del known
+
+    def apply(run: Run) -> None:
+        run.factor = _zero
+
+    return [
+        Treatment(
+            "stop",
+            frozenset({Cause.GENERALIZATION_GAP}),
+            "no further training",
+            ("# stop here, or go back to the checkpoint with the lowest validation loss",),
+            "early stopping (Prechelt, 1998)",
+            apply,
+        )
+    ]
+
+
+def _decayed(known: Known, strength: float) -> Treatment:
+    sample = known.measured.sample
+    steps = max(known.horizon / (sample.examples / sample.batches), 1.0)
+    shrink = 1.0 - strength / steps
+    rate = known.measured.subject.rate
+    line = "optimizer = torch.optim.AdamW(model.parameters(), lr=..., weight_decay=...)"
+    if rate:
+        decay = f"weight_decay={strength / steps / rate:.2g}"
+        line = f"optimizer = torch.optim.AdamW(model.parameters(), lr={rate:g}, {decay})"
+
+    def apply(run: Run) -> None:
+        run.shrink = shrink
+
+    return Treatment(
+        "weight-decay",
+        frozenset({Cause.GENERALIZATION_GAP}),
+        f"weights shrunk by {100 * (1 - shrink):.2g} % at each step",
+        (line,),
+        "Loshchilov & Hutter, 2019; Krogh & Hertz, 1991",
+        apply,
+    )
+
+
+def _zero(share: Any) -> float:
+    del share
+    return 0.0

@@ -1,0 +1,103 @@
+"""Other rules in the place of the optimizer's: momentum, a rate for each parameter, a fresh state."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch.optim import Optimizer
+
+from unstuck.findings.records import Cause
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+
+MOMENTUM = 0.9
+
+# Adam's own default, and ten times that, which suits small networks.
+_ADAM_RATES = (1e-3, 1e-2)
+
+# What a state is called that holds a scale for each parameter.
+_SCALES = ("exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
+
+
+def momentum(known: Known) -> Sequence[Treatment]:
+    """Give plain gradient descent a momentum, at the present rate."""
+    optimizer = known.training.optimizer
+    if not isinstance(optimizer, torch.optim.SGD) or any(g["momentum"] for g in optimizer.param_groups):
+        return []
+
+    def apply(run: Run) -> None:
+        for group in run.optimizer.param_groups:
+            group["momentum"] = MOMENTUM
+
+    return [
+        Treatment(
+            "momentum",
+            frozenset({Cause.ILL_CONDITIONED, Cause.STEP_TOO_SMALL, Cause.PLATEAU}),
+            f"momentum {MOMENTUM}",
+            (f'for group in optimizer.param_groups:\n    group["momentum"] = {MOMENTUM}',),
+            "Polyak, 1964; Sutskever et al., 2013",
+            apply,
+        )
+    ]
+
+
+def per_parameter_scale(known: Known) -> Sequence[Treatment]:
+    """Divide each parameter's step by the scale of its own gradients: Adam, in the optimizer's place."""
+    optimizer = known.training.optimizer
+    if optimizer is None or _is_adaptive(optimizer):
+        return []
+    return [_adam(rate) for rate in _ADAM_RATES]
+
+
+def refresh(known: Known) -> Sequence[Treatment]:
+    """Forget what the optimizer has gathered: its scale no longer describes the gradient."""
+    optimizer = known.training.optimizer
+    if optimizer is None or not optimizer.state:
+        return []
+    return [
+        Treatment(
+            "refresh",
+            frozenset({Cause.STALE_SECOND_MOMENT, Cause.NON_FINITE}),
+            f"a fresh state for {type(optimizer).__name__}",
+            ("optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)",),
+            "Kingma & Ba, 2015, section 3; Reddi et al., 2018",
+            lambda run: run.forget(),
+        )
+    ]
+
+
+def _adam(rate: float) -> Treatment:
+    def apply(run: Run) -> None:
+        run.optimizer = fresh_adam(run.optimizer, rate)
+
+    return Treatment(
+        "per-parameter-scale",
+        frozenset({Cause.ILL_CONDITIONED, Cause.VANISHING_GRADIENT, Cause.PLATEAU}),
+        f"Adam at rate {rate:g}: each parameter's step divided by the scale of its gradients",
+        (f"optimizer = torch.optim.Adam(model.parameters(), lr={rate:g})",),
+        "Kingma & Ba, 2015",
+        apply,
+    )
+
+
+def fresh_adam(optimizer: Optimizer, rate: float) -> torch.optim.Adam:
+    """Give an Adam for the parameters that an optimizer moves, with its weight decay if that is one for all."""
+    decays = {float(group.get("weight_decay", 0.0)) for group in optimizer.param_groups}
+    decay = decays.pop() if len(decays) == 1 else 0.0
+    return torch.optim.Adam(_groups(optimizer), lr=rate, weight_decay=decay)
+
+
+def _groups(optimizer: Optimizer) -> list[Any]:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not parameters:
+        msg = "the optimizer moves no parameters"
+        raise NotApplicableError(msg)
+    return parameters
+
+
+def _is_adaptive(optimizer: Optimizer) -> bool:
+    states = cast("list[dict[str, Any]]", list(optimizer.state.values()))
+    known: tuple[Callable[..., Any], ...] = (torch.optim.SGD, torch.optim.ASGD, torch.optim.LBFGS)
+    if type(optimizer) in known:
+        return False
+    return "betas" in optimizer.defaults or any(key in state for state in states for key in _SCALES)

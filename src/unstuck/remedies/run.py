@@ -1,0 +1,272 @@
+"""A copy of the run that a remedy may change: parameters, optimizer, and how batches become steps."""
+
+import copy
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence, Sized
+from collections.abc import Set as AbstractSet
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from unstuck.errors import MeasurementError
+from unstuck.measurements.steps import Twin
+from unstuck.objective import Objective
+from unstuck.objective.sampling import Batch
+from unstuck.training import Training
+
+Update = tuple[Batch, ...]
+
+# How far the ratio of the two counts of steps may be from what is usual: a step or two may have been skipped.
+_ROUGHLY = 0.1
+
+
+class Run:
+    """The training as it stands, on copies; the user's own is only read.
+
+    Attributes:
+        training: The user's.
+        twin: Copies of the parameters, and of the optimizer that moves them.
+        prepare: What is done to each batch that the data give, before anything else.
+        regroup: From the batches that the data give to the batches of each update.
+        factor: Multiple of the learning rate at each share of the way.
+        clip: Longest gradient; longer ones are shortened to it.
+        shrink: What the parameters are multiplied by before each update.
+        skip: Whether updates whose loss or gradient is not finite are left out.
+        thawed: Names of frozen parameters that are trained too.
+        dtype: What the loss is computed in, if not in the training's own types.
+        average_from: The share of the way from which on the parameters are averaged; None: never.
+    """
+
+    def __init__(self, training: Training, objective: Objective) -> None:
+        if training.optimizer is None:
+            msg = "no remedy can be tried without `optimizer`: pass the one of the run to Training"
+            raise MeasurementError(msg)
+        self.training = training
+        self.twin = Twin(objective, training.optimizer)
+        self.prepare: Callable[[Batch], Batch] = _as_it_is
+        self.regroup: Callable[[Sequence[Batch]], list[Update]] = _one_each
+        self.factor: Callable[[float], float] = _constant
+        self.clip = float("inf")
+        self.shrink = 1.0
+        self.skip = False
+        self.average_from: float | None = None
+        self.thawed: frozenset[str] = frozenset()
+        self.dtype: torch.dtype | None = None
+        self._every = updates_per_schedule_step(training)
+        self._scheduler = _copied(training.scheduler, self.twin)
+        self._made = 0
+
+    @property
+    def objective(self) -> Objective:
+        """The loss over the sample."""
+        return self.twin.objective
+
+    @objective.setter
+    def objective(self, other: Objective) -> None:
+        self.twin.objective = other
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The copy of the optimizer."""
+        return self.twin.optimizer
+
+    @optimizer.setter
+    def optimizer(self, other: Optimizer) -> None:
+        # Whatever scheduled the rates of the old one has nothing to say to the new one.
+        self.twin.optimizer = other
+        self._scheduler = None
+
+    @property
+    def scheduler(self) -> Any:
+        """The copy of the scheduler; None where there is none, or where it does not suit the optimizer any more."""
+        return self._scheduler
+
+    def updates(self, batches: Sequence[Batch]) -> list[Update]:
+        """Give the batches of each update."""
+        return self.regroup([self.prepare(batch) for batch in batches])
+
+    def theta(self) -> Float[Tensor, " n"]:
+        """Give the parameters as they have become, as a flat vector."""
+        return self.twin.theta()
+
+    def move(self, displacement: Float[Tensor, " n"]) -> None:
+        """Displace the parameters."""
+        pieces = self.objective.parameters.pieces(displacement)
+        with torch.no_grad():
+            for parameter, piece in zip(self.twin.copies, pieces, strict=True):
+                parameter.add_(piece.to(parameter.device, parameter.dtype))
+
+    def scale_rate(self, factor: float) -> None:
+        """Multiply every learning rate, and what a scheduler computes it from."""
+        self.twin.scale_rate(factor)
+        for group in self.optimizer.param_groups:
+            if "initial_lr" in group:
+                group["initial_lr"] = group["initial_lr"] * factor
+        for scheduler in _nested(self._scheduler):
+            if hasattr(scheduler, "base_lrs"):
+                scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
+
+    def look_at(self, batches: Sequence[Batch]) -> None:
+        """Put other batches into the sample, or the same ones for other parameters or another type."""
+        self.objective = Objective(
+            self.training, batches, dtype=self.dtype, ledger=self.objective.ledger, thawed=self.thawed
+        )
+
+    def widen(self, dtype: torch.dtype, *, loss: bool) -> None:
+        """Keep the parameters and the optimizer's state in a wider type, and compute the `loss` in it or not."""
+        if loss:
+            self.dtype = dtype
+            self.look_at(self.objective.batches)
+        self.twin = Twin(self.objective, cast("Optimizer", self.training.optimizer), dtype)
+        for nested in _nested(self._scheduler):
+            nested.optimizer = self.twin.optimizer
+
+    def thaw(self, names: AbstractSet[str]) -> list[Tensor]:
+        """Let frozen parameters of these names be part of it; gives all the copies that the optimizer lacks."""
+        old = dict(
+            zip((slot.name for slot in self.objective.parameters.slots), self.twin.copies, strict=True)
+        )
+        self.thawed = frozenset(names)
+        self.look_at(self.objective.batches)
+        self.twin.copies = [
+            old.get(slot.name, slot.parameter.detach().clone().requires_grad_())
+            for slot in self.objective.parameters.slots
+        ]
+        # The copied optimizer may hold a frozen parameter itself: it was no slot when it was copied.
+        own = dict(
+            zip((id(s.parameter) for s in self.objective.parameters.slots), self.twin.copies, strict=True)
+        )
+        real = cast("Optimizer", self.training.optimizer)
+        for group, original in zip(self.optimizer.param_groups, real.param_groups, strict=False):
+            pairs = zip(group["params"], original["params"], strict=True)
+            group["params"] = [own.get(id(theirs), mine) for mine, theirs in pairs]
+        held = {id(tensor) for group in self.optimizer.param_groups for tensor in group["params"]}
+        return [copied for copied in self.twin.copies if id(copied) not in held]
+
+    def forget(self) -> None:
+        """Let the optimizer begin anew with the rates and settings that it has."""
+        fresh = forgotten(self.optimizer)
+        scheduler = self._scheduler
+        self.optimizer = fresh
+        for nested in _nested(scheduler):
+            nested.optimizer = fresh
+        self._scheduler = scheduler
+
+    def step(self, update: Update, share: float, spend: Callable[[Batch], None]) -> None:
+        """Make one update, `share` of the way; only inside a session of the objective."""
+        groups = [group for group in self.optimizer.param_groups if "lr" in group]
+        rates = [group["lr"] for group in groups]
+        factor = self.factor(share)
+        for group in groups if factor != 1.0 else ():
+            group["lr"] = group["lr"] * factor
+        self._update(update, spend)
+        for group, rate in zip(groups, rates, strict=True) if factor != 1.0 else ():
+            group["lr"] = rate
+        self._made += 1
+        if self._scheduler is not None and self._every and self._made % self._every == 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the copy cannot know that the optimizer has made steps
+                self._scheduler.step()
+
+    def _update(self, update: Update, spend: Callable[[Batch], None]) -> None:
+        if self.skip:
+            value, gradient = self._evaluate(self.theta(), update, spend)
+            if math.isfinite(value) and bool(gradient.isfinite().all()):
+                self.twin.step_by(lambda _: (value, gradient))
+            return
+        if self.shrink != 1.0:
+            with torch.no_grad():
+                for parameter in self.twin.copies:
+                    parameter.mul_(self.shrink)
+        self.twin.step_by(lambda theta: self._evaluate(theta, update, spend))
+
+    def _evaluate(
+        self, theta: Float[Tensor, " n"], update: Update, spend: Callable[[Batch], None]
+    ) -> tuple[float, Float[Tensor, " n"]]:
+        examples = sum(batch.examples for batch in update)
+        value, total = 0.0, torch.zeros_like(theta)
+        for batch in update:
+            spend(batch)
+            loss, gradient = self.objective.replay.gradient(batch, theta)
+            value += loss * batch.examples / examples
+            total.add_(gradient, alpha=batch.examples / examples)
+        norm = float(total.norm()) if self.clip < float("inf") else 0.0
+        return value, total.mul_(self.clip / norm) if norm > self.clip else total
+
+
+def forgotten(optimizer: Optimizer) -> Optimizer:
+    """Give an optimizer of the same kind, parameters and settings that has not made a step yet."""
+    groups: list[dict[str, Any]] = [
+        {key: value for key, value in group.items() if key != "initial_lr"}
+        for group in optimizer.param_groups
+    ]
+    try:
+        fresh = cast("Any", type(optimizer))(groups, **optimizer.defaults)
+    except Exception:  # a stranger's optimizer may want other arguments
+        fresh = copy.copy(optimizer)
+        fresh.state = defaultdict(dict)
+        return fresh
+    for group, kept in zip(fresh.param_groups, optimizer.param_groups, strict=True):
+        group.update({key: value for key, value in kept.items() if key != "params"})
+    return fresh
+
+
+def updates_per_schedule_step(training: Training) -> int | None:
+    """How many updates the run makes between two steps of its scheduler; None where that cannot be told.
+
+    An adaptive optimizer counts its updates, a scheduler its own steps; the ratio is 1, or as many as an epoch has
+    batches. Where nothing tells, or the schedule was left behind, the rate is better left as it is than run through
+    an epoch's schedule in so many updates.
+    """
+    scheduler, optimizer = training.scheduler, training.optimizer
+    if scheduler is None or optimizer is None or isinstance(scheduler, ReduceLROnPlateau):
+        return None
+    scheduled = float(getattr(scheduler, "last_epoch", 0) or 0)
+    counts = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
+    if scheduled < 1.0 or not counts:
+        return None
+    ratio = max(counts) / scheduled
+    usual = (1, len(training.data)) if isinstance(training.data, Sized) else (1,)
+    return next((each for each in usual if abs(ratio - each) <= _ROUGHLY * each), None)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _one_each(batches: Sequence[Batch]) -> list[Update]:
+    return [(batch,) for batch in batches]
+
+
+def _constant(share: float) -> float:
+    del share
+    return 1.0
+
+
+def _copied(scheduler: Any, twin: Twin) -> Any:
+    """Copy a scheduler so that it sets the rates of the copied optimizer; None if it cannot be copied."""
+    if scheduler is None:
+        return None
+    memo: dict[int, Any] = {id(optimizer): twin.optimizer for optimizer in _optimizers(scheduler)}
+    try:
+        return copy.deepcopy(scheduler, memo)
+    except Exception:
+        return None
+
+
+def _optimizers(scheduler: Any) -> list[Any]:
+    return [each.optimizer for each in _nested(scheduler) if hasattr(each, "optimizer")]
+
+
+def _nested(scheduler: Any) -> list[Any]:
+    """A scheduler and those that it is made of, as SequentialLR and ChainedScheduler are."""
+    if scheduler is None:
+        return []
+    parts: Sequence[Any] = getattr(scheduler, "_schedulers", ())
+    return [scheduler, *(deeper for part in parts for deeper in _nested(part))]

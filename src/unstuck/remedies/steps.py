@@ -1,0 +1,99 @@
+"""Longer and shorter steps, and steps whose length changes on the way."""
+
+from collections.abc import Callable, Sequence
+
+from unstuck.findings.records import Cause
+from unstuck.measurements.records import Arm
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, Treatment
+
+# Where nothing was measured that tells a better factor, the next power of ten.
+_DOWN, _UP = 0.1, 10.0
+
+# A linear warm-up over this share of the way; the usual few per cent of a whole training would be a step or two here.
+_WARMING = 0.3
+
+_RATE = 'for group in optimizer.param_groups:\n    group["lr"] *= {factor:g}'
+
+
+def smaller_step(known: Known) -> Sequence[Treatment]:
+    """Multiply the learning rate by the best lower factor that was looked at, and by one further down."""
+    best = _best(known, lambda factor: factor < 1.0) or _DOWN
+    treats = frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE})
+    return [_scaled("smaller-step", treats, factor, known) for factor in (best, best * _DOWN)]
+
+
+def larger_step(known: Known) -> Sequence[Treatment]:
+    """Multiply the learning rate by the best higher factor that was looked at, and by one further up."""
+    best = _best(known, lambda factor: factor > 1.0) or _UP
+    treats = frozenset({Cause.STEP_TOO_SMALL, Cause.PLATEAU, Cause.VANISHING_GRADIENT})
+    factors = (best, best * _UP) if best > _UP else (best, best * _UP, best / 3.0)
+    return [_scaled("larger-step", treats, factor, known) for factor in factors]
+
+
+def decay(known: Known) -> Sequence[Treatment]:
+    """Let the rate fall to zero along a line: the noise of the steps dies away with them."""
+    del known
+
+    def apply(run: Run) -> None:
+        run.factor = lambda share: max(1.0 - share, 0.0)
+
+    return [
+        Treatment(
+            "decay",
+            frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE}),
+            "learning rate falling to 0 along a line",
+            (
+                "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=STEPS_LEFT)",
+                "# scheduler.step() after each optimizer.step()",
+            ),
+            "Robbins & Monro, 1951; Defazio et al., 2023 (linear decay)",
+            apply,
+        )
+    ]
+
+
+def warm_up(known: Known) -> Sequence[Treatment]:
+    """Begin the optimizer's state anew, and let the rate rise from zero while it is unreliable."""
+    del known
+
+    def apply(run: Run) -> None:
+        run.forget()
+        run.factor = lambda share: min(share / _WARMING, 1.0)
+
+    return [
+        Treatment(
+            "warm-up",
+            frozenset({Cause.STALE_SECOND_MOMENT, Cause.STEP_TOO_LARGE}),
+            "a fresh optimizer state, and the rate rising from 0 to what it is",
+            (
+                "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)",
+                "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, total_iters=WARM_UP_STEPS)",
+            ),
+            "Goyal et al., 2017, section 2.2; Liu et al., 2020 (RAdam)",
+            apply,
+        )
+    ]
+
+
+def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Known) -> Treatment:
+    rate = known.measured.subject.rate
+    told = "" if rate is None else f": {rate:.3g} becomes {rate * factor:.3g}"
+    return Treatment(
+        name,
+        treats,
+        f"learning rate times {factor:.3g}{told}",
+        (_RATE.format(factor=factor),),
+        "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
+        lambda run: run.scale_rate(factor),
+    )
+
+
+def _best(known: Known, wanted: Callable[[float], bool]) -> float | None:
+    """The factor that gained most when the run was continued at several rates."""
+    found = known.measured.continuations
+    arms: list[Arm] = (
+        [arm for arm in found.arms if arm.name == "rate" and wanted(arm.factor)] if found else []
+    )
+    gaining = [arm for arm in arms if arm.extra.value > 0.0]
+    return max(gaining, key=lambda arm: arm.extra.value).factor if gaining else None

@@ -1,0 +1,59 @@
+"""What every remedy is: a change of a run, in words, in code, and as it is made on a copy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Cause, Finding
+from unstuck.measurements.records import Measurements
+from unstuck.remedies.run import Run
+from unstuck.training import Training
+
+
+class NotApplicableError(UnstuckError):
+    """A remedy has no place here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a remedy may look at to make its choice.
+
+    Attributes:
+        training: The run, only to be read.
+        measured: What was measured where it is stuck.
+        findings: What was made of that.
+        seed: Of all randomness.
+        horizon: Examples whose gradients a continuation may evaluate, what a remedy costs included.
+    """
+
+    training: Training
+    measured: Measurements
+    findings: Sequence[Finding]
+    seed: int
+    horizon: float
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """One change of a run, ready to be made.
+
+    Attributes:
+        name: In kebab-case; several variants of one remedy share it.
+        treats: The causes that it is made for.
+        change: What is changed, in a few words.
+        code: The lines of code that make the change in the user's script.
+        source: Where it comes from.
+        in_place: Whether the training can be left so; else the user's code has to be changed first.
+        apply: Makes the change on a copy of the run; raises `NotApplicableError` where it has no place.
+    """
+
+    name: str
+    treats: frozenset[Cause]
+    change: str
+    code: tuple[str, ...]
+    source: str
+    apply: Callable[[Run], None]
+    in_place: bool = True
+
+
+Propose = Callable[[Known], Sequence[Treatment]]

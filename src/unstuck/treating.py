@@ -1,0 +1,292 @@
+"""Get a run moving again: the best proven remedy, applied to the user's own training, or a saddle left."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unstuck.diagnosis import Diagnosis
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Verdict
+from unstuck.objective import Objective, draw
+from unstuck.remedies.catalogue import proposed
+from unstuck.remedies.commit import commit, commit_point
+from unstuck.remedies.escape import escape as search
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, Treatment
+from unstuck.training import Training
+from unstuck.trials.course import Course, Held
+from unstuck.trials.orders import Orders
+from unstuck.trials.proof import sampled
+from unstuck.trials.side import Side
+
+Told = Callable[[str, float], None]
+
+# Without a trial to go by: as many batches as a trial would take.
+_STEPS = 80
+
+# Gradients that an escape takes, roughly, the weakest saddles included.
+_GRADIENTS = 300.0
+
+# Share of the memory for the graphs that products with the Hessian are made over.
+_GRAPHS = 0.35
+
+# Its order is none of those that the proof rests on.
+_ORDER = 1_000
+
+
+class TreatmentError(UnstuckError):
+    """Nothing was changed: no remedy is proved to help, or it did not hold what it promised."""
+
+
+@dataclass(frozen=True)
+class Treated:
+    """What was done to a training, which has it already.
+
+    Attributes:
+        remedy: Its name.
+        change: What was changed, in a few words.
+        code: The lines of code that make the change in the user's script.
+        before: The loss on the held sample, before.
+        after: The same after.
+        steps: Gradient evaluations of a batch that were made, the remedy's own cost included.
+        seconds: What it took.
+        optimizer: The one to go on with: the training's own, if it has one, or another where the remedy puts one
+            in its place.
+        training: The training with that optimizer.
+        state: For `torch.save`: `model_state_dict`, `optimizer_state_dict`, and with a scheduler
+            `scheduler_state_dict`; parameters in the type that the remedy has given them.
+    """
+
+    remedy: str
+    change: str
+    code: tuple[str, ...]
+    before: float
+    after: float
+    steps: float
+    seconds: float
+    optimizer: Optimizer | None
+    training: Training
+    state: dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        share = (self.before - self.after) / abs(self.before) if self.before else 0.0
+        lines = [
+            f"{self.remedy}: {self.change}",
+            f"loss {self.before:.6g} -> {self.after:.6g} ({100 * share:.1f} % lower)",
+            f"after {self.steps:.0f} gradient evaluations of a batch, {self.seconds:.1f} s",
+        ]
+        return "\n".join([*lines, *self.code])
+
+
+def treat(
+    training: Training,
+    diagnosis: Diagnosis,
+    *,
+    remedy: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: Told | None = None,
+) -> Treated:
+    """Apply the best proven remedy to the training, in place, and go on with it for a while.
+
+    It is made on copies, from where the training stands; only when the loss on the held sample is lower there is the
+    training changed: parameters, buffers, state of optimizer and scheduler, all or nothing. A remedy that puts
+    another optimizer in the place of the present one gives it back in the result.
+
+    Args:
+        training: The one that was diagnosed.
+        diagnosis: Of it, with trials.
+        remedy: Name of the one to apply; by default the best that is proved to help.
+        steps: Batches to go on for; by default as many as the trials took.
+        seed: As given to `diagnose`.
+        progress: Is told what is done and which share of the whole is behind.
+
+    Raises:
+        TreatmentError: No remedy is proved to help, there is none of that name, or the loss was not lower
+            after it; the training is as it was.
+    """
+    told = progress or _untold
+    begun = time.monotonic()
+    verdict = diagnosis.verdict
+    sample = sampled(training, verdict, seed=seed)
+    batch = sample.examples / len(sample.batches)
+    count = steps or (round(verdict.trials.horizon) if verdict.trials else _STEPS)
+    known = Known(training, verdict.measured, verdict.findings, seed, count * batch)
+    chosen = _chosen(known, verdict, remedy)
+    told(f"applying {chosen.name}", 0.0)
+    side = Side(training, sample, ())
+    run = Run(side.training, side.objective)
+    paid = side.objective.ledger.examples
+    chosen.apply(run)
+    setup = side.objective.ledger.examples - paid
+    course = Course(
+        run,
+        Orders(training, verdict.measured.sample, math.ceil(count), seed)(_ORDER),
+        count * batch + (setup if steps else 0.0),
+        Held(tuple(range(len(sample.batches))), sample.weights),
+        setup,
+        side,
+    )
+    base = sample.value(sample.theta)
+
+    def keep_going() -> bool:
+        told(f"going on with {chosen.name}", course.share)
+        return False
+
+    course.advance(1.0, keep_going)
+    return _finished(training, chosen, course, (base, batch, begun))
+
+
+def escape(
+    training: Training,
+    *,
+    budget: float = 60.0,
+    seed: int = 0,
+    progress: Told | None = None,
+) -> Treated:
+    """Leave the saddle point that a training stands at, in place: one remedy alone, without a diagnosis.
+
+    Displaced at random, along negative curvature, and down, until no way down is left or the time is over; see
+    `unstuck.remedies.escape`. The optimizer begins anew from there.
+
+    Args:
+        training: Where it stands.
+        budget: Seconds to spend, roughly.
+        seed: Of all randomness.
+        progress: Is told what is done.
+
+    Raises:
+        TreatmentError: No way down was found; the training is as it was.
+    """
+    if not 0.0 < budget < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
+    told = progress or _untold
+    begun = time.monotonic()
+    told("looking for a way down", 0.0)
+    sample = _affordable(training, budget, seed)
+
+    def over() -> bool:
+        told("looking for a way down", min((time.monotonic() - begun) / budget, 0.99))
+        return time.monotonic() - begun > budget
+
+    found = search(sample, seed=seed, over=over, memory=_GRAPHS * psutil.virtual_memory().available)
+    if not bool(found.displacement.any()):
+        msg = f"nothing was changed: no way down from loss {found.before:.6g} ({found.end})"
+        raise TreatmentError(msg)
+    theta = sample.theta + found.displacement
+    side = Side(training, sample, ())
+    side.objective.values(theta)
+    commit_point(training, sample.parameters, theta, side.buffers)
+    ways = ", ".join(dict.fromkeys(round_.way for round_ in found.rounds))
+    state: dict[str, Any] = {"model_state_dict": training.model.state_dict()}
+    if training.optimizer is not None:
+        state["optimizer_state_dict"] = training.optimizer.state_dict()
+    return Treated(
+        remedy="escape",
+        change=f"a way down by {ways}; ended {found.end}",
+        code=("# load the checkpoint, and train on",),
+        before=found.before,
+        after=found.after,
+        steps=found.gradients * len(sample.batches),
+        seconds=time.monotonic() - begun,
+        optimizer=training.optimizer,
+        training=training,
+        state=state,
+    )
+
+
+def _affordable(training: Training, budget: float, seed: int) -> Objective:
+    """Draw as many batches as the time allows to evaluate a few hundred times."""
+    first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
+    objective = Objective(training, first.batches)
+    begun = time.perf_counter()
+    objective.gradient(objective.theta)
+    seconds = (time.perf_counter() - begun) / first.examples
+    most = max(budget / _GRADIENTS / seconds, 1.0)
+    return Objective(
+        training, draw(training.data, seed=seed, enough=lambda _, examples: examples >= most).batches
+    )
+
+
+def _finished(
+    training: Training, chosen: Treatment, course: Course, facts: tuple[float, float, float]
+) -> Treated:
+    before, batch, begun = facts
+    after = course.end()
+    if not after < before:
+        msg = (
+            f"nothing was changed: after {chosen.name} the loss was {after:.6g}, not below {before:.6g}; "
+            "diagnose again, or choose another remedy"
+        )
+        raise TreatmentError(msg)
+    theta, side = course.theta(), course.side
+    optimizer = commit(training, course.run, theta, side.buffers if side else None)
+    return Treated(
+        remedy=chosen.name,
+        change=chosen.change,
+        code=chosen.code,
+        before=before,
+        after=after,
+        steps=course.spent / batch,
+        seconds=time.monotonic() - begun,
+        optimizer=optimizer,
+        training=Training(
+            training.model, training.loss, training.data, optimizer, training.scheduler, training.validation
+        ),
+        state=_state(training, course.run.objective, theta, optimizer),
+    )
+
+
+def _state(training: Training, objective: Objective, theta: Tensor, optimizer: Optimizer) -> dict[str, Any]:
+    """What goes into a checkpoint; parameters in the type that the remedy has given them."""
+    model = training.model.state_dict()
+    wide = dict(
+        zip(
+            (slot.name for slot in objective.parameters.slots),
+            objective.parameters.pieces(theta),
+            strict=True,
+        )
+    )
+    state: dict[str, Any] = {
+        "model_state_dict": {
+            name: wide[name].detach().clone() if name in wide else value for name, value in model.items()
+        },
+        "optimizer_state_dict": optimizer.state_dict(),
+    }
+    if training.scheduler is not None:
+        state["scheduler_state_dict"] = training.scheduler.state_dict()
+    return state
+
+
+def _chosen(known: Known, verdict: Verdict, name: str | None) -> Treatment:
+    every = proposed(known)
+    if name is None:
+        helping = [(remedy.name, remedy.change) for remedy in verdict.remedies if remedy.helps]
+        ready = [each for each in every if each.in_place and (each.name, each.change) in helping]
+        if helping and not ready:
+            msg = f"nothing was changed: {helping[0][0]} is a change of your code; make it, then train on"
+            raise TreatmentError(msg)
+        if not ready:
+            tried = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
+            msg = f"nothing was changed: {tried}; name one by `remedy` to apply it all the same"
+            raise TreatmentError(msg)
+        return min(ready, key=lambda each: helping.index((each.name, each.change)))
+    tried = [trial for trial in (verdict.trials.tried if verdict.trials else ()) if trial.name == name]
+    wanted = [each for each in every if each.name == name]
+    if not wanted:
+        names = ", ".join(dict.fromkeys(each.name for each in every))
+        msg = f"there is no remedy {name!r} for this run: choose one of {names}"
+        raise TreatmentError(msg)
+    return next((each for each in wanted if tried and each.change == tried[0].change), wanted[0])
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share

@@ -1,0 +1,1 @@
+"""Remedies tried from the very state the run is in, each against going on as before."""

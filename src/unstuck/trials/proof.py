@@ -1,0 +1,330 @@
+"""Remedies proved: each tried from the state the run is in, against going on, at equal cost, over several orders."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from unstuck.errors import TrainingError, UnstuckError
+from unstuck.estimate import Estimate
+from unstuck.findings.records import Cause, Verdict
+from unstuck.measurements.judging import Halves
+from unstuck.measurements.records.trials import Trial, Trials, Untried
+from unstuck.objective import Batch, Objective, draw
+from unstuck.objective.sampling import one_line
+from unstuck.remedies.catalogue import MOST, choose
+from unstuck.remedies.run import Run
+from unstuck.remedies.treatment import Known, Treatment
+from unstuck.training import Training
+from unstuck.trials.course import Course, Ended, Held
+from unstuck.trials.orders import Orders
+from unstuck.trials.side import Side, validation_batches
+from unstuck.trials.statistics import LEVEL, gain, interval
+
+# How far each continuation goes: four passes, within these bounds, in batches.
+_PASSES, _FEWEST, _MOST = 4, 80, 160
+
+# At these the way out costs something itself, before the first step.
+_CRITICAL = frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU})
+
+# With less than this nothing shows that a remedy does.
+_LEAST_STEPS = 12
+
+# Orders of the proof. With fewer than three the interval of Student's law says hardly anything.
+_ORDERS, _FEWEST_ORDERS = 6, 3
+
+# Remedies in the proof. Each more widens the intervals of all.
+_PROVED = 3
+
+# The screening: a third of the way for all, the rest for the better half.
+_FIRST_LEG = 1.0 / 3.0
+
+# A look at the held batches may cost this share of a continuation.
+_LOOK = 0.15
+
+# Proof counts with this many full continuations; the screening with about two thirds of one for each remedy.
+_SCREENING = 0.67
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What the trials may take.
+
+    Attributes:
+        left: Seconds that are left.
+        memory: Bytes for copies of parameters and optimizer states.
+        seed: Of all randomness.
+    """
+
+    left: Callable[[], float]
+    memory: float
+    seed: int
+
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return self.left() <= 0.0
+
+
+def try_remedies(training: Training, verdict: Verdict, allowed: Allowance, told: Told) -> Trials:
+    """Try the remedies that a verdict suggests from the very state of the run, each against going on as before.
+
+    First all of them go a third of the way on one order of the batches, and the better half of them all of it. The
+    best three come to the proof: several other orders, on which the choice has had no influence.
+
+    Raises:
+        UnstuckError: There is no optimizer, or not the time for a few steps of each.
+    """
+    return _Proof(training, sampled(training, verdict, seed=allowed.seed), verdict, allowed, told).run()
+
+
+def sampled(training: Training, verdict: Verdict, *, seed: int) -> Objective:
+    """Give the loss over the sample that the verdict rests on, in the training's own types."""
+    if verdict.measured.non_finite is not None:
+        return _finite(training, seed)
+    sample = verdict.measured.sample
+    drawn = draw(
+        training.data,
+        seed=seed,
+        enough=lambda _, examples: not sample.whole and examples >= sample.examples,
+    )
+    return Objective(training, drawn.batches)
+
+
+def _finite(training: Training, seed: int) -> Objective:
+    """Give the loss over the batches on which it is finite; the diagnosis ended at the first on which it is not."""
+    good: list[Batch] = []
+    for batch in draw(training.data, seed=seed, enough=lambda batches, _: batches >= _FEWEST).batches:
+        with contextlib.suppress(TrainingError):
+            Objective(training, [batch])
+            good.append(batch)
+    if not good:
+        msg = "the loss is finite on no batch: start from an earlier checkpoint"
+        raise TrainingError(msg)
+    return Objective(training, good)
+
+
+@dataclass
+class _Entrant:
+    """A remedy in the race.
+
+    Attributes:
+        course: The one of the screening, until it has ended.
+        ended: One for each order, that of the screening first.
+        end: The loss that it has come to on the first order: of the held batches, or of the validation data.
+        given_up: Why it goes no further, or "".
+    """
+
+    treatment: Treatment
+    course: Course | None
+    ended: list[Ended]
+    end: float
+    given_up: str = ""
+
+
+class _Proof:
+    def __init__(
+        self, training: Training, objective: Objective, verdict: Verdict, allowed: Allowance, told: Told
+    ) -> None:
+        self._training, self._objective, self._verdict = training, objective, verdict
+        self._allowed, self._told = allowed, told
+        self._begun = time.monotonic()
+        self._paid = objective.ledger.examples
+        self._batch = objective.examples / len(objective.batches)
+        self._steps = self._affordable()
+        self._horizon = self._steps * self._batch
+        known = Known(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
+        self._held = self._hold()
+        self._orders = Orders(training, verdict.measured.sample, math.ceil(self._steps), allowed.seed)
+        self._validation = validation_batches(training, objective.examples, seed=allowed.seed)
+        # What is learnt by heart lowers the training loss; whether a remedy helps is seen on the validation data.
+        self._by_validation = verdict.cause is Cause.GENERALIZATION_GAP and bool(self._validation)
+        self._on: list[Ended] = []
+        self._untried: list[Untried] = []
+        self._treatments = choose(known)
+
+    def run(self) -> Trials:
+        entrants = self._screened()
+        proved = self._chosen(entrants)
+        orders = self._prove(proved)
+        return self._record(entrants, proved, orders)
+
+    def _affordable(self) -> float:
+        """How many batches each continuation may take, by the time of one gradient and what is left."""
+        seconds = _seconds(self._objective)
+        continuations = _SCREENING * (MOST + 1) + (_PROVED + 1) * _ORDERS
+        affordable = self._allowed.left() / (seconds * continuations * (1.0 + 6.0 * _LOOK))
+        critical = self._verdict.cause in _CRITICAL
+        fewest = _MOST if critical else _FEWEST
+        wished = min(max(_PASSES * len(self._objective.batches), fewest), _MOST)
+        if affordable < _LEAST_STEPS:
+            msg = f"there is time for {affordable:.0f} steps of each only: give a larger budget"
+            raise UnstuckError(msg)
+        return float(min(wished, math.floor(affordable)))
+
+    def _hold(self) -> Held:
+        """Choose the batches that all are looked at on."""
+        sample = self._verdict.measured.sample
+        halves = Halves.of(len(self._objective.batches), exhaustive=sample.exhaustive or sample.whole)
+        most = max(int(_LOOK * self._steps / 0.5), 4)
+        chosen = halves.judges
+        if len(chosen) > most:
+            chosen = tuple(chosen[index * len(chosen) // most] for index in range(most))
+        return Held(chosen, tuple(self._objective.weights[index] for index in chosen))
+
+    def _course(self, treatment: Treatment | None, number: int) -> Course:
+        side = Side(self._training, self._objective, self._validation) if self._validation else None
+        run = Run(side.training, side.objective) if side else Run(self._training, self._objective)
+        before = self._objective.ledger.examples
+        if treatment is not None:
+            treatment.apply(run)
+        setup = self._objective.ledger.examples - before
+        return Course(run, self._orders(number), self._horizon, self._held, setup, side)
+
+    def _screened(self) -> list[_Entrant]:
+        """Run all on one order, the better half of them to the end."""
+        self._told("going on, for comparison", 0.0)
+        self._on.append(self._through(None, 0))
+        entrants: list[_Entrant] = []
+        for number, treatment in enumerate(self._treatments):
+            self._told(f"trying {treatment.name}", 0.4 * number / len(self._treatments))
+            if self._allowed.over():
+                self._untried.append(Untried(treatment.name, "the time was over"))
+                continue
+            try:
+                course = self._course(treatment, 0)
+                course.advance(_FIRST_LEG, self._allowed.over)
+            except Exception as error:  # a stranger's model or optimizer may raise anything
+                self._untried.append(Untried(treatment.name, _reason(error)))
+                continue
+            entrants.append(_Entrant(treatment, course, [], self._end(course)))
+        going = sorted(entrants, key=lambda entrant: entrant.end)
+        kept = going[: max(math.ceil(len(going) / 2), _PROVED)]
+        kept += [entrant for entrant in going if entrant not in kept and self._addresses(entrant)]
+        for entrant in entrants:
+            if entrant not in kept:
+                entrant.given_up = "among the worse half after a third of the way"
+            self._finish(entrant, further=entrant in kept)
+        return entrants
+
+    def _finish(self, entrant: _Entrant, *, further: bool) -> None:
+        """Let go of the copies of parameters and optimizer, once they have gone all of the way."""
+        course = entrant.course
+        if course is not None:
+            if further:
+                course.advance(1.0, self._allowed.over)
+                entrant.end = self._end(course)
+            entrant.ended.append(course.ended(self._batch))
+            entrant.course = None
+
+    def _end(self, course: Course) -> float:
+        """What the remedies are compared by on the way."""
+        validation = course.validation() if self._by_validation else None
+        return course.end() if validation is None else validation
+
+    def _through(self, treatment: Treatment | None, number: int) -> Ended:
+        course = self._course(treatment, number)
+        course.advance(1.0, self._allowed.over)
+        return course.ended(self._batch)
+
+    def _addresses(self, entrant: _Entrant) -> bool:
+        return self._verdict.cause in entrant.treatment.treats
+
+    def _chosen(self, entrants: Sequence[_Entrant]) -> list[_Entrant]:
+        """The best variant of each remedy; of those the best that treats the cause, and the best others."""
+        finished = sorted((each for each in entrants if not each.given_up), key=lambda each: each.end)
+        best = list({entrant.treatment.name: entrant for entrant in reversed(finished)}.values())[::-1]
+        best.sort(key=lambda each: each.end)
+        first = [entrant for entrant in best if self._addresses(entrant)][:1]
+        chosen = (first + [entrant for entrant in best if entrant not in first])[:_PROVED]
+        for entrant in finished:
+            if entrant not in chosen:
+                entrant.given_up = "not among the best at the end of the first order"
+        return chosen
+
+    def _prove(self, entrants: Sequence[_Entrant]) -> int:
+        """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
+        done, longest = 0, 0.0
+        for number in range(1, _ORDERS + 1):
+            begun = time.monotonic()
+            if self._allowed.left() < longest:
+                break
+            self._told(f"proving on order {number} of {_ORDERS}", 0.4 + 0.6 * (number - 1) / _ORDERS)
+            going_on = self._through(None, number)
+            others = [self._through(each.treatment, number) for each in entrants]
+            if self._allowed.over():
+                break
+            self._on.append(going_on)
+            for entrant, ended in zip(entrants, others, strict=True):
+                entrant.ended.append(ended)
+            done, longest = number, max(longest, time.monotonic() - begun)
+        return done
+
+    def _record(self, entrants: Sequence[_Entrant], proved: Sequence[_Entrant], orders: int) -> Trials:
+        enough = orders >= _FEWEST_ORDERS
+        trials = [self._trial(each, len(proved), judged=enough and each in proved) for each in entrants]
+        ledger = self._objective.ledger
+        return Trials(
+            going_on=tuple(ended.curve for ended in self._on),
+            tried=tuple(trials),
+            untried=tuple(self._untried),
+            orders=orders,
+            horizon=self._steps,
+            batches=len(self._held.indices),
+            whole=self._verdict.measured.sample.whole,
+            level=LEVEL,
+            by_validation=self._by_validation,
+            gradients=(ledger.examples - self._paid) / self._objective.examples,
+            seconds=time.monotonic() - self._begun,
+            complete=orders == _ORDERS,
+        )
+
+    def _trial(self, entrant: _Entrant, comparisons: int, *, judged: bool) -> Trial:
+        treatment = entrant.treatment
+        trial = Trial(
+            name=treatment.name,
+            causes=tuple(sorted(treatment.treats)),
+            change=treatment.change,
+            code=treatment.code,
+            source=treatment.source,
+            setup=math.fsum(each.setup for each in entrant.ended) / len(entrant.ended) / self._batch,
+            curves=tuple(ended.curve for ended in entrant.ended),
+            given_up=entrant.given_up or ("" if judged else "there was no time for the proof"),
+        )
+        if not judged:
+            return trial
+        going, others = self._on[1:], entrant.ended[1:]
+        validated = self._validated(going, others)
+        found = gain(
+            [ended.held for ended in going],
+            [ended.held for ended in others],
+            self._held.weights,
+            whole=self._verdict.measured.sample.whole,
+        )
+        if self._by_validation and validated is not None:
+            found = validated
+        low, high = interval(found, comparisons)
+        return replace(trial, gain=found, low=low, high=high, validation=validated)
+
+    def _validated(self, going: Sequence[Ended], others: Sequence[Ended]) -> Estimate | None:
+        if not self._validation:
+            return None
+        weights = [float(batch.examples) for batch in self._validation]
+        on, off = ([ended.validation for ended in those] for those in (going, others))
+        return gain(on, off, weights, whole=False)
+
+
+def _seconds(objective: Objective) -> float:
+    """Time the gradient of one batch: the faster of two, since the first pays for starting up."""
+    seconds: list[float] = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        objective.gradient(objective.theta, [0])
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UnstuckError) else one_line(error)

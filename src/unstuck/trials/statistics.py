@@ -1,0 +1,68 @@
+"""From pairs of final losses to a gain with its interval."""
+
+import math
+from collections.abc import Sequence
+
+from scipy.special import stdtrit
+
+from unstuck.estimate import Estimate, weighted_mean
+
+# All intervals of a proof hold at once with this probability.
+LEVEL = 0.95
+
+
+def gain(
+    going_on: Sequence[Sequence[float]],
+    remedy: Sequence[Sequence[float]],
+    weights: Sequence[float],
+    *,
+    whole: bool,
+) -> Estimate:
+    r"""Estimate $(L_{\mathrm{on}} - L_{\mathrm{remedy}}) / |L_{\mathrm{on}}|$ from several orders.
+
+    Both are lists over orders of the held batches' final losses. The differences are paired twice: in an order
+    both saw the same batches, and they are compared on the same held batches. The standard error has a part from the
+    spread between orders, with one degree of freedom less than there are orders, and, unless the held batches
+    are `whole`, all the data there is, one from the spread between held batches.
+    A run that is thrown out for good, and one that ends it, gain minus and plus infinity, or 1 of what was infinite.
+    """
+    ends = [_mean(row, weights) for row in going_on]
+    others = [_mean(row, weights) for row in remedy]
+    if not all(map(math.isfinite, others)):
+        lost = sum(
+            not math.isfinite(other) and math.isfinite(end) for end, other in zip(ends, others, strict=True)
+        )
+        return Estimate(-math.inf if lost else 0.0, math.inf)
+    if not all(map(math.isfinite, ends)):
+        rescued = [0.0 if math.isfinite(end) else 1.0 for end in ends]
+        return _over_orders(rescued) if any(map(math.isfinite, ends)) else Estimate(1.0, 0.0)
+    scale = abs(math.fsum(ends) / len(ends)) or 1.0
+    between = _over_orders([(end - other) / scale for end, other in zip(ends, others, strict=True)])
+    if whole:
+        return between
+    columns = zip(zip(*going_on, strict=True), zip(*remedy, strict=True), strict=True)
+    batches = [math.fsum((*on, *(-value for value in off))) / (len(on) * scale) for on, off in columns]
+    within = weighted_mean(batches, weights)
+    if not math.isfinite(within.stderr):
+        return between
+    return Estimate(between.value, math.hypot(between.stderr, within.stderr), between.degrees)
+
+
+def interval(estimate: Estimate, comparisons: int) -> tuple[float, float]:
+    """Give the interval of one of several gains such that all hold at once (Bonferroni; Student's law)."""
+    if not math.isfinite(estimate.stderr):
+        return (-math.inf, math.inf) if math.isfinite(estimate.value) else (estimate.value, estimate.value)
+    tail = 0.5 * (1.0 - LEVEL) / max(comparisons, 1)
+    # An infinite number of degrees, as without any spread, is the normal law.
+    degrees = min(estimate.degrees, 1e9)
+    half = -float(stdtrit(degrees, tail)) * estimate.stderr
+    return estimate.value - half, estimate.value + half
+
+
+def _over_orders(gains: Sequence[float]) -> Estimate:
+    return weighted_mean(gains, [1.0] * len(gains))
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    total = math.fsum(weights)
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / total
