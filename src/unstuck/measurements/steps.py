@@ -92,7 +92,9 @@ class Twin:
         """
         ahead = [known] if known else []
         self.step_by(
-            lambda theta: ahead.pop() if ahead else self.objective.value_and_gradient(theta, only, decayed=False)
+            lambda theta: (
+                ahead.pop() if ahead else self.objective.value_and_gradient(theta, only, decayed=False)
+            )
         )
         return self._displacement()
 

@@ -23,6 +23,9 @@ _ADAM_RATE = 1e-3
 # Offsets of the outputs are looked at in both directions, from this one on by this factor, so many times.
 _FIRST_OFFSET, _FARTHER, _OFFSETS = 0.1, 1.4, 32
 
+# Looks between the best of them and each of its neighbours.
+_BETWEEN = 5
+
 
 def break_symmetry(known: Known) -> Sequence[Treatment]:
     """Displace every parameter a little, at random: what is alike becomes different."""
@@ -65,10 +68,17 @@ def offset_outputs(known: Known) -> Sequence[Treatment]:
             raise NotApplicableError(msg)
         distances = [_FIRST_OFFSET * _FARTHER**power for power in range(_OFFSETS)]
         losses: dict[float, float] = {}
-        for distance in (0.0, *distances, *(-distance for distance in distances)):
+
+        def look(distance: float) -> None:
             biases[-1].fill_(distance)
             values = run.objective.values(theta + move, only)
             losses[distance] = sum(values) / len(values)
+
+        for distance in (0.0, *distances, *(-distance for distance in distances)):
+            look(distance)
+        coarse = min(losses, key=lambda distance: losses[distance])
+        for power in range(1 - _BETWEEN, _BETWEEN):
+            look(coarse * _FARTHER ** (power / _BETWEEN))
         best = min(losses, key=lambda distance: losses[distance])
         if best == 0.0:
             msg = "no offset of the outputs lowers the loss"

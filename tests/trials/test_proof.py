@@ -1,0 +1,145 @@
+"""Remedies proved on real trainings: what helps is found, what does not is not claimed, and nothing is changed."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import unstuck
+from objective.fingerprint import unchanged
+from unstuck import Cause, Training, supervised
+from unstuck.demos import DEMOS
+from unstuck.findings.proven import ABOUT_EQUAL, LEAST_GAIN
+
+# Time enough, so that the number of orders does not hang on how busy the machine is.
+BUDGET = 600.0
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return unstuck.diagnose(DEMOS["noise"].setup(), budget=BUDGET)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lecture", "saddle", "valley", "bounce"])
+def test_the_best_remedy_of_a_demo_treats_what_is_wrong_and_is_proved_to_help(name):
+    diagnosis = unstuck.diagnose(DEMOS[name].setup(), budget=BUDGET)
+    best = diagnosis.remedies[0]
+    assert best.helps
+    assert best.low > LEAST_GAIN
+    assert DEMOS[name].cause in best.treats
+    assert diagnosis.cause is DEMOS[name].cause
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minimum", "degenerate", "healthy"])
+def test_nothing_is_claimed_to_help_where_nothing_is_wrong(name):
+    diagnosis = unstuck.diagnose(DEMOS[name].setup(), budget=BUDGET)
+    assert not any(remedy.helps for remedy in diagnosis.remedies)
+
+
+def test_all_continuations_begin_at_the_same_loss_and_cost_no_more_than_the_horizon(noise):
+    trials = noise.verdict.trials
+    curves = [*trials.going_on, *(curve for trial in trials.tried for curve in trial.curves)]
+    assert len({curve.losses[0] for curve in curves if curve.spent[0] == 0.0}) == 1
+    assert max(curve.spent[-1] for curve in curves) <= trials.horizon * (1.0 + 1e-9)
+
+
+def test_what_is_proved_has_a_curve_for_each_order_and_an_interval_around_its_gain(noise):
+    trials = noise.verdict.trials
+    proved = [trial for trial in trials.tried if trial.gain is not None]
+    assert 1 <= len(proved) <= 3
+    for trial in proved:
+        assert len(trial.curves) == trials.orders + 1 == len(trials.going_on)
+        assert trial.low <= trial.gain.value <= trial.high
+    for trial in trials.tried:
+        assert (trial.gain is None) == bool(trial.given_up)
+
+
+def test_the_gain_is_that_of_the_mean_final_losses_over_the_orders_of_the_proof(noise):
+    trials = noise.verdict.trials
+    for trial in (each for each in trials.tried if each.gain is not None):
+        on = sum(curve.end for curve in trials.going_on[1:])
+        off = sum(curve.end for curve in trial.curves[1:])
+        assert trial.gain.value == pytest.approx((on - off) / on, rel=1e-6)
+
+
+def test_the_first_remedy_is_the_best_or_about_as_good_and_treats_the_cause(noise):
+    gains = [remedy.gain for remedy in noise.remedies if remedy.helps]
+    assert gains[0] >= ABOUT_EQUAL * max(gains)
+    assert Cause.GRADIENT_NOISE in noise.remedies[0].treats
+
+
+def test_the_same_seed_gives_the_same_trials(noise):
+    again = unstuck.diagnose(DEMOS["noise"].setup(), budget=BUDGET)
+    assert [trial.curves for trial in again.verdict.trials.tried] == [
+        trial.curves for trial in noise.verdict.trials.tried
+    ]
+
+
+def test_without_trials_there_are_none():
+    diagnosis = unstuck.diagnose(DEMOS["lecture"].setup(), trials=False)
+    assert diagnosis.verdict.trials is None
+    assert diagnosis.remedies == ()
+
+
+def stuck(loss=None, data=None):
+    """Steps that are much too small, so that a larger one helps."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
+    x = torch.randn(96, 6, generator=torch.Generator().manual_seed(1))
+    y = x[:, :1] * x[:, 1:2]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9)
+    batches = list(zip(x.split(24), y.split(24), strict=True))
+    return Training(model, loss or supervised(nn.functional.mse_loss), data or batches, optimizer)
+
+
+def test_the_training_is_bit_identical_after_trials():
+    training = stuck()
+    with unchanged(training):
+        diagnosis = unstuck.diagnose(training, budget=20.0)
+    assert diagnosis.verdict.trials is not None
+
+
+class Failing:
+    """A loss that raises from its n-th call on, or once."""
+
+    def __init__(self, error, moment, *, once):
+        self.calls = itertools.count(1)
+        self.error, self.moment, self.once = error, moment, once
+
+    def __call__(self, model, batch):
+        number = next(self.calls)
+        if number == self.moment or (number > self.moment and not self.once):
+            raise self.error
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def calls_until_trials():
+    counted = Failing(None, 10**9, once=True)
+    unstuck.diagnose(stuck(counted), budget=20.0, trials=False)
+    return next(counted.calls) - 1
+
+
+@pytest.mark.parametrize("later", [10, 400])
+def test_a_trial_that_raises_or_is_interrupted_changes_nothing_and_the_diagnosis_stands(later):
+    moment = calls_until_trials() + later
+    broken = stuck(Failing(ValueError("out of luck"), moment, once=False))
+    with unchanged(broken):
+        diagnosis = unstuck.diagnose(broken, budget=20.0)
+    assert diagnosis.cause is not None
+    interrupted = stuck(Failing(KeyboardInterrupt(), moment, once=True))
+    with unchanged(interrupted):
+        assert unstuck.diagnose(interrupted, budget=20.0).interrupted
+
+
+def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved():
+    training = stuck()
+    diagnosis = unstuck.diagnose(training, budget=20.0)
+    thrown = [
+        trial
+        for trial in diagnosis.verdict.trials.tried
+        if any(curve.end == float("inf") for curve in trial.curves)
+    ]
+    assert all(trial.low is None or not trial.low > 0.0 for trial in thrown)
