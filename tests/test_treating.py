@@ -1,0 +1,244 @@
+"""A run that is stuck is got moving: in place, all of it or nothing, and in a checkpoint that the script can load."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import unstuck
+from objective.fingerprint import unchanged
+from unstuck import Training, supervised
+from unstuck.cli import main
+from unstuck.demos import DEMOS
+from unstuck.remedies.commit import all_or_nothing
+from unstuck.target import like, load_checkpoint, write_checkpoint
+from unstuck.treating import TreatmentError
+
+LOSS = supervised(nn.functional.mse_loss)
+
+
+def stuck(*, seed=0, rate=1e-5, make=torch.optim.SGD, schedule=None):
+    """Steps that are much too small; with BatchNorm, whose statistics have to follow."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+    x = torch.randn(96, 6, generator=torch.Generator().manual_seed(1))
+    y = 3.0 * x[:, :1] + x[:, 1:2]
+    optimizer = make(model.parameters(), lr=rate)
+    scheduler = None if schedule is None else schedule(optimizer)
+    return Training(model, LOSS, list(zip(x.split(24), y.split(24), strict=True)), optimizer, scheduler)
+
+
+def loss_of(training):
+    """As the user's own script would see it, in training mode, without a trace."""
+    model = copy.deepcopy(training.model)
+    with torch.no_grad():
+        return sum(float(training.loss(model, batch)) for batch in training.data) / len(training.data)
+
+
+@pytest.fixture(scope="module")
+def diagnosis():
+    return unstuck.diagnose(stuck(), budget=60.0)
+
+
+def test_the_training_itself_has_the_lower_loss_that_is_told(diagnosis):
+    training = stuck()
+    assert loss_of(training) == pytest.approx(treated_before := loss_of(training), rel=1e-6)
+    treated = unstuck.treat(training, diagnosis)
+    assert treated.before == pytest.approx(treated_before, rel=1e-5)
+    assert loss_of(training) < 0.8 * treated.before
+    assert loss_of(training) == pytest.approx(treated.after, rel=0.3)
+    assert treated.training.model is training.model
+
+
+def test_the_remedy_is_the_best_that_is_proved(diagnosis):
+    treated = unstuck.treat(stuck(), diagnosis)
+    assert (treated.remedy, treated.change) == (diagnosis.remedies[0].name, diagnosis.remedies[0].change)
+    assert treated.code == diagnosis.remedies[0].code
+    assert str(treated).startswith(treated.remedy)
+
+
+def test_running_statistics_have_followed(diagnosis):
+    training = stuck()
+    before = training.model[1].running_mean.clone()
+    treated = unstuck.treat(training, diagnosis)
+    assert not torch.equal(training.model[1].running_mean, before)
+    assert training.model[1].num_batches_tracked == round(treated.steps)
+    model = copy.deepcopy(training.model).eval()
+    with torch.no_grad():
+        evaluated = sum(float(LOSS(model, batch)) for batch in training.data) / len(training.data)
+    assert evaluated < 0.9 * treated.before
+
+
+def test_the_optimizer_goes_on_from_where_the_copy_is(diagnosis):
+    training = stuck()
+    treated = unstuck.treat(training, diagnosis, remedy="larger-step", steps=40)
+    assert treated.optimizer is training.optimizer
+    assert training.optimizer.param_groups[0]["lr"] > 1e-5
+
+
+def test_another_optimizer_is_given_back_and_moves_the_models_own_parameters(diagnosis):
+    training = stuck()
+    treated = unstuck.treat(training, diagnosis, remedy="per-parameter-scale")
+    assert isinstance(treated.optimizer, torch.optim.Adam)
+    before = loss_of(training)
+    for _ in range(10):
+        for batch in training.data:
+            treated.optimizer.zero_grad()
+            LOSS(training.model, batch).backward()
+            treated.optimizer.step()
+    assert loss_of(training) < before
+
+
+def test_a_remedy_that_does_not_lower_the_loss_changes_nothing(diagnosis):
+    training = stuck(rate=1e9)
+    with unchanged(training), pytest.raises(TreatmentError, match="nothing was changed"):
+        unstuck.treat(training, diagnosis, remedy="larger-step")
+
+
+def test_without_a_proved_remedy_nothing_is_changed():
+    training = DEMOS["minimum"].setup()
+    found = unstuck.diagnose(training, trials=False, budget=60.0)
+    with unchanged(training), pytest.raises(TreatmentError, match="no remedy was tried"):
+        unstuck.treat(training, found)
+
+
+def test_an_unknown_remedy_is_told_with_those_there_are(diagnosis):
+    training = stuck()
+    with unchanged(training), pytest.raises(TreatmentError, match=r"no remedy 'pray'.*larger-step"):
+        unstuck.treat(training, diagnosis, remedy="pray")
+
+
+def test_what_fails_while_it_is_written_is_undone():
+    training = stuck(make=torch.optim.Adam)
+    LOSS(training.model, training.data[0]).backward()
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+
+    def fail():
+        with torch.no_grad():
+            for parameter in training.model.parameters():
+                parameter.zero_()
+                parameter.requires_grad_(requires_grad=False)
+        training.optimizer.add_param_group({"params": [torch.zeros(1)], "lr": 7.0})
+        training.optimizer.param_groups[0]["lr"] = 5.0
+        raise RuntimeError
+
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    with pytest.raises(RuntimeError), all_or_nothing(training):
+        fail()
+    assert all(torch.equal(value, before[name]) for name, value in training.model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in training.model.parameters())
+    assert len(training.optimizer.param_groups) == 1
+    assert training.optimizer.param_groups[0]["lr"] == 1e-5
+
+
+LAYOUTS = {
+    "bare": lambda model, _: model.state_dict(),
+    "tutorial": lambda model, optimizer: {
+        "epoch": 7,
+        "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+    },
+    "of DDP": lambda model, _: {"module." + name: value for name, value in model.state_dict().items()},
+    "Lightning": lambda model, optimizer: {
+        "epoch": 3,
+        "global_step": 12,
+        "state_dict": {"model." + name: value for name, value in model.state_dict().items()},
+        "optimizer_states": [optimizer.state_dict()],
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_checkpoint_has_the_form_of_the_one_that_was_loaded(layout, diagnosis, tmp_path):
+    training = stuck()
+    original = LAYOUTS[layout](training.model, training.optimizer)
+    torch.save(original, tmp_path / "last.pt")
+    treated = unstuck.treat(training, diagnosis, remedy="larger-step", steps=40)
+    content = like(tmp_path / "last.pt", training.model, treated.state)
+    assert content.keys() == original.keys()
+    assert content.get("epoch") == original.get("epoch")
+    write_checkpoint(tmp_path / "treated.pt", content)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    again = stuck(seed=5)
+    load_checkpoint(again, tmp_path / "treated.pt")
+    assert loss_of(again) == pytest.approx(loss_of(training), rel=1e-6)
+    if "optimizer" in " ".join(original):
+        assert again.optimizer.param_groups[0]["lr"] == training.optimizer.param_groups[0]["lr"]
+
+
+def test_safetensors_hold_the_model(diagnosis, tmp_path):
+    training = stuck()
+    treated = unstuck.treat(training, diagnosis)
+    write_checkpoint(tmp_path / "treated.safetensors", treated.state)
+    again = stuck(seed=5)
+    load_checkpoint(again, tmp_path / "treated.safetensors")
+    assert loss_of(again) == pytest.approx(loss_of(training), rel=1e-6)
+
+
+def test_an_escape_alone_leaves_the_saddle_in_place():
+    training = DEMOS["lecture"].setup()
+    treated = unstuck.escape(training)
+    assert float(LOSS(training.model, training.data[0]).detach()) < 1e-3
+    assert treated.after < 1e-3 < treated.before
+
+
+def test_where_there_is_no_way_down_an_escape_changes_nothing():
+    class Bowl(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return x @ self.w
+
+    model = Bowl()
+    x = torch.eye(3)
+    training = Training(model, LOSS, [(x, torch.zeros(3))], torch.optim.SGD(model.parameters(), lr=0.1))
+    with unchanged(training), pytest.raises(TreatmentError, match="no way down"):
+        unstuck.escape(training)
+
+
+def test_a_budget_that_is_none_is_told():
+    with pytest.raises(unstuck.errors.UnstuckError, match="`budget`"):
+        unstuck.escape(DEMOS["lecture"].setup(), budget=0.0)
+
+
+class TestCommand:
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch, capfd):
+        monkeypatch.chdir(tmp_path)
+
+        def call(*arguments):
+            with pytest.raises(SystemExit) as ended:
+                main(list(arguments))
+            return ended.value.code, *capfd.readouterr()
+
+        return call
+
+    def test_treat_writes_a_checkpoint_and_prints_the_lines_to_change(self, run, tmp_path):
+        code, out, err = run("treat", "demo:lecture", "--out", "sub/treated.pt")
+        assert code == 0, err
+        assert "loss 1 ->" in out
+        assert out.splitlines()[-1].endswith("treated.pt")
+        training = DEMOS["lecture"].setup()
+        load_checkpoint(training, tmp_path / "sub" / "treated.pt")
+        assert float(LOSS(training.model, training.data[0]).detach()) < 0.1
+
+    def test_treat_of_a_healthy_run_is_one_line_and_no_file(self, run, tmp_path):
+        code, out, err = run("treat", "demo:healthy", "--out", "treated.pt")
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1].startswith("error: nothing was changed")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_escape_prints_what_it_did(self, run, tmp_path):
+        code, out, _ = run("escape", "demo:lecture", "--out", "escaped.pt")
+        assert code == 0
+        assert "escape:" in out
+        assert (tmp_path / "escaped.pt").exists()
+
+    def test_out_is_asked_for(self, run):
+        code, _, err = run("treat", "demo:lecture")
+        assert code == 2
+        assert "--out" in err
