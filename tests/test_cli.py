@@ -258,9 +258,10 @@ class TestEndingEarly:
             import pathlib, time
 
             def loss(model, batch):
+                time.sleep(0.005)  # so that few calls tell the pace
                 with open("calls", "a") as calls:
                     calls.write(".")
-                    if calls.tell() > 40:
+                    if calls.tell() > 150:
                         pathlib.Path("ready").touch()
                         time.sleep(0.5)
                 return (model(batch[0]) - batch[1]).square().mean()

@@ -28,7 +28,17 @@ CAUSES = [
 
 
 def test_the_public_names_are_a_list_someone_chose():
-    assert unstuck.__all__ == ["Cause", "Diagnosis", "History", "Training", "diagnose", "supervised"]
+    assert unstuck.__all__ == [
+        "Cause",
+        "Diagnosis",
+        "History",
+        "Training",
+        "Treated",
+        "diagnose",
+        "escape",
+        "supervised",
+        "treat",
+    ]
     assert all(getattr(unstuck, name).__module__.startswith("unstuck.") for name in unstuck.__all__)
 
 
