@@ -5,6 +5,8 @@ import math
 import pytest
 from runs import RUNS, verdict_of
 
+import unstuck
+from unstuck.demos import DEMOS
 from unstuck.errors import MeasurementError
 from unstuck.measurements.records import Activation
 from unstuck.report.figures import FIGURES, available, figure
@@ -68,7 +70,21 @@ def test_the_figure_that_shows_the_cause_comes_first(name, first):
 
 def test_every_figure_is_that_of_some_run():
     shown = {name for run in RUNS for name in available(verdict_of(run))}
-    assert shown == set(FIGURES)
+    tried = unstuck.diagnose(DEMOS["lecture"].setup(), budget=120.0)
+    assert shown | set(available(tried.verdict)) == set(FIGURES)
+    assert available(tried.verdict)[0] == "trials"
+
+
+def test_the_fan_of_the_trials_has_a_curve_for_each_order_and_an_interval_for_each_gain():
+    verdict = unstuck.diagnose(DEMOS["noise"].setup(), budget=120.0).verdict
+    drawn = figure(verdict, "trials")
+    proved = [trial for trial in verdict.trials.tried if trial.gain is not None]
+    curves = [trace for trace in drawn.data if trace.xaxis == "x"]
+    assert len(curves) == (1 + len(proved)) * (1 + verdict.trials.orders)
+    intervals = [trace for trace in drawn.data if trace.xaxis == "x2" and trace.mode == "lines"]
+    assert [tuple(trace.x) for trace in intervals] == [
+        pytest.approx((100 * trial.low, 100 * trial.high)) for trial in proved
+    ]
 
 
 def test_an_unknown_name_is_told_which_names_there_are(saddle, undecided):
