@@ -144,8 +144,10 @@ if STAGE == "eigenvalues":
 else:
     training = zoo.training(zoo.MODELS["attention"](), zoo.plain, zoo.batches(*[32] * 20))
 before = fingerprint(training)
+said = []
 def told(stage, share):
-    if stage == STAGE:
+    if stage == STAGE and not said:  # once: the interrupt may come in the middle of a second line
+        said.append(stage)
         print("now", flush=True)
 diagnosis = unstuck.diagnose(training, budget=60.0, progress=told)
 print(diagnosis.interrupted, changed(training, before))

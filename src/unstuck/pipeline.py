@@ -19,7 +19,7 @@ from unstuck.history import History
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.examination import DENSE, Examination
 from unstuck.measurements.finiteness import find_non_finite
-from unstuck.measurements.known import Objectives, broken
+from unstuck.measurements.known import Objectives, begun, broken
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
@@ -54,9 +54,9 @@ _NEARLY_ALL = 3.0
 # sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
 _MOST_BATCHES = 512
 
-# The gradient is timed so many times, and so many seconds, at least: a few time slices, so that what other programs
-# take of the processor counts.
-_TIMED, _LONG_ENOUGH = 2, 0.03
+# The gradient is timed at least so often, and up to so often for so many seconds: a few time slices, so that what
+# other programs take of the processor counts.
+_TIMED, _OFTEN, _LONG_ENOUGH = 2, 5, 0.03
 
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
@@ -217,7 +217,7 @@ def _seconds(objective: Objective) -> float:
     """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
     objective.gradient(objective.theta)
     begun, taken = time.perf_counter(), 0
-    while taken < _TIMED or time.perf_counter() - begun < _LONG_ENOUGH:
+    while taken < _TIMED or (taken < _OFTEN and time.perf_counter() - begun < _LONG_ENOUGH):
         objective.gradient(objective.theta)
         taken += 1
     return (time.perf_counter() - begun) / taken
@@ -274,7 +274,12 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         capacity=int(min(max(_VECTORS * spending.memory / objectives.precise.theta.nbytes, 8), 512)),
         seed=spending.seed,
     )
-    examination = Examination(training, objectives, sample, limits, bill)
+    try:
+        examination = Examination(training, objectives, sample, limits, bill)
+    except KeyboardInterrupt:
+        measured = begun(training, objectives.own, sample)
+        cost = _cost(bill, drawn, spending, "")
+        return Diagnosis(conclude(spending.recall(measured), cost), interrupted=True)
     if not examination.finite and (found := _find_non_finite(training, drawn, bill)):
         return _broken(training, drawn, found, bill, spending)
     interrupted = False

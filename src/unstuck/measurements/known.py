@@ -1,7 +1,7 @@
 """What is known of one point so far, and the record that is made of it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -153,16 +153,26 @@ class Known:
 
 def broken(training: Training, sample: Sample, found: NonFinite) -> Measurements:
     """What can be said where NaN or Inf forbids everything else."""
+    nothing = _nothing(training, sample, Estimate(math.nan, math.inf))
+    return replace(nothing, complete=True, non_finite=found)
+
+
+def begun(training: Training, objective: Objective, sample: Sample) -> Measurements:
+    """What can be said where Ctrl-C came before the gradient was known: the loss of one batch."""
+    (value,) = objective.values(objective.theta, [0])
+    return _nothing(training, sample, Estimate(value, math.inf))
+
+
+def _nothing(training: Training, sample: Sample, loss: Estimate) -> Measurements:
     return Measurements(
         subject=describe_subject(training, Parameters(training.model), decay=False),
         sample=sample,
-        loss=Estimate(math.nan, math.inf),
+        loss=loss,
         scale=1.0,
         length=math.nan,
         gradient=Gradient(norm=math.nan, rounding=math.inf, noise=math.inf, flatness=None),
         routes=(),
         spectrum=None,
         slices=(),
-        complete=True,
-        non_finite=found,
+        complete=False,
     )
