@@ -1,4 +1,4 @@
-"""List the labelled trainings, prove their labels, or score `diagnose` or its peers on them."""
+"""List the labelled trainings, prove their labels, or score `diagnose`, its remedies or its peers on them."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.causes", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, seeds in (("list", 1), ("prove", 2), ("score", 3), ("peers", 1)):
+    for name, seeds in (("list", 1), ("prove", 2), ("score", 3), ("trials", 1), ("peers", 1)):
         command = commands.add_parser(name)
         command.add_argument("names", nargs="*", help="cases or labels (or peers); all if none is named")
         command.add_argument("--half", choices=tuple(HALVES))
@@ -29,7 +29,9 @@ def main() -> None:
         for case in chosen(arguments):
             print(f"{HALF_OF[case.name]:6} {case.cause:20} {case.kind:11} {case.name}: {case.note}")
         return
-    module = {"prove": "proof", "score": "score", "peers": "peers.scoring"}[arguments.command]
+    module = {"prove": "proof", "score": "score", "trials": "trials", "peers": "peers.scoring"}[
+        arguments.command
+    ]
     importlib.import_module(f"benchmarks.causes.{module}").main(arguments)
 
 

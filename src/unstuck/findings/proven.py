@@ -16,6 +16,9 @@ LEAST_GAIN = 0.01
 # then to be preferred: it changes what is wrong, and others may do so by the way only.
 ABOUT_EQUAL = 0.75
 
+# A loss that has no lower bound can fall by any multiple of itself; beyond its own size more is not better.
+ALL_OF_IT = 1.0
+
 # Nothing is there to be cured, or nothing that a change of the training could cure.
 _NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
 
@@ -52,7 +55,7 @@ def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:
     best = ranked[0] if ranked and _helps(ranked[0]) else None
     if best is None or best.gain is None:
         return tuple(ranked)
-    enough = ABOUT_EQUAL * best.gain.value
+    enough = ABOUT_EQUAL * min(best.gain.value, ALL_OF_IT)
     treating = [
         trial
         for trial in ranked

@@ -12,7 +12,7 @@ from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
 from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.sampling import one_line
+from unstuck.objective.sampling import one_line, total_bytes
 from unstuck.remedies.catalogue import MOST, choose
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Known, Treatment
@@ -143,7 +143,7 @@ class _Proof:
         self._by_validation = verdict.cause is Cause.GENERALIZATION_GAP and bool(self._validation)
         self._on: list[Ended] = []
         self._untried: list[Untried] = []
-        self._treatments = choose(known)
+        self._treatments = self._with_room(choose(known))
 
     def run(self) -> Trials:
         entrants = self._screened()
@@ -163,6 +163,18 @@ class _Proof:
             msg = f"there is time for {affordable:.0f} steps of each only: give a larger budget"
             raise UnstuckError(msg)
         return float(min(wished, math.floor(affordable)))
+
+    def _with_room(self, treatments: Sequence[Treatment]) -> list[Treatment]:
+        """Leave out the last of them where the copies of all would not fit into memory at once."""
+        state = self._training.optimizer.state if self._training.optimizer else {}
+        held = sum(total_bytes(each) for each in state.values())
+        # Parameters, their gradients and two flat vectors, beside the optimizer's state.
+        each = 4 * self._objective.theta.nbytes + held
+        most = max(int(self._allowed.memory / each), _PROVED)
+        self._untried += [
+            Untried(left.name, "no memory was left for its copies") for left in treatments[most:]
+        ]
+        return list(treatments[:most])
 
     def _hold(self) -> Held:
         """Choose the batches that all are looked at on."""
