@@ -114,7 +114,10 @@ def _escape(known: Known, *, adam: bool) -> Treatment:
             run.optimizer = fresh_adam(run.optimizer, _ADAM_RATE)
 
     after = f", then Adam at rate {_ADAM_RATE:g}" if adam else ""
-    lines = ("model.load_state_dict(torch.load(TREATED)['model_state_dict'])  # of `unstuck treat`",)
+    lines = (
+        "# unstuck treat TARGET --out treated.pt",
+        "model.load_state_dict(torch.load('treated.pt')['model_state_dict'])",
+    )
     if adam:
         lines = (*lines, f"optimizer = torch.optim.Adam(model.parameters(), lr={_ADAM_RATE:g})")
     return Treatment(

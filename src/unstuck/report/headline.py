@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unstuck.findings.records import Cause, Finding, Verdict
+from unstuck.report import tried
 from unstuck.report.facts import Fact, evidence
 from unstuck.report.numbers import probability
 from unstuck.report.words import Tone, cause_word, kind_sentence
@@ -15,13 +16,14 @@ FALLS_ALL_THE_SAME = (
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer in ten seconds: what it is, how sure, what it means here, what to do."""
+    """The answer in ten seconds: what it is, how sure, what it means here, what to do, and what is proved to help."""
 
     title: str
     sureness: str
     meaning: str
     explanation: str
     todo: str
+    proved: str
     kind: str
     tone: Tone
 
@@ -49,6 +51,7 @@ def headline(verdict: Verdict) -> Headline:
         meaning=word.meaning,
         explanation=_unanswered(verdict) if finding is None else finding.explanation,
         todo=word.todo if finding is None or not finding.advice else finding.advice,
+        proved="" if (best := tried.best(verdict)) is None else tried.in_words(best),
         kind=kind_sentence(verdict.point.kind),
         tone=word.tone,
     )

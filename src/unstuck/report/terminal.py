@@ -58,6 +58,8 @@ def _headline(verdict: Verdict) -> RenderableType:
         body.append(_text(head.explanation))
     todo = Table.grid(padding=(0, 1))
     todo.add_row(Text("What to do:", style=f"bold {style}", no_wrap=True), _text(head.todo))
+    if head.proved:
+        todo.add_row(Text("Proved:", style=f"bold {style}", no_wrap=True), _text(head.proved))
     return Panel(
         Group(*body, Text(), todo), title=title, title_align="left", border_style=style, padding=(1, 2)
     )

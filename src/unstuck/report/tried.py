@@ -56,6 +56,12 @@ def best(verdict: Verdict) -> Remedy | None:
     return next((remedy for remedy in verdict.remedies if remedy.helps), None)
 
 
+def in_words(remedy: Remedy) -> str:
+    """Say in one line what a remedy gained."""
+    share = _whole(min(remedy.gain, 1.0))
+    return f"{remedy.name} ({remedy.change}) ends {share} below going on, at the same cost."
+
+
 def trials_line(trials: Trials) -> str:
     """How the remedies were tried, in one sentence."""
     orders = count(trials.orders, "order")

@@ -24,7 +24,7 @@ def gain(
     both saw the same batches, and they are compared on the same held batches. The standard error has a part from the
     spread between orders, with one degree of freedom less than there are orders, and, unless the held batches
     are `whole`, all the data there is, one from the spread between held batches.
-    A run that is thrown out for good, and one that ends it, gain minus and plus infinity, or 1 of what was infinite.
+    A remedy that throws the run out for good gains minus infinity; one that ends that, 1.
     """
     ends = [_mean(row, weights) for row in going_on]
     others = [_mean(row, weights) for row in remedy]
@@ -45,7 +45,7 @@ def gain(
     within = weighted_mean(batches, weights)
     if not math.isfinite(within.stderr):
         return between
-    return Estimate(between.value, math.hypot(between.stderr, within.stderr), between.degrees)
+    return Estimate(between.value, math.hypot(between.stderr, within.stderr), _degrees(between, within))
 
 
 def interval(estimate: Estimate, comparisons: int) -> tuple[float, float]:
@@ -57,6 +57,14 @@ def interval(estimate: Estimate, comparisons: int) -> tuple[float, float]:
     degrees = min(estimate.degrees, 1e9)
     half = -float(stdtrit(degrees, tail)) * estimate.stderr
     return estimate.value - half, estimate.value + half
+
+
+def _degrees(*parts: Estimate) -> float:
+    """Degrees of freedom of a sum of variances that have each their own (Satterthwaite, 1946)."""
+    total = math.fsum(part.stderr**2 for part in parts)
+    if total == 0.0:
+        return parts[0].degrees
+    return total**2 / math.fsum(part.stderr**4 / part.degrees for part in parts)
 
 
 def _over_orders(gains: Sequence[float]) -> Estimate:
