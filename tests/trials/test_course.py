@@ -156,6 +156,20 @@ def test_shuffled_data_are_drawn_anew_each_order_and_each_pass_holds_every_examp
     assert [batch.content[1].tolist() for batch in orders(0)] == first
 
 
+def test_a_loader_with_a_generator_of_its_own_is_drawn_anew_too_and_keeps_its_state():
+    images, _ = digits()
+    numbered = TensorDataset(images[:96], torch.arange(96))
+    generator = torch.Generator().manual_seed(3)
+    state = generator.get_state()
+    loader = DataLoader(numbered, batch_size=32, shuffle=True, generator=generator)
+    made = training()
+    made = Training(made.model, LOSS, loader, made.optimizer)
+    orders = Orders(made, Sample(96, 3, exhaustive=True, stochastic=False, whole=True), batches=3, seed=0)
+    first, second = ([batch.content[1].tolist() for batch in orders(number)] for number in (0, 1))
+    assert first != second
+    assert torch.equal(generator.get_state(), state)
+
+
 def test_every_step_of_every_order_has_a_dropout_of_its_own():
     made = training()
     orders = Orders(made, sample_of(made), batches=25, seed=0)

@@ -1,6 +1,6 @@
 """Batches taken from the user's data, without the data noticing."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
 from dataclasses import dataclass
@@ -40,11 +40,17 @@ class Draw:
         return sum(batch.examples for batch in self.batches)
 
 
-def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool]) -> Draw:
+def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool], anew: bool = False) -> Draw:
     """Draw batches until `enough(batches, examples)` holds or the data ends.
 
     Neither global random state nor anything that the data holds is changed, nor the iterator of a DataLoader
     with persistent workers. The batches are copies, for data may fill the same memory again.
+
+    Args:
+        data: A DataLoader, a list, or whatever else can be iterated.
+        seed: Of the global generators.
+        enough: Is asked with what was drawn so far.
+        anew: Seed the generators that the data own as well, to see other draws than the next one.
 
     Raises:
         TrainingError: The data gave no batch, or failed.
@@ -52,8 +58,8 @@ def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool]) 
     batches: list[Batch] = []
     examples = 0
     exhausted = True
-    with _borrowed(data) as interrupts:
-        seed_everything(seed)
+    with _borrowed(data) as (interrupts, owned):
+        seed_everything(seed, owned if anew else ())
         for content in _read(data, interrupts):
             if batches and enough(len(batches), examples):
                 exhausted = False
@@ -133,13 +139,13 @@ def describe(content: Any) -> str:
 
 
 @contextmanager
-def _borrowed(data: Iterable[Any]) -> Generator[Interrupts]:
+def _borrowed(data: Iterable[Any]) -> Generator[tuple[Interrupts, Sequence[Any]]]:
     things = within(data, installed=True)
-    interrupts = Interrupts()
-    with interrupts.held(), generators_kept(generators(things)):
+    interrupts, owned = Interrupts(), generators(things)
+    with interrupts.held(), generators_kept(owned):
         borrowed = Borrowed(things, tensors=False)
         try:
-            yield interrupts
+            yield interrupts, owned
         finally:
             borrowed.restore()
 

@@ -58,6 +58,12 @@ class Ended:
     curve: Curve
 
 
+def nowhere(held: int, validation: int) -> Ended:
+    """What is kept of a run that cannot go on: its parameters are NaN."""
+    curve = Curve((0.0,), (math.inf,), math.inf, math.inf if validation else None)
+    return Ended((math.inf,) * held, (math.inf,) * validation, 0.0, curve)
+
+
 @dataclass
 class Course:
     """A run on its way through the batches of one order.

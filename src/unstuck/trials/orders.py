@@ -61,7 +61,8 @@ class Orders:
         ]
 
     def _draw(self, seed: int, count: int) -> list[Batch]:
-        return list(draw(self._training.data, seed=seed, enough=lambda batches, _: batches >= count).batches)
+        drawn = draw(self._training.data, seed=seed, enough=lambda batches, _: batches >= count, anew=True)
+        return list(drawn.batches)
 
 
 def _alike(one: Batch, other: Batch) -> bool:

@@ -13,11 +13,12 @@ from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
 from unstuck.objective import Batch, Objective, draw
 from unstuck.objective.sampling import one_line, total_bytes
+from unstuck.remedies.anew import begun_anew
 from unstuck.remedies.catalogue import MOST, choose
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Known, Treatment
 from unstuck.training import Training
-from unstuck.trials.course import Course, Ended, Held
+from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.orders import Orders
 from unstuck.trials.side import Side, validation_batches
 from unstuck.trials.statistics import LEVEL, gain, interval
@@ -77,7 +78,15 @@ def try_remedies(training: Training, verdict: Verdict, allowed: Allowance, told:
     Raises:
         UnstuckError: There is no optimizer, or not the time for a few steps of each.
     """
-    return _Proof(training, sampled(training, verdict, seed=allowed.seed), verdict, allowed, told).run()
+    try:
+        objective = sampled(training, verdict, seed=allowed.seed)
+    except TrainingError:
+        if verdict.measured.non_finite is None:
+            raise
+        # Nothing can go on from parameters that are NaN; what can be tried is to begin anew, each time otherwise.
+        fresh = begun_anew(training, seed=allowed.seed)
+        return _Proof(fresh, _finite(fresh, allowed.seed), verdict, allowed, told, lost=True).run()
+    return _Proof(training, objective, verdict, allowed, told, lost=False).run()
 
 
 def sampled(training: Training, verdict: Verdict, *, seed: int) -> Objective:
@@ -126,8 +135,16 @@ class _Entrant:
 
 class _Proof:
     def __init__(
-        self, training: Training, objective: Objective, verdict: Verdict, allowed: Allowance, told: Told
+        self,
+        training: Training,
+        objective: Objective,
+        verdict: Verdict,
+        allowed: Allowance,
+        told: Told,
+        *,
+        lost: bool,
     ) -> None:
+        self._lost = lost
         self._training, self._objective, self._verdict = training, objective, verdict
         self._allowed, self._told = allowed, told
         self._begun = time.monotonic()
@@ -137,13 +154,15 @@ class _Proof:
         self._horizon = self._steps * self._batch
         known = Known(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
         self._held = self._hold()
-        self._orders = Orders(training, verdict.measured.sample, math.ceil(self._steps), allowed.seed)
+        sample = replace(verdict.measured.sample, whole=True) if lost else verdict.measured.sample
+        self._orders = Orders(training, sample, math.ceil(self._steps), allowed.seed)
         self._validation = validation_batches(training, objective.examples, seed=allowed.seed)
         # What is learnt by heart lowers the training loss; whether a remedy helps is seen on the validation data.
         self._by_validation = verdict.cause is Cause.GENERALIZATION_GAP and bool(self._validation)
         self._on: list[Ended] = []
         self._untried: list[Untried] = []
-        self._treatments = self._with_room(choose(known))
+        chosen = choose(known)
+        self._treatments = self._with_room([_after_all_anew(each) for each in chosen] if lost else chosen)
 
     def run(self) -> Trials:
         entrants = self._screened()
@@ -237,6 +256,8 @@ class _Proof:
         return course.end() if validation is None else validation
 
     def _through(self, treatment: Treatment | None, number: int) -> Ended:
+        if treatment is None and self._lost:
+            return nowhere(len(self._held.indices), len(self._validation))
         course = self._course(treatment, number)
         course.advance(1.0, self._allowed.over)
         return course.ended(self._batch)
@@ -326,6 +347,10 @@ class _Proof:
         weights = [float(batch.examples) for batch in self._validation]
         on, off = ([ended.validation for ended in those] for those in (going, others))
         return gain(on, off, weights, whole=False)
+
+
+def _after_all_anew(treatment: Treatment) -> Treatment:
+    return replace(treatment, change=f"all begun anew; {treatment.change}", in_place=False)
 
 
 def _seconds(objective: Objective) -> float:

@@ -1,0 +1,36 @@
+"""A training begun anew, for a run whose own parameters are lost."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+from unstuck.errors import TrainingError
+from unstuck.measurements.fresh import fresh_copy
+from unstuck.training import Training
+
+
+def begun_anew(training: Training, *, seed: int) -> Training:
+    """Give the same training with a fresh model, and a fresh optimizer of the same kind and settings for it.
+
+    Raises:
+        TrainingError: The model or the optimizer cannot be made anew.
+    """
+    old = training.optimizer
+    if old is None:
+        msg = "no remedy can be tried without `optimizer`: pass the one of the run to Training"
+        raise TrainingError(msg)
+    model = fresh_copy(training.model, seed=seed)
+    pairs = zip(training.model.parameters(), model.parameters(), strict=True)
+    anew = {id(parameter): fresh for parameter, fresh in pairs}
+    groups: list[dict[str, Any]] = [
+        {
+            **{key: value for key, value in group.items() if key != "initial_lr"},
+            "params": [anew[id(parameter)] for parameter in group["params"] if id(parameter) in anew],
+        }
+        for group in old.param_groups
+    ]
+    try:
+        optimizer = cast("Any", type(old))(groups, **old.defaults)
+    except Exception as error:
+        msg = f"`optimizer` cannot be begun anew: {type(error).__name__}"
+        raise TrainingError(msg) from error
+    return replace(training, model=model, optimizer=optimizer, scheduler=None)
