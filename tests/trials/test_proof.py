@@ -134,6 +134,20 @@ def test_a_trial_that_raises_or_is_interrupted_changes_nothing_and_the_diagnosis
         assert unstuck.diagnose(interrupted, budget=20.0).interrupted
 
 
+def test_a_run_that_is_lost_to_a_missing_value_is_begun_anew_without_it():
+    training = stuck()
+    training.data[1][0][3, 2] = float("nan")
+    for batch in training.data:
+        training.optimizer.zero_grad()
+        training.loss(training.model, batch).backward()
+        training.optimizer.step()
+    with unchanged(training):
+        diagnosis = unstuck.diagnose(training, budget=30.0)
+    assert diagnosis.cause is Cause.NON_FINITE
+    assert [remedy.name for remedy in diagnosis.remedies if remedy.helps] == ["skip"]
+    assert "begun anew" in diagnosis.remedies[0].change
+
+
 def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved():
     training = stuck()
     diagnosis = unstuck.diagnose(training, budget=20.0)

@@ -1,5 +1,6 @@
 """What the trials add to a verdict: which remedies help, and which of several causes matters most."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -81,6 +82,8 @@ def as_remedy(trial: Trial) -> Remedy | None:
     if trial.gain is None or trial.low is None or trial.high is None:
         return None
     if trial.low > -LEAST_GAIN and trial.high < LEAST_GAIN:
+        return None
+    if trial.gain.value == 0.0 and math.isinf(trial.high):  # both were thrown out
         return None
     return Remedy(
         name=trial.name,
