@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
-from unstuck.objective import Objective, draw
+from unstuck.objective import Batch, Objective, draw
 from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.escape import escape as search
@@ -23,7 +23,7 @@ from unstuck.training import Training
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
 from unstuck.trials.proof import sampled
-from unstuck.trials.side import Side
+from unstuck.trials.side import Side, validation_batches
 
 Told = Callable[[str, float], None]
 
@@ -52,7 +52,7 @@ class Treated:
         remedy: Its name.
         change: What was changed, in a few words.
         code: The lines of code that make the change in the user's script.
-        before: The loss on the held sample, before.
+        before: The loss on the held sample, before; on the validation data, where the trials went by them.
         after: The same after.
         steps: Gradient evaluations of a batch that were made, the remedy's own cost included.
         seconds: What it took.
@@ -120,8 +120,10 @@ def treat(
     known = Known(training, verdict.measured, verdict.findings, seed, count * batch)
     chosen = _chosen(known, verdict, remedy)
     told(f"applying {chosen.name}", 0.0)
-    side = Side(training, sample, ())
+    side = Side(training, sample, _judges(training, verdict, sample, seed))
     run = Run(side.training, side.objective)
+    validation = side.mean(side.look(run, run.theta())) if side.weights else None
+    base = sample.value(sample.theta) if validation is None else validation
     paid = side.objective.ledger.examples
     chosen.apply(run)
     setup = side.objective.ledger.examples - paid
@@ -133,7 +135,6 @@ def treat(
         setup,
         side,
     )
-    base = sample.value(sample.theta)
 
     def keep_going() -> bool:
         told(f"going on with {chosen.name}", course.share)
@@ -219,7 +220,8 @@ def _finished(
     training: Training, chosen: Treatment, course: Course, facts: tuple[float, float, float]
 ) -> Treated:
     before, batch, begun = facts
-    after = course.end()
+    validation = course.validation()
+    after = course.end() if validation is None else validation
     if not after < before:
         msg = (
             f"nothing was changed: after {chosen.name} the loss was {after:.6g}, not below {before:.6g}; "
@@ -263,6 +265,13 @@ def _state(training: Training, objective: Objective, theta: Tensor, optimizer: O
     if training.scheduler is not None:
         state["scheduler_state_dict"] = training.scheduler.state_dict()
     return state
+
+
+def _judges(training: Training, verdict: Verdict, sample: Objective, seed: int) -> tuple[Batch, ...]:
+    """The validation data, where the trials went by them; the training loss judges else."""
+    if verdict.trials is None or not verdict.trials.by_validation:
+        return ()
+    return validation_batches(training, sample.examples, seed=seed)
 
 
 def _chosen(known: Known, verdict: Verdict, name: str | None) -> Treatment:
