@@ -177,6 +177,32 @@ def test_safetensors_hold_the_model(diagnosis, tmp_path):
     assert loss_of(again) == pytest.approx(loss_of(training), rel=1e-6)
 
 
+def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 20, generator=drawn)
+    y = x[:, :1] + torch.randn(400, 1, generator=drawn)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    learnt = list(zip(x[:80].split(20), y[:80].split(20), strict=True))
+    held = list(zip(x[80:].split(80), y[80:].split(80), strict=True))
+    training = Training(model, LOSS, learnt, optimizer, validation=held)
+    for _ in range(60):
+        for batch in learnt:
+            optimizer.zero_grad()
+            LOSS(model, batch).backward()
+            optimizer.step()
+    found = unstuck.diagnose(training, budget=60.0)
+    assert found.cause is unstuck.Cause.GENERALIZATION_GAP
+    assert found.verdict.trials.by_validation
+    treated = unstuck.treat(training, found)
+    with torch.no_grad():
+        after = sum(float(LOSS(model, batch)) for batch in held) / len(held)
+    assert treated.remedy == "weight-decay"
+    assert after == pytest.approx(treated.after, rel=0.05)
+    assert after < treated.before
+
+
 def test_an_escape_alone_leaves_the_saddle_in_place():
     training = DEMOS["lecture"].setup()
     treated = unstuck.escape(training)
