@@ -11,7 +11,7 @@ from objective.fingerprint import unchanged
 from unstuck import Training, supervised
 from unstuck.cli import main
 from unstuck.demos import DEMOS
-from unstuck.remedies.commit import all_or_nothing
+from unstuck.objective.undoing import all_or_nothing
 from unstuck.target import like, load_checkpoint, write_checkpoint
 from unstuck.treating import TreatmentError
 

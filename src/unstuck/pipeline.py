@@ -26,7 +26,7 @@ from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
-from unstuck.objective.sampling import one_line, repeated, total_bytes
+from unstuck.objective.sampling import reason, repeated, total_bytes
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
 
@@ -141,8 +141,7 @@ def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, t
     except KeyboardInterrupt:
         return replace(diagnosis, interrupted=True)
     except Exception as error:  # strangers' models and optimizers may raise anything
-        reason = str(error) if isinstance(error, UnstuckError) else one_line(error)
-        return Diagnosis(replace(verdict, notes=(*verdict.notes, f"No remedy was tried: {reason}.")))
+        return Diagnosis(replace(verdict, notes=(*verdict.notes, f"No remedy was tried: {reason(error)}.")))
 
 
 @dataclass(frozen=True)

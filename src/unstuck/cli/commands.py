@@ -166,10 +166,10 @@ def treat(  # noqa: PLR0913 - each option is an argument
     """
     del debug  # `main` looks for it itself
     limit = seconds(budget)
-    from unstuck.cli.treating import Treatment, run  # noqa: PLC0415 - see the package
+    from unstuck.cli.treating import Treat, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Treatment(target, out, checkpoint, steps, remedy, more, limit, seed))
+        return run(Treat(target, out, checkpoint, steps, remedy, more, limit, seed))
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was written", INTERRUPTED)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
+from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import prepare, put, write
 from unstuck.cli.progress import shown
 from unstuck.diagnosis import Diagnosis
 from unstuck.history import History
 from unstuck.pipeline import diagnose
 from unstuck.report.words import CAUSES
-from unstuck.target import advance, load_checkpoint, load_training
 
 DONE, ACTION, INTERRUPTED = 0, 1, 130
 
@@ -53,22 +53,17 @@ def run(request: Request) -> int:
     for path, text in ((html, diagnosis.to_html), (json, diagnosis.to_json)):
         if path is not None:
             write(path, text())
-            _say(errors, f"wrote {path}")
+            say(errors, f"wrote {path}")
     if diagnosis.interrupted:
-        _say(errors, "interrupted: this is what was known by then")
+        say(errors, "interrupted: this is what was known by then")
         return INTERRUPTED
     return ACTION if request.check and _asks_for_action(diagnosis) else DONE
 
 
 def _diagnosed(request: Request, errors: Console) -> Diagnosis:
     history = History.read(request.history) if request.history else None
-    training = load_training(request.target)
-    if request.checkpoint:
-        parts = load_checkpoint(training, request.checkpoint)
-        _say(errors, f"loaded {', '.join(parts)} from {request.checkpoint}")
+    training = loaded(request.target, request.checkpoint, request.steps, errors)
     with shown(errors) as progress:
-        if request.steps:
-            advance(training, request.steps, progress)
         return diagnose(
             training,
             history=history,
@@ -90,7 +85,3 @@ def _answer(diagnosis: Diagnosis, stream: Any, *, as_json: bool) -> None:
 
 def _asks_for_action(diagnosis: Diagnosis) -> bool:
     return any(CAUSES[finding.cause].tone == "act" for finding in diagnosis.findings)
-
-
-def _say(errors: Console, message: str) -> None:
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import OutputError, prepare, put
 from unstuck.cli.progress import shown
 from unstuck.pipeline import diagnose
 from unstuck.report.headline import headline
-from unstuck.target import advance, like, load_checkpoint, load_training, write_checkpoint
+from unstuck.target import like, write_checkpoint
 from unstuck.training import Training
 from unstuck.treating import Treated, escape, treat
 
@@ -31,7 +32,7 @@ class Escape:
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Treat:
     """What was asked for; the fields are the options of the command."""
 
     target: str
@@ -44,7 +45,7 @@ class Treatment:
     seed: int
 
 
-def run(request: Treatment) -> int:
+def run(request: Treat) -> int:
     """Diagnose, apply the best proven remedy, write the checkpoint and say what to change in the script.
 
     Raises:
@@ -54,14 +55,12 @@ def run(request: Treatment) -> int:
     errors = Console(stderr=True)
     # Whatever the user's own code prints must not get between the lines of the answer.
     with redirect_stdout(sys.stderr):
-        training = _loaded(request, errors)
+        training = loaded(request.target, request.checkpoint, request.steps, errors)
         with shown(errors) as progress:
-            if request.steps:
-                advance(training, request.steps, progress)
             diagnosis = diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
         head = headline(diagnosis.verdict)
         sure = f", {head.sureness}" if head.sureness else ""
-        errors.print(f"diagnosis: {head.title}{sure}", markup=False, highlight=False, soft_wrap=True)
+        say(errors, f"diagnosis: {head.title}{sure}")
         with shown(errors) as progress:
             treated = treat(
                 training,
@@ -85,10 +84,8 @@ def leave(request: Escape) -> int:
     out = prepare(request.out) if request.out else None
     errors = Console(stderr=True)
     with redirect_stdout(sys.stderr):
-        training = _loaded(request, errors)
+        training = loaded(request.target, request.checkpoint, request.steps, errors)
         with shown(errors) as progress:
-            if request.steps:
-                advance(training, request.steps, progress)
             escaped = escape(training, budget=request.budget, seed=request.seed, progress=progress)
     wrote = ""
     if out is not None:
@@ -98,20 +95,7 @@ def leave(request: Escape) -> int:
     return DONE
 
 
-def _loaded(request: Treatment | Escape, errors: Console) -> Training:
-    training = load_training(request.target)
-    if request.checkpoint:
-        parts = load_checkpoint(training, request.checkpoint)
-        errors.print(
-            f"loaded {', '.join(parts)} from {request.checkpoint}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return training
-
-
-def _write(out: Path, request: Treatment | Escape, training: Training, treated: Treated) -> None:
+def _write(out: Path, request: Treat | Escape, training: Training, treated: Treated) -> None:
     """In the form of the checkpoint that was loaded, if one was."""
     state = treated.state
     same = request.checkpoint is not None and Path(request.checkpoint).is_file()

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from unstuck.curvature.records import Curvature
-from unstuck.errors import UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.judging import Halves, Judge
@@ -18,7 +17,7 @@ from unstuck.measurements.steps import Slope
 from unstuck.measurements.subject import describe_subject
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters
-from unstuck.objective.sampling import one_line
+from unstuck.objective.sampling import reason
 from unstuck.training import Training
 
 # A loss below this share of what moving by the weights' own length along the steepest direction would cost
@@ -87,8 +86,7 @@ class Known:
 
     def omit(self, name: str, error: Exception) -> None:
         """Leave a measurement out, with its reason."""
-        reason = str(error) if isinstance(error, UnstuckError) else one_line(error)
-        self.omitted.append(Omission(name, reason))
+        self.omitted.append(Omission(name, reason(error)))
 
     def measured(self) -> Measurements:
         """Give what is known so far."""

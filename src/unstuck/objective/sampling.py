@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unstuck.errors import TrainingError
+from unstuck.errors import TrainingError, UnstuckError
 from unstuck.objective.borrowing import Borrowed
 from unstuck.objective.generators import generators_kept, seed_everything
 from unstuck.objective.interrupts import Interrupts
@@ -169,6 +169,11 @@ def _iterate(data: Iterable[Any]) -> Iterator[Any]:
         data = cast("DataLoader[Any]", shallow_copy(data))
         vars(data)["_iterator"] = None
     return iter(data)
+
+
+def reason(error: Exception) -> str:
+    """Give our own message as it is, and of a stranger's error its kind too."""
+    return str(error) if isinstance(error, UnstuckError) else one_line(error)
 
 
 def one_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Rectifiers in the place of activations that saturate: they pass a gradient on undiminished."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ def rectify(known: Known) -> Sequence[Treatment]:
 
 def _treatment(known: Known, *, adam: bool) -> Treatment:
     def apply(run: Run) -> None:
-        run.training = replace(run.training, loss=_rectified(run.training.loss))
+        run.training = replace(run.training, loss=exchanged(run.training.loss, _between, nn.ReLU))
         run.look_at(run.objective.batches)
         run.move(_he(run, known.seed) - run.theta())
         run.forget()
@@ -78,12 +78,12 @@ def _parted(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> tuple[list[
     return followed, waiting
 
 
-def _rectified(loss: Loss) -> Loss:
-    """The same loss with rectifiers in the model; the session that it runs in puts the user's modules back."""
+def exchanged(loss: Loss, places: Callable[[nn.Module], list[Place]], other: Callable[[], nn.Module]) -> Loss:
+    """The same loss with other modules in these places; the session that it runs in puts the user's back."""
 
     def compute(model: nn.Module, batch: Any) -> Tensor:
-        for parent, name, _ in _between(model):
-            setattr(parent, name, nn.ReLU())
+        for parent, name, _ in places(model):
+            setattr(parent, name, other())
         return loss(model, batch)
 
     return compute

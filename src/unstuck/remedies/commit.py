@@ -1,16 +1,14 @@
 """What a run on copies has come to, written into the user's own training: all of it, or nothing."""
 
-import copy
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.parameters import Parameters
+from unstuck.objective.undoing import all_or_nothing
 from unstuck.remedies.run import Run, forgotten
 from unstuck.training import Training
 
@@ -47,33 +45,6 @@ def commit(training: Training, run: Run, theta: Tensor, buffers: dict[str, Tenso
     return optimizer
 
 
-@contextmanager
-def all_or_nothing(training: Training) -> Generator[None]:
-    """Put everything of a training back, bit by bit, when what is done to it inside fails half way."""
-    tensors = [(tensor, tensor.detach().clone(), tensor.requires_grad) for tensor in _tensors(training.model)]
-    optimizer, scheduler = training.optimizer, training.scheduler
-    state, groups = (None, None) if optimizer is None else (optimizer.state, optimizer.param_groups)
-    kept = [] if groups is None else [(group, dict(group), list(group["params"])) for group in groups]
-    attributes = None if scheduler is None else copy.copy(vars(scheduler))
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for tensor, before, trained in tensors:
-                tensor.copy_(before)
-                tensor.requires_grad_(trained)
-        if optimizer is not None and state is not None and groups is not None:
-            del groups[len(kept) :]
-            for group, entries, parameters in kept:
-                group.clear()
-                group.update(entries)
-                group["params"] = parameters
-            optimizer.state, optimizer.param_groups = state, groups
-        if attributes is not None:
-            vars(scheduler).update(attributes)
-        raise
-
-
 def _write(
     training: Training, parameters: Parameters, theta: Tensor, buffers: dict[str, Tensor] | None
 ) -> None:
@@ -108,7 +79,3 @@ def _optimizer(training: Training, run: Run) -> Optimizer:
         tensor.requires_grad_()
     optimizer.load_state_dict(theirs.state_dict())
     return optimizer
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]

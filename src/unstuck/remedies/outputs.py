@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Outputs
-from unstuck.remedies.activations import behind
+from unstuck.remedies.activations import behind, exchanged
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
 from unstuck.training import Loss
@@ -25,7 +25,13 @@ def fit_outputs(known: Known) -> Sequence[Treatment]:
     ending = behind(known.training.model)
     if ending and outputs.misfit != "broadcast":
         names = " and ".join(type(child).__name__ for _, _, child in ending)
-        return [_treatment(f"{names} at the end taken off", "model without its last activation", _bare)]
+        return [
+            _treatment(
+                f"{names} at the end taken off",
+                "model without its last activation",
+                lambda loss: exchanged(loss, behind, nn.Identity),
+            )
+        ]
     form = _form(outputs)
     if form is None:
         return []
@@ -74,17 +80,6 @@ def _log_softmax(outputs: Tensor) -> Tensor:
 def _squeezed(outputs: Tensor) -> Tensor:
     """Take a last dimension of one off, or put one on."""
     return outputs.squeeze(-1) if outputs.ndim > 1 and outputs.shape[-1] == 1 else outputs.unsqueeze(-1)
-
-
-def _bare(loss: Loss) -> Loss:
-    """The same loss of a model without the activations behind its last layer; the session puts them back."""
-
-    def compute(model: nn.Module, batch: Any) -> Tensor:
-        for parent, name, _ in behind(model):
-            setattr(parent, name, nn.Identity())
-        return loss(model, batch)
-
-    return compute
 
 
 def _in_form(loss: Loss, form: Form) -> Loss:

@@ -124,8 +124,7 @@ class Run:
             self.dtype = dtype
             self.look_at(self.objective.batches)
         self.twin = Twin(self.objective, cast("Optimizer", self.training.optimizer), dtype)
-        for nested in _nested(self._scheduler):
-            nested.optimizer = self.twin.optimizer
+        self._follow()
 
     def thaw(self, names: AbstractSet[str]) -> list[Tensor]:
         """Let frozen parameters of these names be part of it; gives all the copies that the optimizer lacks."""
@@ -151,12 +150,13 @@ class Run:
 
     def forget(self) -> None:
         """Let the optimizer begin anew with the rates and settings that it has."""
-        fresh = forgotten(self.optimizer)
-        scheduler = self._scheduler
-        self.optimizer = fresh
-        for nested in _nested(scheduler):
-            nested.optimizer = fresh
-        self._scheduler = scheduler
+        self.twin.optimizer = forgotten(self.optimizer)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let the schedule go on with the present optimizer, which is another object of the same kind."""
+        for nested in _nested(self._scheduler):
+            nested.optimizer = self.optimizer
 
     def step(self, update: Update, share: float, spend: Callable[[Batch], None]) -> None:
         """Make one update, `share` of the way; only inside a session of the objective."""

@@ -1,17 +1,15 @@
 """Load a checkpoint into a training: all of it, or nothing."""
 
-import copy
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.errors import CheckpointError
+from unstuck.objective.undoing import all_or_nothing
 from unstuck.target.files import read_checkpoint
 from unstuck.target.matching import matched
 from unstuck.training import Training
@@ -54,7 +52,7 @@ def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
     if training.scheduler is not None and schedule is not None:
         parts["scheduler"] = lambda: training.scheduler.load_state_dict(dict(schedule))
     parts["model"] = lambda: training.model.load_state_dict(state)
-    with _all_or_nothing(training):
+    with all_or_nothing(training):
         for name, load in parts.items():
             _load(name, load)
     return tuple(sorted(parts))
@@ -124,30 +122,6 @@ def _group_problem(theirs: State, mine: State, settings: AbstractSet[str], state
             if name in _SHAPED and value is not None and value.shape != parameter.shape:
                 return f"'{name}' has shape {list(value.shape)}, its parameter {list(parameter.shape)}"
     return None
-
-
-@contextmanager
-def _all_or_nothing(training: Training) -> Generator[None]:
-    """Put everything back bit by bit when loading fails half way, as a module's own loading hook may."""
-    tensors = [(tensor, tensor.detach().clone()) for tensor in _tensors(training.model)]
-    optimizer = training.optimizer
-    held = None if optimizer is None else (optimizer.state, optimizer.param_groups)
-    scheduler = None if training.scheduler is None else copy.copy(vars(training.scheduler))
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for tensor, before in tensors:
-                tensor.copy_(before)
-        if optimizer is not None and held is not None:
-            optimizer.state, optimizer.param_groups = held
-        if scheduler is not None:
-            vars(training.scheduler).update(scheduler)
-        raise
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
 
 
 def _load(name: str, load: Callable[[], object]) -> None:

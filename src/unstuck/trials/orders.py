@@ -38,13 +38,19 @@ class Orders:
         self._count = batches
         self._seed = seed
         self._fixed: list[Batch] | None = None
+        self._last: tuple[int, list[Batch]] | None = None
         first, again = self._draw(seed, 1), self._draw(seed + _STRIDE, 1)
         if _alike(first[0], again[0]):
             drawn = self._draw(seed, batches if sample.whole else 2 * batches)
             self._fixed = drawn if sample.whole or len(drawn) < 2 else drawn[::2]  # noqa: PLR2004
 
     def __call__(self, number: int) -> list[Batch]:
-        """Give the batches of one order."""
+        """Give the batches of one order; those of the last one asked for are kept, since all are tried on it."""
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._order(number)
+        return self._last[1]
+
+    def _order(self, number: int) -> list[Batch]:
         if self._fixed is not None:
             start = int(number * _GOLDEN * len(self._fixed))
             chosen = [self._fixed[(start + step) % len(self._fixed)] for step in range(self._count)]

@@ -12,7 +12,7 @@ from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
 from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.sampling import one_line, total_bytes
+from unstuck.objective.sampling import reason, total_bytes
 from unstuck.remedies.anew import begun_anew
 from unstuck.remedies.catalogue import MOST, choose
 from unstuck.remedies.run import Run
@@ -198,7 +198,7 @@ class _Proof:
     def _hold(self) -> Held:
         """Choose the batches that all are looked at on."""
         sample = self._verdict.measured.sample
-        halves = Halves.of(len(self._objective.batches), exhaustive=sample.exhaustive or sample.whole)
+        halves = Halves.of(len(self._objective.batches), exhaustive=sample.whole)
         most = max(int(_LOOK * self._steps / 0.5), 4)
         chosen = halves.judges
         if len(chosen) > most:
@@ -228,7 +228,7 @@ class _Proof:
                 course = self._course(treatment, 0)
                 course.advance(_FIRST_LEG, self._allowed.over)
             except Exception as error:  # a stranger's model or optimizer may raise anything
-                self._untried.append(Untried(treatment.name, _reason(error)))
+                self._untried.append(Untried(treatment.name, reason(error)))
                 continue
             entrants.append(_Entrant(treatment, course, [], self._end(course)))
         going = sorted(entrants, key=lambda entrant: entrant.end)
@@ -361,7 +361,3 @@ def _seconds(objective: Objective) -> float:
         objective.gradient(objective.theta, [0])
         seconds.append(time.perf_counter() - begun)
     return min(seconds)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UnstuckError) else one_line(error)
