@@ -26,6 +26,7 @@ from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.ledger import Ledger
+from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason, repeated, total_bytes
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
@@ -53,10 +54,6 @@ _NEARLY_ALL = 3.0
 # But of more batches than this no more are needed: 256 find and 256 judge, and the error of a mean over those is a
 # sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
 _MOST_BATCHES = 512
-
-# The gradient is timed at least so often, and up to so often for so many seconds: a few time slices, so that what
-# other programs take of the processor counts.
-_TIMED, _OFTEN, _LONG_ENOUGH = 2, 5, 0.03
 
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
@@ -204,22 +201,12 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
 def _seconds_per_example(training: Training, first: Draw) -> float:
     """Time the gradient of one batch, and stay with one thread if more do not pay, as for small models."""
     objective = Objective(training, first.batches)
-    threads, together = torch.get_num_threads(), _seconds(objective)
+    threads, together = torch.get_num_threads(), seconds_per_gradient(objective)
     torch.set_num_threads(1)
-    alone = _seconds(objective)
+    alone = seconds_per_gradient(objective)
     if alone > together:
         torch.set_num_threads(threads)
     return min(alone, together) / first.examples
-
-
-def _seconds(objective: Objective) -> float:
-    """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
-    objective.gradient(objective.theta)
-    begun, taken = time.perf_counter(), 0
-    while taken < _TIMED or (taken < _OFTEN and time.perf_counter() - begun < _LONG_ENOUGH):
-        objective.gradient(objective.theta)
-        taken += 1
-    return (time.perf_counter() - begun) / taken
 
 
 def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:

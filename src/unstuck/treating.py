@@ -14,15 +14,16 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
 from unstuck.objective import Batch, Objective, draw
+from unstuck.objective.pace import seconds_per_gradient
 from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.escape import escape as search
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
-from unstuck.trials.proof import sampled
+from unstuck.trials.sample import sampled
 from unstuck.trials.side import Side, validation_batches
 
 Told = Callable[[str, float], None]
@@ -117,7 +118,7 @@ def treat(
     sample = sampled(training, verdict, seed=seed)
     batch = sample.examples / len(sample.batches)
     count = steps or (round(verdict.trials.horizon) if verdict.trials else _STEPS)
-    known = Known(training, verdict.measured, verdict.findings, seed, count * batch)
+    known = Situation(training, verdict.measured, verdict.findings, seed, count * batch)
     chosen = _chosen(known, verdict, remedy)
     told(f"applying {chosen.name}", 0.0)
     side = Side(training, sample, _judges(training, verdict, sample, seed))
@@ -207,9 +208,7 @@ def _affordable(training: Training, budget: float, seed: int) -> Objective:
     """Draw as many batches as the time allows to evaluate a few hundred times."""
     first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
     objective = Objective(training, first.batches)
-    begun = time.perf_counter()
-    objective.gradient(objective.theta)
-    seconds = (time.perf_counter() - begun) / first.examples
+    seconds = seconds_per_gradient(objective) / first.examples
     most = max(budget / _GRADIENTS / seconds, 1.0)
     return Objective(
         training, draw(training.data, seed=seed, enough=lambda _, examples: examples >= most).batches
@@ -274,7 +273,7 @@ def _judges(training: Training, verdict: Verdict, sample: Objective, seed: int) 
     return validation_batches(training, sample.examples, seed=seed)
 
 
-def _chosen(known: Known, verdict: Verdict, name: str | None) -> Treatment:
+def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
     every = proposed(known)
     if name is None:
         helping = [(remedy.name, remedy.change) for remedy in verdict.remedies if remedy.helps]

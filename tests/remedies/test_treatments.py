@@ -18,7 +18,7 @@ from unstuck.remedies import batches, inputs, outputs, points, precision, rules,
 from unstuck.remedies.activations import behind, rectify
 from unstuck.remedies.catalogue import choose, proposed
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known
+from unstuck.remedies.treatment import Situation
 
 LOSS = supervised(nn.functional.cross_entropy)
 
@@ -47,7 +47,7 @@ def training(model=None, make=None, loss=LOSS, batches_=None):
 def known(made, **measured):
     diagnosis = unstuck.diagnose(made, trials=False, budget=30.0)
     records = replace(diagnosis.verdict.measured, **measured)
-    return Known(made, records, diagnosis.findings, seed=0, horizon=80 * 32.0)
+    return Situation(made, records, diagnosis.findings, seed=0, horizon=80 * 32.0)
 
 
 def run_of(made):
@@ -295,7 +295,7 @@ def test_outputs_are_moved_to_where_a_bounded_loss_feels_the_targets():
 
 def test_an_escape_leaves_the_saddle_and_stays_within_its_share():
     made = unstuck.demos.DEMOS["lecture"].setup()
-    facts = Known(made, known(made).measured, (), seed=0, horizon=100.0)
+    facts = Situation(made, known(made).measured, (), seed=0, horizon=100.0)
     run = run_of(made)
     before = run.objective.ledger.examples
     points.leave_saddle(facts)[0].apply(run)

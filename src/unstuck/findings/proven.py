@@ -12,7 +12,6 @@ from unstuck.measurements.records.trials import Trial, Trials
 # not what somebody stuck is looking for.
 LEAST_GAIN = 0.01
 
-
 # A remedy that gains this share of the best one's gain gains about as much. What treats the cause that was found is
 # then to be preferred: it changes what is wrong, and others may do so by the way only.
 ABOUT_EQUAL = 0.75

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unstuck.findings.records import Cause
 from unstuck.remedies.rules import fresh_adam
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.training import Loss
 
 _SATURATING = (nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Softsign, nn.LogSigmoid)
@@ -21,14 +21,14 @@ _ADAM_RATE = 1e-3
 Place = tuple[nn.Module, str, nn.Module]
 
 
-def rectify(known: Known) -> Sequence[Treatment]:
+def rectify(known: Situation) -> Sequence[Treatment]:
     """Put ReLU for sigmoid and tanh between layers, and begin anew as suits it; a change of the model itself."""
     if not _between(known.training.model):
         return []
     return [_treatment(known, adam=False), _treatment(known, adam=True)]
 
 
-def _treatment(known: Known, *, adam: bool) -> Treatment:
+def _treatment(known: Situation, *, adam: bool) -> Treatment:
     def apply(run: Run) -> None:
         run.training = replace(run.training, loss=exchanged(run.training.loss, _between, nn.ReLU))
         run.look_at(run.objective.batches)

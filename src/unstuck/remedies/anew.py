@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from unstuck.errors import TrainingError
 from unstuck.measurements.fresh import fresh_copy
+from unstuck.remedies.run import settings
 from unstuck.training import Training
 
 
@@ -22,11 +23,8 @@ def begun_anew(training: Training, *, seed: int) -> Training:
     pairs = zip(training.model.parameters(), model.parameters(), strict=True)
     anew = {id(parameter): fresh for parameter, fresh in pairs}
     groups: list[dict[str, Any]] = [
-        {
-            **{key: value for key, value in group.items() if key != "initial_lr"},
-            "params": [anew[id(parameter)] for parameter in group["params"] if id(parameter) in anew],
-        }
-        for group in old.param_groups
+        {**group, "params": [anew[id(own)] for own in group["params"] if id(own) in anew]}
+        for group in settings(old)
     ]
     try:
         optimizer = cast("Any", type(old))(groups, **old.defaults)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 
 # The mean is taken over all but the beginning of the way.
 _FROM = 0.25
 
 
-def average(known: Known) -> Sequence[Treatment]:
+def average(known: Situation) -> Sequence[Treatment]:
     """Average the parameters of the steps: what the noise does to one it undoes to another."""
     if (
         known.measured.sample.whole

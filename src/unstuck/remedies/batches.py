@@ -11,7 +11,7 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.collating import Take, pooled
 from unstuck.objective.sampling import Batch
 from unstuck.remedies.run import Run, Update
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
 LARGER, SMALLER = 8, 4
 
@@ -19,7 +19,7 @@ LARGER, SMALLER = 8, 4
 _USUAL = 0.5
 
 
-def larger_batch(known: Known) -> Sequence[Treatment]:
+def larger_batch(known: Situation) -> Sequence[Treatment]:
     """Average the gradients of eight batches in each update; each update then costs eight."""
     if known.measured.sample.whole and known.measured.sample.batches == 1:
         return []
@@ -42,7 +42,7 @@ def larger_batch(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def smaller_batch(known: Known) -> Sequence[Treatment]:
+def smaller_batch(known: Situation) -> Sequence[Treatment]:
     """Cut each batch into four: each update then costs a quarter, and is noisier."""
     if known.measured.sample.examples < 2 * SMALLER * known.measured.sample.batches:
         return []
@@ -65,7 +65,7 @@ def smaller_batch(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def shuffle(known: Known) -> Sequence[Treatment]:
+def shuffle(known: Situation) -> Sequence[Treatment]:
     """Draw the examples of each pass in random order, in batches of the present sizes."""
     if known.measured.sample.batches == 1:
         return []
@@ -85,7 +85,7 @@ def shuffle(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def clip(known: Known) -> Sequence[Treatment]:
+def clip(known: Situation) -> Sequence[Treatment]:
     """Shorten gradients that are longer than usual."""
     arms = known.measured.continuations.arms if known.measured.continuations else ()
     slopes = sorted(slope for arm in arms[:1] for slope in arm.slopes if 0.0 < slope < math.inf)
@@ -110,7 +110,7 @@ def clip(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def skip(known: Known) -> Sequence[Treatment]:
+def skip(known: Situation) -> Sequence[Treatment]:
     """Leave out updates whose loss or gradient is NaN or infinite."""
     if known.measured.non_finite is None:
         return []

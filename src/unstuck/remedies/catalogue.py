@@ -16,7 +16,7 @@ from unstuck.remedies import (
     units,
     wiring,
 )
-from unstuck.remedies.treatment import Known, Propose, Treatment
+from unstuck.remedies.treatment import Propose, Situation, Treatment
 
 PROPOSED: tuple[Propose, ...] = (
     batches.skip,
@@ -54,12 +54,12 @@ ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refre
 MOST = 10
 
 
-def proposed(known: Known) -> list[Treatment]:
+def proposed(known: Situation) -> list[Treatment]:
     """Every remedy that has a place on this run, in all its variants."""
     return [treatment for propose in PROPOSED for treatment in propose(known)]
 
 
-def choose(known: Known) -> list[Treatment]:
+def choose(known: Situation) -> list[Treatment]:
     """Propose what treats the causes found, the first cause's first, and then what is tried always."""
     every = proposed(known)
     wanted: list[Treatment] = []

@@ -11,14 +11,14 @@ from torch import Tensor
 from unstuck.findings.records import Cause
 from unstuck.objective.sampling import Batch
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.remedies.units import fresh_parameters
 
 # Features that hardly vary are only centred.
 _LEAST = 1e-6
 
 
-def scale_inputs(known: Known) -> Sequence[Treatment]:
+def scale_inputs(known: Situation) -> Sequence[Treatment]:
     """Bring every feature (of images every channel) to mean 0 and standard deviation 1.
 
     Either the weights stay, and the rate grows as much as the first layer's curvature shrinks, or all begins anew:
@@ -27,7 +27,7 @@ def scale_inputs(known: Known) -> Sequence[Treatment]:
     return [_scaled(known, anew=False), _scaled(known, anew=True)]
 
 
-def _scaled(known: Known, *, anew: bool) -> Treatment:
+def _scaled(known: Situation, *, anew: bool) -> Treatment:
     def apply(run: Run) -> None:
         before = run.objective.batches
         mean, deviation = _moments(before)

@@ -27,7 +27,7 @@ _MOST_TRIALS = 12
 
 
 @dataclass(frozen=True)
-class Trial:
+class Look:
     """A look along a direction: how far, and what was there."""
 
     step: float
@@ -61,7 +61,7 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
     return here
 
 
-def down(surface: Surface, here: Point, reach: float) -> Trial | None:
+def down(surface: Surface, here: Point, reach: float) -> Look | None:
     """Look along the gradient at ever longer or ever shorter distances; None if nothing there is lower."""
     length = float(here.gradient.norm())
     if not 0.0 < length < math.inf:
@@ -72,7 +72,7 @@ def down(surface: Surface, here: Point, reach: float) -> Trial | None:
         return None
     theta = here.theta + distance * unit
     point = surface.slope(theta)
-    return Trial(distance, point, float(point.gradient @ unit))
+    return Look(distance, point, float(point.gradient @ unit))
 
 
 def stride(
@@ -98,7 +98,7 @@ def stride(
     return best
 
 
-def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Trial | None:
+def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Look | None:
     """Search along a direction that has a natural length for a point with the strong Wolfe conditions.
 
     Too far, it goes back by interpolation; where the loss still falls as steeply, it goes on.
@@ -106,11 +106,11 @@ def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Tria
     slope = float(here.gradient @ direction)
     if not slope < 0.0:
         return None
-    step, low, high, found = 1.0, Trial(0.0, here, slope), math.inf, None
+    step, low, high, found = 1.0, Look(0.0, here, slope), math.inf, None
     for _ in range(_MOST_TRIALS):
         theta = here.theta + step * direction
         point = surface.slope(theta)
-        trial = Trial(step, point, float(point.gradient @ direction))
+        trial = Look(step, point, float(point.gradient @ direction))
         if not point.loss <= here.loss + _DECREASE * step * slope:
             high = step
             if found is not None:
@@ -125,7 +125,7 @@ def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Tria
     return found
 
 
-def _back(low: Trial, high: Trial) -> float:
+def _back(low: Look, high: Look) -> float:
     """Minimum of the parabola through both losses and the first slope, well inside."""
     width = high.step - low.step
     bend = (high.point.loss - low.point.loss - low.slope * width) / width**2

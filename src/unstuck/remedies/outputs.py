@@ -11,13 +11,13 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.records import Outputs
 from unstuck.remedies.activations import behind, exchanged
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.training import Loss
 
 Form = Callable[[Tensor], Tensor]
 
 
-def fit_outputs(known: Known) -> Sequence[Treatment]:
+def fit_outputs(known: Situation) -> Sequence[Treatment]:
     """Take the last activation off, or bring the outputs into the form that the loss takes."""
     outputs = known.measured.outputs
     if outputs is None or not known.findings or known.findings[0].cause is not Cause.MISMATCHED_LOSS:

@@ -9,7 +9,7 @@ from unstuck.measurements.descent import shaken
 from unstuck.remedies.escape import escape
 from unstuck.remedies.rules import fresh_adam
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
 # So few examples tell a direction along which the loss of all falls; the trial judges it on all.
 _ENOUGH = 256
@@ -27,7 +27,7 @@ _FIRST_OFFSET, _FARTHER, _OFFSETS = 0.1, 1.4, 32
 _BETWEEN = 5
 
 
-def break_symmetry(known: Known) -> Sequence[Treatment]:
+def break_symmetry(known: Situation) -> Sequence[Treatment]:
     """Displace every parameter a little, at random: what is alike becomes different."""
 
     def apply(run: Run) -> None:
@@ -49,12 +49,12 @@ def break_symmetry(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def leave_saddle(known: Known) -> Sequence[Treatment]:
+def leave_saddle(known: Situation) -> Sequence[Treatment]:
     """Go down along negative curvature; then go on, with the present optimizer or with Adam."""
     return [_escape(known, adam=False), _escape(known, adam=True)]
 
 
-def offset_outputs(known: Known) -> Sequence[Treatment]:
+def offset_outputs(known: Situation) -> Sequence[Treatment]:
     """Look far along the last bias: outputs beyond the reach of a bounded or clipped loss feel no slope."""
     del known
 
@@ -99,7 +99,7 @@ def offset_outputs(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def _escape(known: Known, *, adam: bool) -> Treatment:
+def _escape(known: Situation, *, adam: bool) -> Treatment:
     def apply(run: Run) -> None:
         only = _few_batches(run)
         examples = sum(run.objective.batches[index].examples for index in only)

@@ -6,10 +6,10 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 
 
-def master_weights(known: Known) -> Sequence[Treatment]:
+def master_weights(known: Situation) -> Sequence[Treatment]:
     """Keep the parameters in float32 while the loss is computed in half precision; float32 ones in float64."""
     precision = known.measured.precision
     if precision is None or precision.dtype == "float64":

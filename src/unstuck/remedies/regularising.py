@@ -5,18 +5,18 @@ from typing import Any
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 
 # Over the length of a trial decoupled decay shrinks the weights by exp(-1), or by exp(-3).
 _SHRINKING = (1.0, 3.0)
 
 
-def weight_decay(known: Known) -> Sequence[Treatment]:
+def weight_decay(known: Situation) -> Sequence[Treatment]:
     """Let the weights decay, beside the optimizer's own step (Loshchilov & Hutter, 2019)."""
     return [_decayed(known, strength) for strength in _SHRINKING]
 
 
-def stop(known: Known) -> Sequence[Treatment]:
+def stop(known: Situation) -> Sequence[Treatment]:
     """Train no further: where the validation loss rises, the present parameters are better than later ones."""
     del known
 
@@ -35,7 +35,7 @@ def stop(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def _decayed(known: Known, strength: float) -> Treatment:
+def _decayed(known: Situation, strength: float) -> Treatment:
     sample = known.measured.sample
     steps = max(known.horizon / (sample.examples / sample.batches), 1.0)
     shrink = 1.0 - strength / steps

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
 MOMENTUM = 0.9
 
@@ -19,7 +19,7 @@ _ADAM_RATES = (1e-3, 1e-2)
 _SCALES = ("exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
 
 
-def momentum(known: Known) -> Sequence[Treatment]:
+def momentum(known: Situation) -> Sequence[Treatment]:
     """Give plain gradient descent a momentum, at the present rate."""
     optimizer = known.training.optimizer
     if not isinstance(optimizer, torch.optim.SGD) or any(g["momentum"] for g in optimizer.param_groups):
@@ -41,7 +41,7 @@ def momentum(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def per_parameter_scale(known: Known) -> Sequence[Treatment]:
+def per_parameter_scale(known: Situation) -> Sequence[Treatment]:
     """Divide each parameter's step by the scale of its own gradients: Adam, in the optimizer's place."""
     optimizer = known.training.optimizer
     if optimizer is None or _is_adaptive(optimizer):
@@ -49,7 +49,7 @@ def per_parameter_scale(known: Known) -> Sequence[Treatment]:
     return [_adam(rate) for rate in _ADAM_RATES]
 
 
-def refresh(known: Known) -> Sequence[Treatment]:
+def refresh(known: Situation) -> Sequence[Treatment]:
     """Forget what the optimizer has gathered: its scale no longer describes the gradient."""
     optimizer = known.training.optimizer
     if optimizer is None or not optimizer.state:

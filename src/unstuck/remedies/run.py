@@ -200,12 +200,17 @@ class Run:
         return value, total.mul_(self.clip / norm) if norm > self.clip else total
 
 
-def forgotten(optimizer: Optimizer) -> Optimizer:
-    """Give an optimizer of the same kind, parameters and settings that has not made a step yet."""
-    groups: list[dict[str, Any]] = [
+def settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Give the groups of an optimizer, without what a scheduler has noted there."""
+    return [
         {key: value for key, value in group.items() if key != "initial_lr"}
         for group in optimizer.param_groups
     ]
+
+
+def forgotten(optimizer: Optimizer) -> Optimizer:
+    """Give an optimizer of the same kind, parameters and settings that has not made a step yet."""
+    groups = settings(optimizer)
     try:
         fresh = cast("Any", type(optimizer))(groups, **optimizer.defaults)
     except Exception:  # a stranger's optimizer may want other arguments

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Arm
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 
 # Where nothing was measured that tells a better factor, the next power of ten.
 _DOWN, _UP = 0.1, 10.0
@@ -16,14 +16,14 @@ _WARMING = 0.3
 _RATE = 'for group in optimizer.param_groups:\n    group["lr"] *= {factor:g}'
 
 
-def smaller_step(known: Known) -> Sequence[Treatment]:
+def smaller_step(known: Situation) -> Sequence[Treatment]:
     """Multiply the learning rate by the best lower factor that was looked at, and by one further down."""
     best = _best(known, lambda factor: factor < 1.0) or _DOWN
     treats = frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE})
     return [_scaled("smaller-step", treats, factor, known) for factor in (best, best * _DOWN)]
 
 
-def larger_step(known: Known) -> Sequence[Treatment]:
+def larger_step(known: Situation) -> Sequence[Treatment]:
     """Multiply the learning rate by the best higher factor that was looked at, and by one further up."""
     best = _best(known, lambda factor: factor > 1.0) or _UP
     treats = frozenset({Cause.STEP_TOO_SMALL, Cause.PLATEAU, Cause.VANISHING_GRADIENT})
@@ -31,7 +31,7 @@ def larger_step(known: Known) -> Sequence[Treatment]:
     return [_scaled("larger-step", treats, factor, known) for factor in factors]
 
 
-def decay(known: Known) -> Sequence[Treatment]:
+def decay(known: Situation) -> Sequence[Treatment]:
     """Let the rate fall to zero along a line: the noise of the steps dies away with them."""
     del known
 
@@ -53,7 +53,7 @@ def decay(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def warm_up(known: Known) -> Sequence[Treatment]:
+def warm_up(known: Situation) -> Sequence[Treatment]:
     """Begin the optimizer's state anew, and let the rate rise from zero while it is unreliable."""
     del known
 
@@ -76,7 +76,7 @@ def warm_up(known: Known) -> Sequence[Treatment]:
     ]
 
 
-def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Known) -> Treatment:
+def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation) -> Treatment:
     rate = known.measured.subject.rate
     told = "" if rate is None else f": {rate:.3g} becomes {rate * factor:.3g}"
     return Treatment(
@@ -89,7 +89,7 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Known) ->
     )
 
 
-def _best(known: Known, wanted: Callable[[float], bool]) -> float | None:
+def _best(known: Situation, wanted: Callable[[float], bool]) -> float | None:
     """The factor that gained most when the run was continued at several rates."""
     found = known.measured.continuations
     arms: list[Arm] = (

@@ -15,7 +15,7 @@ class NotApplicableError(UnstuckError):
 
 
 @dataclass(frozen=True)
-class Known:
+class Situation:
     """What a remedy may look at to make its choice.
 
     Attributes:
@@ -56,4 +56,4 @@ class Treatment:
     in_place: bool = True
 
 
-Propose = Callable[[Known], Sequence[Treatment]]
+Propose = Callable[[Situation], Sequence[Treatment]]

@@ -11,13 +11,13 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.fresh import fresh_copy
 from unstuck.objective.parameters import Slot
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
 # A layer is begun anew when more than this share of its units is dead or saturated.
 _MANY = 0.2
 
 
-def revive(known: Known) -> Sequence[Treatment]:
+def revive(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the units whose weights get no gradient from any example."""
     names = _sick(known, dead=True)
     if not names:
@@ -25,7 +25,7 @@ def revive(known: Known) -> Sequence[Treatment]:
     return [_treatment("revive", Cause.DEAD_UNITS, names, known.seed, dead=True)]
 
 
-def desaturate(known: Known) -> Sequence[Treatment]:
+def desaturate(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the layers whose units sit where their slope is zero."""
     names = _sick(known, dead=False)
     if not names:
@@ -33,7 +33,7 @@ def desaturate(known: Known) -> Sequence[Treatment]:
     return [_treatment("desaturate", Cause.SATURATED_UNITS, names, known.seed, dead=False)]
 
 
-def begin_anew(known: Known) -> Sequence[Treatment]:
+def begin_anew(known: Situation) -> Sequence[Treatment]:
     """Initialise every parameter anew; the optimizer's state with it."""
 
     def apply(run: Run) -> None:
@@ -107,7 +107,7 @@ def _treatment(name: str, cause: Cause, layers: list[str], seed: int, *, dead: b
     )
 
 
-def _sick(known: Known, *, dead: bool) -> list[str]:
+def _sick(known: Situation, *, dead: bool) -> list[str]:
     layers = known.measured.layers
     found = [
         activation.name

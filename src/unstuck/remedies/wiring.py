@@ -6,13 +6,13 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, NotApplicableError, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
 # What frozen parameters are trained with when no group of the optimizer has a rate.
 _RATE = 1e-3
 
 
-def unfreeze(known: Known) -> Sequence[Treatment]:
+def unfreeze(known: Situation) -> Sequence[Treatment]:
     """Train what is frozen, in no group of the optimizer, or in one whose rate is zero."""
     wiring = known.measured.wiring
     if wiring is None:

@@ -1,6 +1,5 @@
 """Remedies proved: each tried from the state the run is in, against going on, at equal cost, over several orders."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,15 +10,17 @@ from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
-from unstuck.objective import Batch, Objective, draw
+from unstuck.objective import Objective
+from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason, total_bytes
 from unstuck.remedies.anew import begun_anew
 from unstuck.remedies.catalogue import MOST, choose
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Known, Treatment
+from unstuck.remedies.treatment import Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.orders import Orders
+from unstuck.trials.sample import finite, sampled
 from unstuck.trials.side import Side, validation_batches
 from unstuck.trials.statistics import LEVEL, gain, interval
 
@@ -85,34 +86,8 @@ def try_remedies(training: Training, verdict: Verdict, allowed: Allowance, told:
             raise
         # Nothing can go on from parameters that are NaN; what can be tried is to begin anew, each time otherwise.
         fresh = begun_anew(training, seed=allowed.seed)
-        return _Proof(fresh, _finite(fresh, allowed.seed), verdict, allowed, told, lost=True).run()
+        return _Proof(fresh, finite(fresh, allowed.seed), verdict, allowed, told, lost=True).run()
     return _Proof(training, objective, verdict, allowed, told, lost=False).run()
-
-
-def sampled(training: Training, verdict: Verdict, *, seed: int) -> Objective:
-    """Give the loss over the sample that the verdict rests on, in the training's own types."""
-    if verdict.measured.non_finite is not None:
-        return _finite(training, seed)
-    sample = verdict.measured.sample
-    drawn = draw(
-        training.data,
-        seed=seed,
-        enough=lambda _, examples: not sample.whole and examples >= sample.examples,
-    )
-    return Objective(training, drawn.batches)
-
-
-def _finite(training: Training, seed: int) -> Objective:
-    """Give the loss over the batches on which it is finite; the diagnosis ended at the first on which it is not."""
-    good: list[Batch] = []
-    for batch in draw(training.data, seed=seed, enough=lambda batches, _: batches >= _FEWEST).batches:
-        with contextlib.suppress(TrainingError):
-            Objective(training, [batch])
-            good.append(batch)
-    if not good:
-        msg = "the loss is finite on no batch: start from an earlier checkpoint"
-        raise TrainingError(msg)
-    return Objective(training, good)
 
 
 @dataclass
@@ -152,7 +127,7 @@ class _Proof:
         self._batch = objective.examples / len(objective.batches)
         self._steps = self._affordable()
         self._horizon = self._steps * self._batch
-        known = Known(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
+        known = Situation(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
         self._held = self._hold()
         sample = replace(verdict.measured.sample, whole=True) if lost else verdict.measured.sample
         self._orders = Orders(training, sample, math.ceil(self._steps), allowed.seed)
@@ -172,7 +147,7 @@ class _Proof:
 
     def _affordable(self) -> float:
         """How many batches each continuation may take, by the time of one gradient and what is left."""
-        seconds = _seconds(self._objective)
+        seconds = seconds_per_gradient(self._objective, [0])
         continuations = _SCREENING * (MOST + 1) + (_PROVED + 1) * _ORDERS
         affordable = self._allowed.left() / (seconds * continuations * (1.0 + 6.0 * _LOOK))
         critical = self._verdict.cause in _CRITICAL
@@ -351,13 +326,3 @@ class _Proof:
 
 def _after_all_anew(treatment: Treatment) -> Treatment:
     return replace(treatment, change=f"all begun anew; {treatment.change}", in_place=False)
-
-
-def _seconds(objective: Objective) -> float:
-    """Time the gradient of one batch: the faster of two, since the first pays for starting up."""
-    seconds: list[float] = []
-    for _ in range(2):
-        begun = time.perf_counter()
-        objective.gradient(objective.theta, [0])
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
