@@ -14,6 +14,9 @@ from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.remedies.units import fresh_parameters
 
+# Batches of images have this many dimensions: examples, channels, rows, columns.
+_OF_IMAGES = 4
+
 # Features that hardly vary are only centred.
 _LEAST = 1e-6
 
@@ -85,7 +88,7 @@ def _mean_square(batches: Sequence[Batch]) -> float:
 def _moments(batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each feature, the last dimension; of images of each channel, the second."""
     together = torch.cat(_inputs(batches))
-    axis = 1 if together.ndim == 4 else together.ndim - 1  # noqa: PLR2004
+    axis = 1 if together.ndim == _OF_IMAGES else together.ndim - 1
     others = [dimension for dimension in range(together.ndim) if dimension != axis]
     mean = together.mean(others, keepdim=True)
     deviation = together.std(others, keepdim=True, correction=0)

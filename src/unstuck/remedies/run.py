@@ -261,7 +261,7 @@ def _copied(scheduler: Any, twin: Twin) -> Any:
     memo: dict[int, Any] = {id(optimizer): twin.optimizer for optimizer in _optimizers(scheduler)}
     try:
         return copy.deepcopy(scheduler, memo)
-    except Exception:
+    except Exception:  # a stranger's; the rate then stays as it is
         return None
 
 

@@ -16,6 +16,9 @@ from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 # A layer is begun anew when more than this share of its units is dead or saturated.
 _MANY = 0.2
 
+# Layers that are named in one line.
+_SHOWN = 3
+
 
 def revive(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the units whose weights get no gradient from any example."""
@@ -69,7 +72,7 @@ def fresh_parameters(run: Run, seed: int) -> Float[Tensor, " n"]:
 
 
 def _treatment(name: str, cause: Cause, layers: list[str], seed: int, *, dead: bool) -> Treatment:
-    shown = ", ".join(f"`{layer}`" for layer in layers[:3]) + (" and more" if len(layers) > 3 else "")  # noqa: PLR2004
+    shown = ", ".join(f"`{layer}`" for layer in layers[:_SHOWN]) + (" and more" if layers[_SHOWN:] else "")
 
     def apply(run: Run) -> None:
         here, fresh = run.theta(), fresh_parameters(run, seed)
@@ -101,7 +104,7 @@ def _treatment(name: str, cause: Cause, layers: list[str], seed: int, *, dead: b
         name,
         frozenset({cause}),
         f"{'dead units' if dead else 'saturated layers'} of {shown} initialised anew",
-        tuple(f"model.get_submodule({layer!r}).reset_parameters()" for layer in layers[:3]),
+        tuple(f"model.get_submodule({layer!r}).reset_parameters()" for layer in layers[:_SHOWN]),
         "He et al., 2015" if dead else "Glorot & Bengio, 2010",
         apply,
     )

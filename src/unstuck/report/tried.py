@@ -11,6 +11,9 @@ from unstuck.report.numbers import count, percent, seconds, significant
 HELPS, HARMS, OPEN, NOTHING = "helps", "makes it worse", "not resolved", "makes no difference"
 INFINITE = "thrown out"
 
+# A gain of so many times the loss, which only one without a lower bound allows, has no digits worth reading.
+ENORMOUS = 10.0
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -109,4 +112,4 @@ def _gain(trial: Trial) -> str:
 
 def _whole(share: float) -> str:
     """A gain is worth a tenth of a percent at most."""
-    return f"{100.0 * share:,.1f} %" if abs(share) < 10.0 else percent(share)  # noqa: PLR2004
+    return f"{100.0 * share:,.1f} %" if abs(share) < ENORMOUS else percent(share)

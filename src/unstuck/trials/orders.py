@@ -42,7 +42,7 @@ class Orders:
         first, again = self._draw(seed, 1), self._draw(seed + _STRIDE, 1)
         if _alike(first[0], again[0]):
             drawn = self._draw(seed, batches if sample.whole else 2 * batches)
-            self._fixed = drawn if sample.whole or len(drawn) < 2 else drawn[::2]  # noqa: PLR2004
+            self._fixed = drawn if sample.whole else drawn[::2]
 
     def __call__(self, number: int) -> list[Batch]:
         """Give the batches of one order; those of the last one asked for are kept, since all are tried on it."""
