@@ -1,11 +1,31 @@
-"""Why has the loss stopped going down? See README.md."""
+"""Why has the loss stopped going down? See README.md.
 
-from unstuck.diagnosis import Diagnosis
-from unstuck.findings.records import Cause
-from unstuck.history import History
-from unstuck.pipeline import diagnose
-from unstuck.training import Training, supervised
-from unstuck.treating import Treated, escape, treat
+What needs PyTorch is imported when it is first asked for: `unstuck run` must not import it before the script does,
+which may still be setting the environment that PyTorch reads then.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unstuck.diagnosis import Diagnosis
+    from unstuck.findings.records import Cause
+    from unstuck.history import History
+    from unstuck.pipeline import diagnose
+    from unstuck.training import Training, supervised
+    from unstuck.treating import Treated, escape, treat
+
+_HOMES = {
+    "Cause": "unstuck.findings.records",
+    "Diagnosis": "unstuck.diagnosis",
+    "History": "unstuck.history",
+    "Training": "unstuck.training",
+    "Treated": "unstuck.treating",
+    "diagnose": "unstuck.pipeline",
+    "escape": "unstuck.treating",
+    "supervised": "unstuck.training",
+    "treat": "unstuck.treating",
+}
 
 __all__ = [
     "Cause",
@@ -18,3 +38,15 @@ __all__ = [
     "supervised",
     "treat",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,3 +19,7 @@ class CheckpointError(UnstuckError):
 
 class MeasurementError(UnstuckError):
     """A measurement is impossible with what was given."""
+
+
+class RunError(UnstuckError):
+    """A recorded run cannot be written or read."""

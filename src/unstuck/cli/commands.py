@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Annotated, Any, cast
 
@@ -32,6 +32,14 @@ TREATING = """
   unstuck treat demo:saddle --out treated.pt
   unstuck treat train.py:setup --checkpoint last.pt --out treated.pt
   unstuck treat train.py:setup --remedy smaller-step --out treated.pt
+"""
+
+RUNNING = """
+[bold]Examples[/bold]
+
+  unstuck run train.py --epochs 10
+  unstuck run --out runs -m mypackage.train --epochs 10
+  unstuck show runs
 """
 
 app = typer.Typer(
@@ -199,6 +207,42 @@ def escape(  # noqa: PLR0913 - each option is an argument
         return _complain("interrupted; nothing was written", INTERRUPTED)
 
 
+@app.command(
+    epilog=RUNNING,
+    # Whatever follows the script belongs to it.
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+)
+def run(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="The script, as for `python`.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.")
+    ] = None,
+    *,
+    module: Annotated[
+        bool, typer.Option("-m", help="SCRIPT is the name of a module, as for `python -m`.")
+    ] = False,
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Folder for the run's file.")
+    ] = "unstuck-runs",
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.5, metavar="SHARE", help="Share of the time for looks at the live graph; 0: none."
+        ),
+    ] = 0.01,
+) -> Callable[[], None]:
+    """Run a training script as it is, watch its steps, and say why when its loss stands still.
+
+    The script runs as under `python`, to the same result, bit for bit; its exit code is the exit code.
+    """
+    from unstuck.watching.running import run as run_script  # noqa: PLC0415 - see the package
+    from unstuck.watching.script import Script  # noqa: PLC0415 - see the package
+
+    wanted = Script(script, tuple(arguments or ()), module)
+    wanted.check()
+    return lambda: run_script(wanted, out=out, share=share)
+
+
 @app.command()
 def demos() -> None:
     """List the trainings that ship with unstuck, each stuck in its own way."""
@@ -214,10 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    sys.exit(_run(given, debug="--debug" in given))
+    ending = _run(given, debug="--debug" in _own(given))
+    # What a script raises is the script's, and goes to the interpreter as it is.
+    sys.exit(ending if isinstance(ending, int) else ending())
 
 
-def _run(arguments: list[str], *, debug: bool) -> int:
+def _own(arguments: list[str]) -> list[str]:
+    """Leave out what a script is given."""
+    return arguments[:1] if arguments[0] == "run" else arguments
+
+
+def _run(arguments: list[str], *, debug: bool) -> int | Callable[[], Any]:
     try:
         code: Any = app(arguments, prog_name="unstuck", standalone_mode=False)
     except USAGE_ERROR as error:
@@ -230,7 +281,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return _complain(
             f"{type(error).__name__}: {error}{'' if debug else ' (--debug shows where)'}", BAD_INPUT
         )
-    return code if isinstance(code, int) else DONE
+    return code if isinstance(code, int) or callable(code) else DONE  # a script still to be run
 
 
 def _trace(*, debug: bool) -> None:

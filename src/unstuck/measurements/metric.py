@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.errors import MeasurementError
-from unstuck.measurements.moments import KEYS, as_number
+from unstuck.measurements.moments import as_number
+from unstuck.measurements.second_moments import KEYS
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters
 

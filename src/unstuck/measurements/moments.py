@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.estimate import Estimate
+from unstuck.measurements.second_moments import KEYS, holds
 from unstuck.measurements.steps import State
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
@@ -19,39 +20,6 @@ _GROUPS = 4
 
 # Parameters to take the median over: its own error at a million is a thousandth of their spread.
 _MOST = 1_000_000
-
-# Subclasses may mean something else by the same key, so that classes are compared and not asked for kinship.
-KEYS: dict[type[Optimizer], str] = {
-    torch.optim.Adagrad: "sum",
-    torch.optim.RMSprop: "square_avg",
-    torch.optim.Adadelta: "square_avg",
-    torch.optim.Adam: "exp_avg_sq",
-    torch.optim.AdamW: "exp_avg_sq",
-    torch.optim.NAdam: "exp_avg_sq",
-    torch.optim.RAdam: "exp_avg_sq",
-    torch.optim.Adamax: "exp_inf",
-}
-
-# What strangers' optimizers call the running mean of squared gradients. A bare "sum" or "v" may be anything;
-# it is compared all the same, for nothing follows from it unless the steps with a fresh one gain more.
-_LIKELY = ("exp_avg_sq", "square_avg", "second_moment", "v", "sum")
-
-
-def known_key(optimizer: Optimizer, slots: Sequence[Slot]) -> tuple[str | None, bool]:
-    """Name the entry of the state that holds the second moment, and say whether that is an assumption."""
-    key = KEYS.get(type(optimizer))
-    for candidate in (key,) if key else _LIKELY:
-        if any(_holds(optimizer, slot, candidate) for slot in slots):
-            return candidate, key is None
-    return None, False
-
-
-def _holds(optimizer: Optimizer, slot: Slot, key: str) -> bool:
-    state: Any = optimizer.state.get(slot.parameter)
-    value = state.get(key) if isinstance(state, dict) else None
-    if not isinstance(value, Tensor) or value.shape != slot.parameter.shape or not value.is_floating_point():
-        return False
-    return not bool((value < 0.0).any())  # squares they cannot be
 
 
 @dataclass(frozen=True)
@@ -77,7 +45,7 @@ class Moments:
         self._slots: tuple[Slot, ...] = objective.parameters.slots
         self._groups: list[State] = [groups.get(id(slot.parameter), {}) for slot in self._slots]
         self._states: list[State] = [
-            cast("State", optimizer.state[slot.parameter]) if _holds(optimizer, slot, key) else {}
+            cast("State", optimizer.state[slot.parameter]) if holds(optimizer, slot.parameter, key) else {}
             for slot in self._slots
         ]
         self._decoupled = isinstance(optimizer, torch.optim.AdamW) or type(optimizer) not in KEYS

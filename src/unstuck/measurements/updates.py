@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.moments import Moments, known_key
+from unstuck.measurements.moments import Moments
 from unstuck.measurements.records.updates import Precision, SecondMoment
+from unstuck.measurements.second_moments import known_key
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
@@ -110,7 +111,7 @@ def measure_second_moment(training: Training, judge: Judge) -> SecondMoment | No
     if optimizer is None:
         return None
     name = type(optimizer).__name__
-    key, assumed = known_key(optimizer, judge.objective.parameters.slots)
+    key, assumed = known_key(optimizer, [slot.parameter for slot in judge.objective.parameters.slots])
     if key is None:
         return SecondMoment(name, None, _missing(training, judge.objective))
     moments = Moments(judge.objective, optimizer, key)

@@ -1,0 +1,355 @@
+"""Why the loss of a run stands still, from what the run shows while it goes on: its record, and a look at its graph.
+
+Less can be said here than by `diagnose`, which has the data: nothing is tried, and a look sees a few batches. So each
+check asks for more than doubt, and what it cannot tell it leaves open.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+from unstuck.estimate import Estimate
+from unstuck.findings.phrases import MOST, confidence, estimated, figure, surely_negative
+from unstuck.findings.records import Cause, Evidence, Finding
+from unstuck.measurements.records.live import Look, Recent
+
+Check = Callable[[Recent, Look | None], Finding | None]
+
+# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
+NEGLIGIBLE = 0.01
+
+# Curvature below this share of the largest is as good as none, see TOLERANCE in findings/point.py.
+TOLERANCE = 1e-3
+
+# More than half of the parameters that have a gradient stay as they are: most of the update is lost.
+MOST_LOST = 0.5
+
+# A decade, see STALE in findings/updates.py.
+STALE = 10.0
+
+# See VANISHED in findings/layers.py; and little by little means at four places at least.
+VANISHED, PLACES = 1e-3, 4
+
+# Successive gradients point against each other: in steep directions each step overshoots the bottom. Pure noise has
+# a cosine of 0; at a noise floor it is slightly negative, by half the product of rate and curvature.
+BOUNCES = -0.3
+
+# The best step along the update, on other batches, is this many times longer: rates are a matter of taste within a
+# factor of 3, and few batches know little.
+FALLS_SHORT = 10.0
+
+# Noise scale in batches beyond which a step is mostly noise. Half of a step's squared length is signal at 1.
+NOISY = 3.0
+
+# See UNEQUAL in findings/steps.py.
+UNEQUAL = 5.0
+
+# Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
+SURE = 0.9
+
+
+def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
+    """Every cause that the record and the look bear out, what explains the others first."""
+    found = [check(recent, look) for check in CHECKS]
+    return tuple(finding for finding in found if finding is not None)
+
+
+def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
+    """The loss or the gradient is no number any more."""
+    if recent.not_finite is None:
+        return None
+    return Finding(
+        Cause.NON_FINITE,
+        MOST,
+        (Evidence("step", float(recent.not_finite)),),
+        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. What follows from "
+        "such a number is no number either.",
+        "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
+    )
+
+
+def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
+    """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
+    parts = [
+        f"{_names(names)} {why}"
+        for names, why in (
+            (recent.unlisted, "in no optimizer"),
+            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
+        )
+        if names
+    ]
+    if not parts:
+        return None
+    return Finding(
+        Cause.FROZEN_PARAMETERS,
+        max(0.5, min(recent.left_out, SURE)),
+        (Evidence("excluded_share", recent.left_out),),
+        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}.",
+        "Give the optimizer the parameters of this very model; remove the .detach() or torch.no_grad() between them "
+        "and the loss; or set requires_grad=False where it is meant.",
+    )
+
+
+def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
+    """Most parameters that have a gradient are not changed by a step."""
+    if recent.unchanged is None or recent.unchanged <= MOST_LOST:
+        return None
+    return Finding(
+        Cause.PRECISION_STALL,
+        min(0.5 + 0.5 * recent.unchanged, SURE),
+        (Evidence("unchanged_share", recent.unchanged), *_step_share(recent)),
+        f"{100 * recent.unchanged:.3g} % of the parameters that have a gradient stay as they are at a step: what it "
+        "would add is less than half of the last digit they are kept with.",
+        "Keep float32 master weights (torch.autocast instead of model.half() or .bfloat16()); or are the steps too "
+        "small?",
+    )
+
+
+def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
+    """From the last layer to the first the relative gradient falls to less than a thousandth."""
+    sizes = [size for _, size in recent.depths if size > 0.0]
+    if len(sizes) < PLACES or max(sizes[-PLACES:]) <= 0.0:
+        return None
+    left = sizes[0] / max(sizes)
+    falling = sum(before < after for before, after in pairwise(sizes))
+    if left > VANISHED or falling < len(sizes) // 2:
+        return None
+    first, last = recent.depths[0][0], recent.depths[-1][0]
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        min(confidence(-math.log10(left), -math.log10(VANISHED)), SURE),
+        (Evidence("gradient_left", left),),
+        f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
+        f"the weights. So `{first}` is hardly told by the loss how to change.",
+        "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+    )
+
+
+def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
+    """The running mean of squares is a decade above the present gradients."""
+    ratio = recent.sigma_ratio
+    if ratio is None or ratio <= STALE:
+        return None
+    return Finding(
+        Cause.STALE_SECOND_MOMENT,
+        min(confidence(ratio, STALE), SURE),
+        (Evidence("sigma_ratio", ratio), *_step_share(recent)),
+        f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: it still "
+        "remembers gradients that are long gone.",
+        "Reset the optimizer's state, or let it forget faster (a smaller beta2 or alpha; RMSProp or Adam "
+        "instead of Adagrad).",
+    )
+
+
+def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
+    """The gradient has next to nothing to give, and the curvature is negative on batches it was not found on."""
+    if look is None or look.lowest is None or not _critical(recent, look):
+        return None
+    curvature = look.lowest.curvature
+    enough = -TOLERANCE * max(look.lambda_max.value, -look.lambda_min.value)
+    if not curvature.surely_below(enough):
+        return None
+    return Finding(
+        Cause.SADDLE_POINT,
+        min(surely_negative(curvature), SURE),
+        (estimated("lambda_min", curvature), _gain(recent, look)),
+        f"The gradient leads nowhere, but along one direction the loss curves down: λ = {figure(curvature.value)}, "
+        f"found on one batch and measured on {look.judges} others. This is a saddle point.",
+        "`unstuck escape` follows that direction; a little noise on the weights and patience do so more slowly.",
+    )
+
+
+def step_too_large(recent: Recent, look: Look | None) -> Finding | None:
+    """Successive gradients point against each other, and the step overshoots on other batches."""
+    cosine = recent.gradient_cosine
+    if cosine is None or cosine > BOUNCES:
+        return None
+    beyond = None if look is None else _rise(look)
+    if beyond is not None and not beyond.surely_above(0.0, sigmas=1.0):
+        return None
+    evidence = (
+        Evidence("gradient_cosine", cosine),
+        *(() if beyond is None else (estimated("rise", beyond),)),
+    )
+    return Finding(
+        Cause.STEP_TOO_LARGE,
+        min(confidence(-cosine, -BOUNCES), SURE),
+        evidence,
+        f"Each gradient points against the one before it (cosine {cosine:.2f}): the steps jump from one wall of the "
+        "valley to the other, and the loss stays where it is though the gradient is not small.",
+        "Lower the learning rate, about tenfold; warm it up if the run has just begun.",
+    )
+
+
+def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
+    """A step is mostly noise, and what it gains on its own batch it loses on the others."""
+    scale = noise_scale(recent)
+    if scale is None or not scale.surely_above(NOISY, sigmas=2.0):
+        return None
+    if recent.gradient_cosine is not None and recent.gradient_cosine <= BOUNCES:
+        return None
+    beyond = None if look is None else _rise(look)
+    if beyond is None or beyond.surely_below(0.0, sigmas=2.0):
+        return None
+    if look is not None and _too_small(look):
+        return None
+    return Finding(
+        Cause.GRADIENT_NOISE,
+        min(confidence(scale.value, NOISY), SURE),
+        (estimated("noise_scale", scale), estimated("rise", beyond)),
+        f"The gradient of one batch is mostly noise: about {figure(scale.value)} batches would have to be averaged "
+        "for as much signal. What a step gains on its own batch it loses on the others.",
+        "Let the learning rate decay, use larger batches, or average the weights.",
+    )
+
+
+def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
+    """On other batches the best step along the update is many times longer."""
+    if look is None or look.update is None or not _too_small(look):
+        return None
+    times = _multiple(look)
+    if _gained(look) < NEGLIGIBLE * recent.scale:
+        return None
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(confidence(times, FALLS_SHORT), SURE),
+        (Evidence("best_step", times), *_step_share(recent)),
+        f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
+        f"so for {figure(times)} times their length. The run creeps.",
+        "Raise the learning rate, or is its schedule at an end?",
+    )
+
+
+def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
+    """Correcting for curvature gains far more than any step along the update, on other batches."""
+    if look is None or look.krylov is None or look.update is None:
+        return None
+    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * _gained(look):
+        return None
+    return Finding(
+        Cause.ILL_CONDITIONED,
+        min(confidence(gain.value, UNEQUAL * max(_gained(look), NEGLIGIBLE * recent.scale / UNEQUAL)), SURE),
+        (
+            estimated("krylov_gain", gain / recent.scale),
+            Evidence("along_update", _gained(look) / recent.scale),
+        ),
+        f"A step that is corrected for curvature would lower the loss by {100 * gain.value / recent.scale:.3g} %, "
+        f"the best step along the optimizer's own by {100 * _gained(look) / recent.scale:.3g} %: one rate does not serve "
+        "steep and flat directions.",
+        "Scale the inputs, normalise, or use momentum or Adam.",
+    )
+
+
+def plateau(recent: Recent, look: Look | None) -> Finding | None:
+    """Neither gradient nor curvature could change the loss within the length of the weights."""
+    if look is None:
+        return None
+    reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything
+    steepest = max(abs(look.lambda_max.value), abs(look.lambda_min.value))
+    most = look.gradient_norm * reach + 0.5 * steepest * reach**2
+    if most > NEGLIGIBLE * recent.scale:
+        return None
+    return Finding(
+        Cause.PLATEAU,
+        SURE,
+        (Evidence("gradient_norm", look.gradient_norm), Evidence("lambda_max", steepest)),
+        "Slope and curvature are next to nothing in every direction that was looked along: the loss is flat here as "
+        "far as the weights reach.",
+        "Begin from another initialisation, or look for units that are dead or saturated: `unstuck diagnose` does.",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    non_finite,
+    precision_stall,
+    stale_second_moment,
+    plateau,
+    vanishing_gradient,
+    saddle_point,
+    step_too_large,
+    gradient_noise,
+    step_too_small,
+    ill_conditioned,
+    frozen_parameters,
+)
+
+
+def noise_scale(recent: Recent) -> Estimate | None:
+    """Noise over signal, in batches; where the signal is not surely above nothing, a lower bound with its error."""
+    if recent.signal is None or recent.noise is None or recent.noise.value <= 0.0:
+        return None
+    highest = recent.signal.value + recent.signal.stderr
+    if highest <= 0.0:
+        return None
+    value = recent.noise.value / max(recent.signal.value, highest / 2.0)
+    error = math.hypot(
+        recent.noise.stderr / recent.noise.value, recent.signal.stderr / max(recent.signal.value, highest)
+    )
+    return Estimate(value, min(error, 1.0 / 3.0) * value, recent.signal.degrees)
+
+
+def _critical(recent: Recent, look: Look) -> bool:
+    """Whether what the gradient accounts for, curvature corrected, is negligible on other batches."""
+    if look.krylov is None:
+        return False
+    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=2.0)
+
+
+def _gain(recent: Recent, look: Look) -> Evidence:
+    assert look.krylov is not None  # noqa: S101  # see _critical
+    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    return estimated("krylov_gain", gain / recent.scale)
+
+
+def _quadratic_gain(slope: Estimate, curvature: Estimate) -> Estimate:
+    r"""What the quadratic model gains along p, by at most p itself: $\max_{0 \le a \le 1} -a g.p - a^2 p.Hp / 2$."""
+    down = -slope.value
+    best = min(max(down / curvature.value, 0.0), 1.0) if curvature.value > 0.0 else float(down > 0.0)
+    gain = best * down - 0.5 * best**2 * curvature.value
+    error = math.hypot(slope.stderr, 0.5 * curvature.stderr)
+    return Estimate(gain, error, slope.degrees)
+
+
+def _rise(look: Look) -> Estimate | None:
+    """Change of other batches' loss by the step that was made, by the quadratic model."""
+    if look.update is None:
+        return None
+    slope, curvature = look.update.slope, look.update.curvature
+    return Estimate(
+        slope.value + 0.5 * curvature.value, math.hypot(slope.stderr, 0.5 * curvature.stderr), slope.degrees
+    )
+
+
+def _multiple(look: Look) -> float:
+    """The best step along the update, as a multiple of it."""
+    if look.update is None or look.update.slope.value >= 0.0:
+        return 0.0
+    curvature = look.update.curvature.value
+    return -look.update.slope.value / curvature if curvature > 0.0 else math.inf
+
+
+def _gained(look: Look) -> float:
+    """What the best step along the update gains on other batches; as far as the quadratic model goes."""
+    if look.update is None:
+        return 0.0
+    down, curvature = -look.update.slope.value, look.update.curvature.value
+    return 0.5 * down**2 / curvature if down > 0.0 and curvature > 0.0 else max(down, 0.0)
+
+
+def _too_small(look: Look) -> bool:
+    if look.update is None or not look.update.slope.surely_below(0.0, sigmas=2.0):
+        return False
+    curvature = look.update.curvature
+    return -look.update.slope.value > FALLS_SHORT * (curvature.value + curvature.stderr)
+
+
+def _step_share(recent: Recent) -> tuple[Evidence, ...]:
+    return () if recent.step_share is None else (Evidence("step_share", recent.step_share),)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"

@@ -1,0 +1,110 @@
+"""What a run shows while it goes on, with no access to its data: from its record, and from a look at a live graph."""
+
+from dataclasses import dataclass
+
+from unstuck.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Along:
+    """The loss along one direction p, found on one batch and judged on the next few: g.p and p.Hp, over batches.
+
+    Attributes:
+        slope: g.p: negative where p leads down.
+        curvature: p.Hp.
+    """
+
+    slope: Estimate
+    curvature: Estimate
+
+
+@dataclass(frozen=True)
+class Look:
+    r"""A look at the graph of the live loss, before its backward pass frees it.
+
+    The extreme eigenvalues are Ritz values of one batch's Hessian, in the space that few products span from its
+    gradient and from a random vector; what is said of directions is said by other batches than the one they were
+    found on.
+
+    Attributes:
+        step: The optimizer's step it was made at.
+        loss: Of that batch.
+        gradient_norm: Of that batch.
+        lambda_min: Lowest Ritz value; its error is the residual, within which an eigenvalue lies.
+        lambda_max: Highest.
+        top_share: Share of the squared gradient in the five directions of largest absolute curvature.
+        size: Number of parameters.
+        update: Along the step that the optimizer then made.
+        krylov: Along the damped Newton step in the space.
+        lowest: Along the lowest Ritz vector, of length 1; None where it is not negative.
+        step_length: Length of the step that the optimizer made.
+        weight_norm: Length of the parameters.
+        asymmetry: Of the products; 0 where autograd's second derivatives are right.
+        judges: Number of batches that judged.
+        gradients: What it cost, in evaluations of the gradient.
+        seconds: What it cost.
+    """
+
+    step: int
+    loss: float
+    gradient_norm: float
+    lambda_min: Estimate
+    lambda_max: Estimate
+    top_share: float
+    size: int
+    update: Along | None
+    krylov: Along | None
+    lowest: Along | None
+    step_length: float | None
+    weight_norm: float
+    asymmetry: float
+    judges: int
+    gradients: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recent:
+    r"""What the record says of the steps since the loss stands still.
+
+    Attributes:
+        since: The step since when.
+        until: The last step.
+        level: Mean loss since then.
+        scale: What a decrease of the loss is compared with: its level, or what it has fallen so far.
+        signal: Mean of $|G|^2$ over the samples.
+        noise: Mean of $\mathrm{tr}\,\Sigma / B$.
+        gradient_cosine: Median cosine between successive gradients.
+        gradient_norm: Median length of the gradient.
+        step_share: Median length of an update over that of the weights.
+        sigma_ratio: Median root mean square of the second moment over that of the gradients.
+        unchanged: Median share of the parameters that a step leaves as they are.
+        samples: How many there are.
+        unreached: Parameters that should train and get no gradient, by name.
+        unlisted: Parameters that require a gradient and are in no optimizer, by name.
+        left_out: Share of the trainable parameters that these are.
+        depths: Length of the gradient of each layer over that of its weights, in the model's order.
+        rate: Present learning rate, if there is one.
+        not_finite: The first step at which loss or gradient were NaN or Inf.
+        broken: What was: "loss", "gradient" or "parameters".
+    """
+
+    since: int
+    until: int
+    level: float
+    scale: float
+    signal: Estimate | None = None
+    noise: Estimate | None = None
+    gradient_cosine: float | None = None
+    gradient_norm: float | None = None
+    step_share: float | None = None
+    sigma_ratio: float | None = None
+    unchanged: float | None = None
+    samples: int = 0
+    unreached: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    left_out: float = 0.0
+    depths: tuple[tuple[str, float], ...] = ()
+    rate: float | None = None
+    not_finite: int | None = None
+    broken: str | None = None

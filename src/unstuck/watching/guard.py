@@ -1,0 +1,76 @@
+"""For the length of one forward pass: attention that can be differentiated twice, and an eye on what forbids a look.
+
+A look differentiates the user's graph, and whoever hangs on that graph would hear of it: gradients that are kept for
+tensors inside it would be added up twice, hooks would be called, what a checkpoint computes again would move running
+means. Where there is anything of the kind, nothing is looked at.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.modules import module as everywhere
+
+from unstuck.watching.attention import twice_differentiable_attention
+
+
+class Guard:
+    """Put up before a forward pass, taken down before its backward pass; knows then what was seen."""
+
+    def __init__(self) -> None:
+        self.seen = ""
+        self._stack = ExitStack()
+        self._stack.enter_context(twice_differentiable_attention())
+        for holder, name, what in (
+            (Tensor, "retain_grad", "it keeps gradients of tensors inside the graph (retain_grad)"),
+            (Tensor, "register_hook", "it has hooks on tensors inside the graph"),
+            (saved_tensors_hooks, "__enter__", "it saves tensors by hooks of its own, as checkpointing does"),
+        ):
+            self._stack.callback(self._watch(holder, name, what))
+
+    def down(self) -> None:
+        """Put everything back."""
+        self._stack.close()
+
+    def _watch(self, holder: Any, name: str, what: str) -> Callable[[], None]:
+        original = getattr(holder, name)
+        own = name in vars(holder)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.seen = what
+            return original(*args, **kwargs)
+
+        setattr(holder, name, watched)
+
+        def undo() -> None:
+            if own:
+                setattr(holder, name, original)
+            else:
+                delattr(holder, name)
+
+        return undo
+
+
+def obstacle(model: nn.Module | None, parameters: Sequence[Tensor]) -> str:
+    """Say what forbids a look for the whole run; empty if nothing does."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return "it is one of several processes"
+    if any(getattr(parameter, "_backward_hooks", None) for parameter in parameters):
+        return "there are hooks on its parameters"
+    if any(vars(everywhere)[name] for name in ("_global_backward_hooks", "_global_backward_pre_hooks")):
+        return "there are backward hooks on all modules"
+    if model is None:
+        return "it is not known whose parameters these are"
+    return next(filter(None, map(_obstacle, model.modules())), "")
+
+
+def _obstacle(module: nn.Module) -> str:
+    has = module.__dict__
+    if has.get("_backward_hooks") or has.get("_backward_pre_hooks"):
+        return f"there are backward hooks on its {type(module).__name__}"
+    if "_orig_mod" in has.get("_modules", {}) or has.get("_compiled_call_impl") is not None:
+        return "it is compiled, and compiled graphs cannot be differentiated twice"
+    return "it is TorchScript" if isinstance(module, torch.jit.ScriptModule) else ""

@@ -1,0 +1,124 @@
+"""How the run is seen: PyTorch's own hooks on optimizers, and the one function that every backward goes through."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+
+class Listener(Protocol):
+    """Who is told; none of these may raise, nor change anything.
+
+    Called several times in each step, so that every microsecond counts: of steps that are not `close` it hears
+    nothing but the loss and the end.
+    """
+
+    close: bool
+
+    def before_backward(self, tensors: Any, grad_tensors: Any) -> None:
+        """Hear that these are about to be differentiated."""
+        ...
+
+    def after_backward(self) -> None:
+        """Hear, if the step is a close one, that the gradients have been added up."""
+        ...
+
+    def scaled(self, loss: Any, scaled: Any) -> None:
+        """Hear that a `GradScaler` made the second out of the first."""
+        ...
+
+    def skipped(self) -> None:
+        """Hear that a `GradScaler` has had its last word on a step, made or not."""
+        ...
+
+    def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Hear that the optimizer is about to make a step, with these arguments."""
+        ...
+
+    def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Hear that it has made it."""
+        ...
+
+
+def attach(listener: Listener, optimizers: Sequence[Optimizer] | None = None) -> Callable[[], None]:
+    """Let the listener hear of every backward pass and of the steps of these optimizers, or of all.
+
+    In a process that is forked off, as data loaders do, it hears nothing. Gives what undoes it.
+    """
+    undo: list[Callable[[], None]] = [_through(listener)]
+
+    if optimizers is None:
+        undo += [
+            register_optimizer_step_pre_hook(listener.before_step).remove,
+            register_optimizer_step_post_hook(listener.after_step).remove,
+        ]
+    for optimizer in optimizers or ():
+        undo += [
+            optimizer.register_step_pre_hook(listener.before_step).remove,
+            optimizer.register_step_post_hook(listener.after_step).remove,
+        ]
+    undo.append(_through_scalers(listener))
+    attached = True
+
+    def detach() -> None:
+        nonlocal attached
+        if attached:
+            attached = False
+            for one in reversed(undo):
+                one()
+
+    os.register_at_fork(after_in_child=detach)
+    return detach
+
+
+def _through(listener: Listener) -> Callable[[], None]:
+    original, heard = torch.autograd.backward, listener.before_backward
+
+    @functools.wraps(original)
+    def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
+        heard(tensors, grad_tensors)
+        original(tensors, grad_tensors, *args, **kwargs)
+        if listener.close:
+            listener.after_backward()
+
+    return _exchanged(torch.autograd, "backward", original, backward)
+
+
+def _through_scalers(listener: Listener) -> Callable[[], None]:
+    scaler = torch.amp.GradScaler
+    original_scale, original_update = scaler.scale, scaler.update
+
+    @functools.wraps(original_scale)
+    def scale(self: Any, outputs: Any) -> Any:
+        scaled = original_scale(self, outputs)
+        listener.scaled(outputs, scaled)
+        return scaled
+
+    @functools.wraps(original_update)
+    def update(self: Any, *args: Any, **kwargs: Any) -> None:
+        original_update(self, *args, **kwargs)
+        listener.skipped()
+
+    undo_scale = _exchanged(scaler, "scale", original_scale, scale)
+    undo_update = _exchanged(scaler, "update", original_update, update)
+
+    def undo() -> None:
+        undo_scale()
+        undo_update()
+
+    return undo
+
+
+def _exchanged(holder: Any, name: str, original: Any, ours: Any) -> Callable[[], None]:
+    setattr(holder, name, ours)
+
+    def undo() -> None:
+        # Somebody else may have put a function around ours meanwhile; theirs then still calls ours.
+        if getattr(holder, name) is ours:
+            setattr(holder, name, original)
+
+    return undo

@@ -1,0 +1,166 @@
+"""When the live loss is looked at, and for how long: on a stall, and now and then, within a share of the time."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.errors import MeasurementError
+from unstuck.measurements.records.live import Look
+from unstuck.objective.sampling import reason
+from unstuck.watching.guard import Guard, obstacle
+from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
+
+# Looks that nothing called for come after this much more time each, and may take half of what all may: the other
+# half waits for a stall.
+_LATER, _HALF = 1.5, 0.5
+
+# Share of the free memory for the vectors of a look; its graph may need about as much as the process has by now.
+_VECTORS = 0.1
+
+# After so many looks in a row that failed, none is tried any more.
+_MOST_FAILURES = 3
+
+_COPIES = 2  # of each vector of the space: itself and its image
+
+
+class Subject(Protocol):
+    """Whose loss is looked at: the steps of one optimizer.
+
+    Attributes:
+        step: Its last step.
+        micro: How many backward passes make a step.
+        wanted: Whether its loss stands still, and a look is to say why.
+    """
+
+    step: int
+    micro: int
+    wanted: bool
+
+    def seconds_per_step(self) -> float:
+        """How long one takes."""
+        ...
+
+
+class Looking:
+    """Plans looks at the loss of one optimizer and makes them.
+
+    Args:
+        share: Of the time of the run that looks may take.
+        told: Is told of a look that is done, or of why there is none.
+    """
+
+    def __init__(self, share: float, told: Callable[[Look | None, str], None]) -> None:
+        self._share = share
+        self._told = told
+        self._guard: Guard | None = None
+        self._looker: Looker | None = None
+        self._spent = 0.0
+        self._per_gradient = 0.0
+        self._next = 0.0
+        self._failures = 0
+        self._limit = 0.0
+        self.subject: Subject | None = None
+        self.why_not = "" if share > 0.0 else "looks are turned off"
+
+    @property
+    def open(self) -> bool:
+        """Whether a look has begun."""
+        return self._looker is not None
+
+    def consider(self, optimizer: Optimizer, model: nn.Module | None, subject: Subject, now: float) -> None:
+        """After a step: begin a look if it is time and there is enough of it."""
+        if self.open or self.why_not or not (subject.wanted or now >= self._next):
+            return
+        leaves = differentiable(optimizer)
+        why_not = obstacle(model, leaves) if leaves else "it has no parameter that can be differentiated by"
+        if why_not:
+            self._end_all(why_not)
+            return
+        allowed = self._allowed(now, wanted=subject.wanted)
+        products = min(self._affordable(subject, allowed), _fitting(leaves))
+        if products >= FEWEST:
+            self._looker = Looker(optimizer, subject.step + 1, products, seed=subject.step)
+            self._guard = Guard()
+            self.subject, self._limit = subject, allowed
+
+    def before_backward(self, loss: Tensor, scale: float) -> None:
+        """Before a backward pass of the subject: look at the graph of its loss, multiplied by `scale`."""
+        guard, looker = self._guard, self._looker
+        if guard is None or looker is None or self.subject is None:
+            return
+        guard.down()
+        self._guard = None
+        factor = self.subject.micro / scale
+        try:
+            if guard.seen:
+                raise MeasurementError(guard.seen)  # noqa: TRY301 - as if the look had failed
+            if looker.found:
+                looker.judge(loss, factor)
+            else:
+                limit = time.perf_counter() + self._limit
+                looker.find(loss, factor, lambda: time.perf_counter() < limit)
+        except (RuntimeError, MeasurementError, TypeError) as error:  # as autograd complains
+            self._fail(looker, error)
+
+    def after_step(self, now: float) -> None:
+        """After a step of the subject: go on, or sum up."""
+        looker = self._looker
+        if looker is None or self._guard is not None:
+            return
+        looker.after()
+        if looker.moved and not looker.wanting:
+            self._end(looker, now)
+        elif looker.moved:
+            self._guard = Guard()
+
+    def give_up(self) -> None:
+        """Put everything back; nothing more is looked at."""
+        if self._guard is not None:
+            self._guard.down()
+        self._guard = self._looker = None
+
+    def _end(self, looker: Looker, now: float) -> None:
+        self._looker, self._failures = None, 0
+        self._spent += looker.seconds
+        self._per_gradient = looker.seconds / looker.gradients
+        self._next = now * _LATER
+        self._told(looker.look(), "")
+
+    def _fail(self, looker: Looker, error: Exception) -> None:
+        self.give_up()
+        self._spent += looker.seconds
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES or isinstance(error, torch.OutOfMemoryError):
+            self._end_all(reason(error))
+
+    def _end_all(self, why: str) -> None:
+        self.why_not = why
+        self._told(None, why)
+
+    def _allowed(self, now: float, *, wanted: bool) -> float:
+        return (1.0 if wanted else _HALF) * self._share * now - self._spent
+
+    def _affordable(self, subject: Subject, allowed: float) -> int:
+        """How many products there is time for; the judging takes as much as it takes."""
+        per_gradient = self._per_gradient or subject.seconds_per_step()
+        if per_gradient <= 0.0:
+            return 0
+        spare = allowed / per_gradient - COST
+        return min(PRODUCTS, PRODUCTS + int(spare / 2.0))
+
+
+def _fitting(leaves: list[Tensor]) -> int:
+    """How many products there is memory for."""
+    device = leaves[0].device
+    free = psutil.virtual_memory().available
+    used = psutil.Process().memory_info().rss
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        used = total - free
+    vector = 4 * sum(leaf.numel() for leaf in leaves)
+    return int(_VECTORS * free / (_COPIES * vector)) if free > used else 0

@@ -1,0 +1,240 @@
+"""A look at the live loss: second derivatives of the user's own graph, before the user's own backward frees it."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from unstuck.curvature.subspace import Subspace, span
+from unstuck.errors import MeasurementError
+from unstuck.estimate import Estimate, weighted_mean
+from unstuck.measurements.records.live import Along, Look
+from unstuck.objective import ledger as price
+from unstuck.objective.generators import generators_kept
+
+# Products that span the space, at most and at least; on each of the batches that judge there are three more.
+PRODUCTS, FEWEST = 12, 6
+JUDGES = 4
+
+# What a look costs at most: the graph and its products, then a graph and three products on each batch that judges.
+COST = price.GRAPH + PRODUCTS * price.RETAINED_PRODUCT + JUDGES * (price.GRAPH + 3 * price.RETAINED_PRODUCT)
+
+# Damping of the Newton step, as a share of the largest eigenvalue: one batch's curvature below it is its own affair.
+_DAMPING = 0.03
+
+# How many directions of largest curvature are called the top ones.
+_TOP = 5
+
+# Second derivatives are not used when the matrix is less symmetric than this: batch norm's are sometimes wrong, and
+# bfloat16 reaches 1e-2 at best.
+_ASYMMETRIC = 0.05
+
+# Curvature that changes the loss by less than this share of it, as far as the weights reach, is as good as none.
+_MATTERS = 0.01
+
+
+class Graph:
+    """The graph of a live loss: its gradient, which can be differentiated again. Nothing is accumulated anywhere."""
+
+    def __init__(self, loss: Tensor, parameters: Sequence[Tensor], factor: float) -> None:
+        """Differentiate `factor` times the loss.
+
+        Raises:
+            MeasurementError: No gradient depends on the parameters.
+        """
+        self._leaves = list(parameters)
+        self._factor = factor
+        wide = any(parameter.dtype == torch.float64 for parameter in parameters)
+        self._dtype = torch.float64 if wide else torch.float32
+        with torch.enable_grad():
+            found = torch.autograd.grad(
+                loss, self._leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        self._curved = [index for index, gradient in enumerate(found) if gradient.requires_grad]
+        self._gradients = found
+        self.gradient = factor * self._flat(found)
+        if not self._curved:
+            msg = "its gradient does not depend on the parameters"
+            raise MeasurementError(msg)
+
+    def product(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Multiply the Hessian with it."""
+        split = vector.split([leaf.numel() for leaf in self._leaves])
+        pieces = [piece.view(leaf.shape).to(leaf) for piece, leaf in zip(split, self._leaves, strict=True)]
+        found = torch.autograd.grad(
+            [self._gradients[index] for index in self._curved],
+            self._leaves,
+            [pieces[index] for index in self._curved],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return self._factor * self._flat(found)
+
+    def weights(self) -> Float[Tensor, " n"]:
+        """The parameters as one vector."""
+        return self._flat(self._leaves)
+
+    def _flat(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
+        device = self._leaves[0].device
+        return torch.cat([tensor.detach().reshape(-1).to(device, self._dtype) for tensor in tensors])
+
+
+class Looker:
+    """One look: found on one batch, then judged by the next ones.
+
+    In this order: `find` before a backward pass, `after` the step, `judge` before as many backward passes as it is
+    `wanting`, then `look`. All of them leave the training as it is.
+    """
+
+    def __init__(self, optimizer: Optimizer, step: int, products: int = PRODUCTS, seed: int = 0) -> None:
+        self._leaves = differentiable(optimizer)
+        self._step, self._products, self._seed = step, products, seed
+        self._numbers: dict[str, Any] = {}
+        self._directions: dict[str, Tensor] = {}
+        self._judged: list[dict[str, tuple[float, float]]] = []
+        self._weights = torch.empty(0)
+        self.gradients = 0.0
+        self.seconds = 0.0
+
+    @property
+    def found(self) -> bool:
+        """Whether the batch it is found on has been looked at."""
+        return bool(self._numbers)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the step after that batch has been made."""
+        return "update" in self._directions
+
+    @property
+    def wanting(self) -> int:
+        """How many batches have still to judge."""
+        return JUDGES - len(self._judged)
+
+    def find(self, loss: Tensor, factor: float, go_on: Callable[[], bool]) -> None:
+        """Look at a batch.
+
+        Raises:
+            MeasurementError: Its second derivatives cannot be trusted.
+            RuntimeError: There are none.
+        """
+        with self._timed(), generators_kept():
+            graph = self._graph(loss, factor)
+            gradient = graph.gradient
+            seeded = torch.Generator().manual_seed(self._seed)
+            start = torch.randn(gradient.numel(), generator=seeded).to(gradient)
+            starts = [gradient, start] if float(gradient.norm()) > 0.0 else [start]
+            space = span(lambda vector: self._product(graph, vector), starts, self._products, go_on)
+            value = factor * float(loss.detach())
+            self._check(space, graph, value)
+            self._sum_up(space, graph, value)
+
+    def after(self) -> None:
+        """Learn what the step after that batch has added to the weights."""
+        if self.found and not self.moved:
+            with self._timed():
+                self._directions["update"] = _flat(self._leaves, self._weights) - self._weights
+
+    def judge(self, loss: Tensor, factor: float) -> None:
+        """Measure slope and curvature along what was found, on another batch."""
+        with self._timed(), generators_kept():
+            graph = self._graph(loss, factor)
+            self._judged.append(
+                {
+                    name: (float(graph.gradient @ along), float(along @ self._product(graph, along)))
+                    for name, along in self._directions.items()
+                }
+            )
+
+    def look(self) -> Look:
+        """Sum up."""
+        update = self._directions.get("update")
+        return Look(
+            step=self._step,
+            size=sum(leaf.numel() for leaf in self._leaves),
+            update=self._along("update"),
+            krylov=self._along("krylov"),
+            lowest=self._along("lowest"),
+            step_length=None if update is None else float(update.norm()),
+            judges=len(self._judged),
+            gradients=self.gradients,
+            seconds=self.seconds,
+            **self._numbers,
+        )
+
+    def _check(self, space: Subspace, graph: Graph, loss: float) -> None:
+        if not math.isfinite(space.asymmetry):
+            msg = "the second derivatives are not finite"
+            raise MeasurementError(msg)
+        # Where units are saturated products are next to nothing, and rounding is all that is left of them.
+        matters = float(space.values.abs().max()) * float(graph.weights().square().sum()) > _MATTERS * abs(
+            loss
+        )
+        if matters and space.asymmetry > _ASYMMETRIC:
+            msg = f"the second derivatives are wrong: not symmetric by {100 * space.asymmetry:.2g} %"
+            raise MeasurementError(msg)
+
+    def _sum_up(self, space: Subspace, graph: Graph, loss: float) -> None:
+        self._weights = graph.weights()
+        values = space.values.tolist()
+        largest = max(abs(values[0]), abs(values[-1]))
+        shares = space.within(graph.gradient)
+        order = space.values.abs().argsort(descending=True)
+        total = float(shares.square().sum())
+        damped = shares / (space.values.abs() + _DAMPING * largest).clamp_min(1e-300)
+        self._directions["krylov"] = -(space.coefficients @ damped).to(space.basis) @ space.basis
+        if values[0] < 0.0:
+            self._directions["lowest"] = space.vector(0)
+        self._numbers = {
+            "loss": loss,
+            "gradient_norm": float(graph.gradient.norm()),
+            "lambda_min": Estimate(values[0], space.residual(0)),
+            "lambda_max": Estimate(values[-1], space.residual(len(values) - 1)),
+            "top_share": float(shares[order[:_TOP]].square().sum()) / total if total > 0.0 else 0.0,
+            "weight_norm": float(self._weights.norm()),
+            "asymmetry": space.asymmetry,
+        }
+
+    def _along(self, name: str) -> Along | None:
+        pairs = [judged[name] for judged in self._judged if name in judged]
+        if not pairs:
+            return None
+        even = [1.0] * len(pairs)
+        return Along(*(weighted_mean(values, even) for values in zip(*pairs, strict=True)))
+
+    def _graph(self, loss: Tensor, factor: float) -> Graph:
+        self.gradients += price.GRAPH
+        return Graph(loss, self._leaves, factor)
+
+    def _product(self, graph: Graph, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        self.gradients += price.RETAINED_PRODUCT
+        return graph.product(vector)
+
+    @contextmanager
+    def _timed(self) -> Generator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def differentiable(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that a loss can be differentiated by."""
+    found = {id(tensor): tensor for group in optimizer.param_groups for tensor in group["params"]}
+    return [
+        tensor
+        for tensor in found.values()
+        if tensor.requires_grad and tensor.is_floating_point() and tensor.layout == torch.strided
+    ]
+
+
+def _flat(tensors: Sequence[Tensor], like: Tensor) -> Float[Tensor, " n"]:
+    return torch.cat([tensor.detach().reshape(-1).to(like) for tensor in tensors])

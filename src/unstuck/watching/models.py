@@ -1,0 +1,80 @@
+"""Whose parameters an optimizer moves: found among all that lives, since nobody says it."""
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+
+# What a compiled module calls the one it was made from.
+_COMPILED_FROM = "_orig_mod"
+
+
+def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    """All that it moves, each once."""
+    found = {id(tensor): tensor for group in optimizer.param_groups for tensor in group["params"]}
+    return list(found.values())
+
+
+def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
+    """Find the outermost module that holds most of them; None where there is none.
+
+    Wrappers that hold the same under other names are taken off, so that names are those the user knows.
+    """
+    # By type: to ask an object that stands for another one may load it.
+    modules: list[nn.Module] = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+    parents: dict[int, list[nn.Module]] = {}
+    for module in modules:
+        for child in _entries(module, "_modules"):
+            parents.setdefault(id(child), []).append(module)
+    wanted = {id(parameter) for parameter in parameters}
+    owners = [
+        module for module in modules if any(id(entry) in wanted for entry in _entries(module, "_parameters"))
+    ]
+    roots = _roots(owners, parents)
+    held = [sum(id(parameter) in wanted for parameter in root.parameters()) for root in roots]
+    return _unwrapped(roots[held.index(max(held))]) if roots else None
+
+
+def names_of(model: nn.Module | None, parameters: Sequence[Tensor]) -> list[str]:
+    """Name them as the model does; what it does not know is called by its number."""
+    known = {} if model is None else {id(tensor): name for name, tensor in model.named_parameters()}
+    return [known.get(id(tensor), f"parameter {number}") for number, tensor in enumerate(parameters)]
+
+
+def layer_of(name: str) -> str:
+    """The module that a parameter belongs to."""
+    return name.rpartition(".")[0] or name
+
+
+def _entries(module: nn.Module, kind: str) -> list[Any]:
+    return [*(module.__dict__.get(kind) or {}).values()]  # one half made has none yet
+
+
+def _roots(owners: Sequence[nn.Module], parents: dict[int, list[nn.Module]]) -> list[nn.Module]:
+    seen: set[int] = set()
+    roots: list[nn.Module] = []
+    waiting = list(owners)
+    while waiting:
+        module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        above = parents.get(id(module), [])
+        waiting.extend(above)
+        if not above:
+            roots.append(module)
+    return roots
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        entries = module.__dict__.get("_modules") or {}
+        if _COMPILED_FROM in entries:
+            module = entries[_COMPILED_FROM]
+        elif isinstance(module, DataParallel | DistributedDataParallel):
+            module = module.module
+        else:
+            return module

@@ -1,0 +1,346 @@
+"""What is written down of every step, and how often a step is looked at closely."""
+
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.watching import schema
+from unstuck.watching.looking import Looking
+from unstuck.watching.samples import Group, Sample, Sampler
+from unstuck.watching.store import Store
+
+# Share of the time that close looks at steps may take; what else is done at each step takes about as much again.
+_SHARE = 0.005
+
+# A run that has just begun is looked at more often, whenever its age has doubled: that is ten samples or so.
+_FIRST_GAP = 0.02
+
+# Seconds between two samples as a share of the run's age: a run of days has no more than some ten thousand.
+_GAP_OF_AGE = 1 / 2000
+
+# Each of so many first steps is written down; afterwards means over 2, 4, 8, ... of them.
+_EACH = 100_000
+
+# Samples that are kept in memory, to say why a loss stands still.
+_REMEMBERED = 2_000
+
+_compiling = torch.compiler.is_dynamo_compiling
+
+
+class Follower:
+    """The steps of one optimizer."""
+
+    def __init__(self, number: int, optimizer: Optimizer, model: nn.Module | None) -> None:
+        self.number = number
+        self.model = None if model is None else weakref.ref(model)
+        self.sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
+        self.step = 0
+        self.micro = 1
+        self.wanted = False
+        self.previous: Follower | None = None  # whose step came before its last
+        self.loss: float | Tensor | None = None
+        self.sampler: Sampler | None = None
+        self.begun = 0.0
+        self.next_sample = 0.0
+        self.cost = 0.0
+        self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
+        self.together = [0, 0.0]  # steps of one row, and the sum of their losses
+
+    def model_now(self) -> nn.Module | None:
+        """Whose parameters they are, if that is known."""
+        return None if self.sampler is None else self.sampler.model
+
+    def seconds_per_step(self) -> float:
+        """How long one takes, between the last two samples."""
+        step, then, _ = self.samples[-2] if len(self.samples) > 1 else (0, self.begun, None)
+        last, now, _ = self.samples[-1] if self.samples else (0, self.begun, None)
+        return (now - then) / (last - step) if last > step else 0.0
+
+
+class Recorder:
+    """Hears of backward passes and steps, and writes rows.
+
+    Args:
+        store: Takes the rows.
+        heard: Is told of every step's loss: follower, step, loss, learning rate.
+        looking: Looks at the live loss now and then.
+        troubled: Is told of every exception in here; none goes further.
+        model: Whose parameters these are, if the caller knows.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        heard: Callable[[Follower, int, float, float | None], None],
+        looking: Looking,
+        troubled: Callable[[Exception], None],
+        model: nn.Module | None = None,
+    ) -> None:
+        self._store = store
+        self._heard = heard
+        self._looking = looking
+        self._troubled = troubled
+        self._model = model
+        self._start = time.perf_counter()
+        self._followers: dict[int, Follower] = {}
+        self._losses: list[Any] = []  # numbers, or tensors on a device
+        self._unscaled: tuple[int, Any] | None = None
+        self._inside: Optimizer | None = None
+        self._last: Follower | None = None
+        self._count = 0
+        self._outside: list[Any] = []
+        # What the thread that writes has still to go through: a loop over many steps is far cheaper than the same
+        # work between the user's steps, where nothing of it is in the cache.
+        self._pile: deque[tuple[Follower, int, float, float | Tensor | None, float | None]] = deque()
+        store.gather = self.go_through
+        self._sampling: list[Follower] = []
+        self.close = False
+
+    @property
+    def followers(self) -> list[Follower]:
+        """One an optimizer."""
+        return list(self._followers.values())
+
+    def listed(self) -> list[Tensor]:
+        """All parameters of all optimizers that stepped."""
+        samplers = [follower.sampler for follower in self._followers.values() if follower.sampler is not None]
+        return [tensor for sampler in samplers for tensor in sampler.parameters()]
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def before_backward(self, tensors: Any, grad_tensors: Any) -> None:
+        """Note the loss: that which the gradient will be the gradient of."""
+        try:
+            if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
+                self._losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
+            else:
+                self._note(tensors, grad_tensors)
+        except Exception as error:  # the training must not hear of it
+            self._troubled(error)
+
+    def after_backward(self) -> None:
+        """Look at the micro-batch."""
+        try:
+            for follower in self._sampling:
+                if follower.sampler is not None:
+                    follower.sampler.micro_batch()
+        except Exception as error:
+            self._troubled(error)
+
+    def scaled(self, loss: Any, scaled: Any) -> None:
+        """Remember what a scaled loss was made from."""
+        if isinstance(loss, Tensor):
+            self._unscaled = (id(scaled), loss.detach())
+
+    def skipped(self) -> None:
+        """Forget what was differentiated for a step that a `GradScaler` did not make."""
+        self._losses = []
+
+    def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Remember what has to be known from before."""
+        if _compiling():  # a step that is compiled must not have us in it
+            return
+        if (len(args) > 1 or kwargs) and _has_closure(args, kwargs):
+            # What is differentiated from now on is kept apart: the first of it is where the step starts from.
+            self._inside, self._outside, self._losses = optimizer, self._losses, []
+        if self.close:
+            try:
+                self._remember(optimizer)
+            except Exception as error:
+                self._troubled(error)
+
+    def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Write the step down."""
+        del args, kwargs
+        if _compiling():
+            return
+        try:
+            self._write_down(optimizer)
+        except Exception as error:
+            self._troubled(error)
+
+    def _write_down(self, optimizer: Optimizer) -> None:
+        follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
+        step = follower.step = follower.step + 1
+        if self._inside is not None:
+            self._end_closure(optimizer)
+        losses = self._losses
+        if losses:
+            follower.micro = len(losses)
+            follower.loss = losses[0] if follower.micro == 1 else sum(losses)
+            losses.clear()
+            follower.previous = self._last
+        else:
+            self._share_loss(follower)
+        self._last = follower
+        rate = optimizer.param_groups[0].get("lr")
+        if type(rate) is not float:
+            rate = _number(rate)
+        now = time.perf_counter() - self._start
+        self._pile.append((follower, step, now, follower.loss, rate))
+        if self.close or now >= follower.next_sample:
+            self._look_closely(follower, optimizer, now)
+
+    def _share_loss(self, follower: Follower) -> None:
+        """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
+        last = self._last
+        if last is None or last is follower:
+            follower.loss = None
+        else:
+            follower.loss, follower.micro, follower.previous = last.loss, last.micro, last.previous
+
+    def _note(self, tensors: Any, grad_tensors: Any) -> None:
+        scaled = tensors
+        if self._unscaled is not None:
+            number, loss = self._unscaled
+            self._unscaled = None
+            tensors = loss if number == id(tensors) else tensors
+        if grad_tensors is None:
+            several = tensors if isinstance(tensors, list | tuple) else [tensors]
+            losses = [one.detach() for one in several if isinstance(one, Tensor) and one.numel() == 1]
+            self._losses += [loss.item() if loss.is_cpu else loss for loss in losses]
+            if isinstance(tensors, Tensor) and tensors.numel() == 1:
+                self._let_look(scaled, tensors)
+
+    def _let_look(self, scaled: Tensor, loss: Tensor) -> None:
+        subject = self._looking.subject
+        if self._looking.open and isinstance(subject, Follower) and subject.previous is self._last:
+            value = float(loss.detach())
+            scale = 1.0 if scaled is loss or value == 0.0 else float(scaled.detach()) / value
+            self._looking.before_backward(scaled, scale)
+
+    def _remember(self, optimizer: Optimizer) -> None:
+        follower = self._followers.get(id(optimizer))
+        if follower in self._sampling and follower.sampler is not None:
+            started = time.perf_counter()
+            follower.sampler.before()
+            follower.cost += time.perf_counter() - started
+
+    def _end_closure(self, optimizer: Optimizer) -> None:
+        if self._inside is optimizer:
+            self._losses = self._outside + self._losses[:1]
+            self._inside = None
+
+    def go_through(self) -> None:
+        """Write down the steps since the last call; the thread that writes calls it."""
+        pile = self._pile
+        while pile:
+            follower, step, now, loss, rate = pile.popleft()
+            value = loss if loss is None or type(loss) is float else float(loss)
+            self._write(follower, step, now, value, rate)
+            self._heard(follower, step, math.nan if value is None else follower.sign * value, rate)
+
+    def _follow(self, optimizer: Optimizer) -> Follower:
+        key = id(optimizer)
+        follower = self._followers[key] = Follower(self._count, optimizer, self._model)
+        # Another one may get the same address later.
+        weakref.finalize(optimizer, self._followers.pop, key, None)
+        self._count += 1
+        return follower
+
+    def _write(
+        self, follower: Follower, step: int, now: float, loss: float | None, rate: float | None
+    ) -> None:
+        if step <= _EACH:
+            self._store.put(schema.STEPS, (follower.number, step, now, 1, loss, rate))
+            return
+        together = follower.together
+        together[0] += 1
+        together[1] += math.nan if loss is None else loss
+        if together[0] >= 1 << (step // _EACH).bit_length() - 1:
+            self._store.put(
+                schema.STEPS, (follower.number, step, now, together[0], together[1] / together[0], rate)
+            )
+            together[0], together[1] = 0, 0.0
+
+    def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
+        if follower in self._sampling or now >= follower.next_sample:
+            self._sample(follower, optimizer, now)
+        if self._looking.open:
+            if self._looking.subject is follower:
+                self._looking.after_step(now)
+        elif follower.sampler is not None and follower not in self._sampling:
+            self._looking.consider(optimizer, follower.sampler.model, follower, now)
+        self.close = bool(self._sampling) or self._looking.open
+
+    def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
+        started = time.perf_counter()
+        self._take(follower, optimizer, now)
+        follower.cost += time.perf_counter() - started
+        if follower not in self._sampling:  # else the very next step is the second of the two
+            gap = max(follower.cost / _SHARE, _GAP_OF_AGE * now)
+            follower.next_sample = now + min(gap, max(now - follower.begun, _FIRST_GAP))
+            follower.cost = 0.0
+
+    def _take(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
+        if follower.sampler is None:
+            follower.sampler = Sampler(optimizer, follower.model and follower.model())
+            self._introduce(follower, optimizer)
+            follower.begun = now
+            follower.cost -= time.perf_counter() - now - self._start  # once, and never again
+        if follower in self._sampling:
+            sample = follower.sampler.second()
+            if sample is not None:
+                self._put_sample(follower, optimizer, sample, now)
+            self._sampling.remove(follower)
+        elif follower.sampler.first():
+            self._sampling.append(follower)
+
+    def _introduce(self, follower: Follower, optimizer: Optimizer) -> None:
+        sampler = follower.sampler
+        model = None if sampler is None or sampler.model is None else type(sampler.model).__name__
+        size = 0 if sampler is None else sampler.size
+        self._store.put(schema.OPTIMIZERS, (follower.number, type(optimizer).__name__, model, size))
+
+    def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:
+        follower.samples.append((follower.step, now, sample))
+        pace = follower.seconds_per_step()
+        where = (follower.number, follower.step)
+        self._store.put(
+            schema.SAMPLES,
+            (
+                *where,
+                now,
+                sample.gradient_norm,
+                sample.weight_norm,
+                sample.update_norm,
+                sample.gradient_cosine,
+                sample.descent_cosine,
+                sample.signal,
+                sample.noise,
+                sample.sigma,
+                sample.sigma_ratio,
+                sample.unchanged,
+                1.0 / pace if pace > 0.0 else None,
+                follower.cost,
+            ),
+        )
+        for layer, group in sample.layers.items():
+            self._store.put(schema.LAYERS, (*where, layer, *_row(group)))
+        if len(sample.groups) > 1:
+            for number, group in enumerate(sample.groups):
+                rate = _number(optimizer.param_groups[number].get("lr"))
+                self._store.put(schema.GROUPS, (*where, number, rate, *_row(group)))
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    # The optimizer itself comes first.
+    return (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
+
+
+def _row(group: Group) -> tuple[float, float, float]:
+    return group.gradient_norm, group.weight_norm, group.update_norm
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | Tensor) else None

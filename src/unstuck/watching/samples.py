@@ -1,0 +1,254 @@
+"""Two successive steps, taken apart: lengths, angles, noise, what rounding leaves unchanged."""
+
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.measurements.second_moments import holds, known_key
+from unstuck.watching.models import layer_of, model_of, names_of, parameters_of
+
+# Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
+# taken; the relative error of a length over so many is below a thousandth.
+_MOST = 4_000_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of parameters, or one layer: lengths of gradient, weights and update."""
+
+    gradient_norm: float
+    weight_norm: float
+    update_norm: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    r"""What two successive steps k-1 and k show; None is what could not be known.
+
+    With $g$ the gradient that a step is made from, as it is after clipping, $\theta$ the parameters and $d$ what the
+    step adds to them:
+
+    Attributes:
+        gradient_norm: $\|g_k\|$.
+        weight_norm: $\|\theta\|$ before the step.
+        update_norm: $\|d_k\|$.
+        gradient_cosine: Of the angle between $g_{k-1}$ and $g_k$.
+        descent_cosine: Of the angle between $-g_k$ and $d_k$.
+        signal: $|G|^2$, the squared length of the expected gradient, without bias: $g_{k-1} \cdot g_k$, or from the
+            micro-batches of one accumulated step (McCandlish et al., 2018, appendix A).
+        noise: $\mathrm{tr}\,\Sigma / B$, the variance of a step's gradient: $|g_k - g_{k-1}|^2 / 2$, or from the
+            micro-batches. Divided by the signal, after averaging both, it is the noise scale in batches.
+        sigma: Root mean of the optimizer's running mean of squares.
+        sigma_ratio: That over the root mean square of $g_k$.
+        unchanged: Share of the parameters with a gradient that the step leaves as they are.
+    """
+
+    gradient_norm: float
+    weight_norm: float
+    update_norm: float
+    gradient_cosine: float | None
+    descent_cosine: float | None
+    signal: float | None
+    noise: float | None
+    sigma: float | None
+    sigma_ratio: float | None
+    unchanged: float | None
+    layers: dict[str, Group]
+    groups: tuple[Group, ...]
+
+
+class Sampler:
+    """Compares two successive steps of one optimizer."""
+
+    def __init__(self, optimizer: Optimizer, model: nn.Module | None = None) -> None:
+        # Neither is kept alive by being watched.
+        self._held = weakref.ref(optimizer)
+        everything = parameters_of(optimizer)
+        found = model_of(everything) if model is None else model
+        self._model = None if found is None else weakref.ref(found)
+        self.size = sum(tensor.numel() for tensor in everything)
+        self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
+        self._tensors: list[Tensor] = []
+        self._before: Tensor | None = None
+        self._last: Tensor | None = None
+        self._micro: list[Tensor] = []
+
+    @property
+    def model(self) -> nn.Module | None:
+        """Whose parameters they are, if that is known."""
+        return None if self._model is None else self._model()
+
+    def parameters(self) -> list[Tensor]:
+        """What the optimizer moves, as long as there is one."""
+        optimizer = self._held()
+        return [] if optimizer is None else parameters_of(optimizer)
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        optimizer = self._held()
+        assert optimizer is not None  # noqa: S101  # it is stepping
+        return optimizer
+
+    def first(self) -> bool:
+        """Remember the gradient of step k-1, after the step; says whether there is one."""
+        self._tensors = [tensor for tensor in parameters_of(self._optimizer) if _is_dense(tensor.grad)]
+        self._micro = []
+        self._last = self._gradients() if self._tensors else None
+        return self._last is not None
+
+    def micro_batch(self) -> None:
+        """Remember what has been added up so far, after each backward pass of step k."""
+        if all(_is_dense(tensor.grad) for tensor in self._tensors):
+            self._micro.append(self._gradients())
+
+    def before(self) -> None:
+        """Remember the weights before step k."""
+        self._before = self._thinned(self._tensors)
+
+    def second(self) -> Sample | None:
+        """Compare, after step k; None where the gradients are gone or were not there at all."""
+        before, last, tensors = self._before, self._last, self._tensors
+        if before is None or last is None or not all(_is_dense(tensor.grad) for tensor in tensors):
+            sample = None
+        else:
+            sample = self._compared(before, self._thinned(tensors), last, self._gradients())
+        self.forget()
+        return sample
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._before = self._last = None
+        self._tensors, self._micro = [], []
+
+    def _compared(self, before: Tensor, after: Tensor, last: Tensor, gradient: Tensor) -> Sample:
+        update = after - before
+        moved = gradient != 0.0
+        signal, noise = self._noise(last, gradient)
+        numbers = torch.stack(
+            [
+                gradient @ last,
+                last @ last,
+                gradient @ gradient,
+                gradient @ update,
+                update @ update,
+                signal,
+                noise,
+                (moved & (update == 0.0)).sum().to(gradient),
+                moved.sum().to(gradient),
+                self._mean_square(gradient),
+            ]
+        )
+        sums = torch.stack([self._sums(gradient), self._sums(before), self._sums(update)])
+        along, past, square, down, step, signal_, noise_, still, all_, moment = numbers.tolist()
+        parts = [
+            _lengths(*row, stride=stride) for *row, stride in zip(*sums.tolist(), self._strides, strict=True)
+        ]
+        whole = _together(parts)
+        count = gradient.numel()
+        return Sample(
+            gradient_norm=whole.gradient_norm,
+            weight_norm=whole.weight_norm,
+            update_norm=whole.update_norm,
+            gradient_cosine=_ratio(along, math.sqrt(past) * math.sqrt(square)),
+            descent_cosine=_ratio(-down, math.sqrt(step) * math.sqrt(square)),
+            signal=signal_,
+            noise=noise_,
+            sigma=None if math.isnan(moment) else math.sqrt(moment),
+            sigma_ratio=None if math.isnan(moment) else _ratio(math.sqrt(moment), math.sqrt(square / count)),
+            unchanged=_ratio(still, all_),
+            layers=self._by_layer(parts),
+            groups=self._by_group(parts),
+        )
+
+    def _noise(self, last: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Signal and noise: from the micro-batches if there are several, else from two successive steps."""
+        sums = self._micro
+        count = len(sums)
+        if count > 1:
+            shares = torch.stack(
+                [after - before for before, after in zip([0.0 * sums[0], *sums], sums, strict=False)]
+            )
+            noise = count * shares.var(dim=0).sum()
+            return sums[-1] @ sums[-1] - noise, noise
+        return gradient @ last, (gradient - last).square().sum() / 2.0
+
+    def _mean_square(self, gradient: Float[Tensor, " n"]) -> Tensor:
+        """Mean of the optimizer's running mean of squares, debiased; NaN where it keeps none."""
+        key, _ = known_key(self._optimizer, self._tensors[:1])
+        if key is None or not all(holds(self._optimizer, tensor, key) for tensor in self._tensors):
+            return gradient.new_full((), math.nan)
+        found = self._thinned([self._optimizer.state[tensor][key] for tensor in self._tensors])
+        mean = found.square().mean() if key == "exp_inf" else found.mean()
+        return mean / self._weight(key)
+
+    def _weight(self, key: str) -> float:
+        """How much of a mean the running sum holds by now: 1 - beta^t, or the number of steps of a plain sum."""
+        group, state = self._optimizer.param_groups[0], self._optimizer.state[self._tensors[0]]
+        steps = float(state.get("step", 0.0))
+        if key == "sum":
+            return max(steps, 1.0)
+        decays = group.get("betas") if key == "exp_avg_sq" else None
+        return 1.0 - float(decays[1]) ** steps if decays and steps else 1.0
+
+    def _gradients(self) -> Float[Tensor, " n"]:
+        scale = getattr(self._optimizer, "grad_scale", None)  # of a fused step, which takes it off itself
+        found = self._thinned([tensor.grad for tensor in self._tensors if tensor.grad is not None])
+        return found if scale is None else found / scale
+
+    def _thinned(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
+        """One vector of all, or of every n-th coordinate, in the widest type among them."""
+        size = sum(tensor.numel() for tensor in self._tensors)
+        each = max(math.ceil(size / _MOST), 1)
+        self._strides = [each if tensor.numel() > each else 1 for tensor in self._tensors]
+        pieces = [
+            tensor.detach().reshape(-1)[::stride]
+            for tensor, stride in zip(tensors, self._strides, strict=True)
+        ]
+        self._lengths = [piece.numel() for piece in pieces]
+        first = pieces[0]
+        wide = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
+        return torch.cat([piece.to(first.device, wide) for piece in pieces])
+
+    def _sums(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
+        """Sum of squares of each tensor's piece."""
+        lengths = torch.tensor(self._lengths, device=vector.device)
+        return torch.segment_reduce(vector.square(), "sum", lengths=lengths)
+
+    def _by_layer(self, parts: Sequence[Group]) -> dict[str, Group]:
+        layers: dict[str, list[Group]] = {}
+        for tensor, part in zip(self._tensors, parts, strict=True):
+            layers.setdefault(layer_of(self._names.get(id(tensor), "added later")), []).append(part)
+        return {layer: _together(own) for layer, own in layers.items()}
+
+    def _by_group(self, parts: Sequence[Group]) -> tuple[Group, ...]:
+        of = {id(tensor): part for tensor, part in zip(self._tensors, parts, strict=True)}
+        return tuple(
+            _together([of[id(tensor)] for tensor in group["params"] if id(tensor) in of])
+            for group in self._optimizer.param_groups
+        )
+
+
+def _is_dense(gradient: Tensor | None) -> bool:
+    return gradient is not None and gradient.layout == torch.strided and gradient.is_floating_point()
+
+
+def _lengths(gradient: float, weight: float, update: float, *, stride: int) -> Group:
+    return Group(*(math.sqrt(stride * square) for square in (gradient, weight, update)))
+
+
+def _together(parts: Sequence[Group]) -> Group:
+    return Group(
+        math.hypot(*(part.gradient_norm for part in parts)),
+        math.hypot(*(part.weight_norm for part in parts)),
+        math.hypot(*(part.update_norm for part in parts)),
+    )
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0.0 and math.isfinite(part) and math.isfinite(whole) else None
