@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.tables import write
 
-NAMES = ("accuracy", "products", "peers", "cost", "large", "escape")
+NAMES = ("accuracy", "products", "peers", "cost", "large", "escape", "recording")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -134,8 +134,8 @@ def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
         Cause.STALE_SECOND_MOMENT,
         min(confidence(ratio, STALE), SURE),
         (Evidence("sigma_ratio", ratio), *_step_share(recent)),
-        f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: it still "
-        "remembers gradients that are long gone.",
+        f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: "
+        "it still remembers gradients that are long gone.",
         "Reset the optimizer's state, or let it forget faster (a smaller beta2 or alpha; RMSProp or Adam "
         "instead of Adagrad).",
     )
@@ -146,15 +146,14 @@ def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
     if look is None or look.lowest is None or not _critical(recent, look):
         return None
     curvature = look.lowest.curvature
-    enough = -TOLERANCE * max(look.lambda_max.value, -look.lambda_min.value)
-    if not curvature.surely_below(enough):
+    if not curvature.surely_below(_least(look)):
         return None
     return Finding(
         Cause.SADDLE_POINT,
         min(surely_negative(curvature), SURE),
         (estimated("lambda_min", curvature), _gain(recent, look)),
         f"The gradient leads nowhere, but along one direction the loss curves down: λ = {figure(curvature.value)}, "
-        f"found on one batch and measured on {look.judges} others. This is a saddle point.",
+        f"on {curvature.degrees + 1:.0f} batches that it was not found on. This is a saddle point.",
         "`unstuck escape` follows that direction; a little noise on the weights and patience do so more slowly.",
     )
 
@@ -191,7 +190,7 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     beyond = None if look is None else _rise(look)
     if beyond is None or beyond.surely_below(0.0, sigmas=2.0):
         return None
-    if look is not None and _too_small(look):
+    if look is not None and (_too_small(look) or _perhaps_saddle(look)):
         return None
     return Finding(
         Cause.GRADIENT_NOISE,
@@ -235,8 +234,8 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
             Evidence("along_update", _gained(look) / recent.scale),
         ),
         f"A step that is corrected for curvature would lower the loss by {100 * gain.value / recent.scale:.3g} %, "
-        f"the best step along the optimizer's own by {100 * _gained(look) / recent.scale:.3g} %: one rate does not serve "
-        "steep and flat directions.",
+        f"the best step along the optimizer's own by {100 * _gained(look) / recent.scale:.3g} %: one rate does not "
+        "serve steep and flat directions.",
         "Scale the inputs, normalise, or use momentum or Adam.",
     )
 
@@ -295,6 +294,16 @@ def _critical(recent: Recent, look: Look) -> bool:
         return False
     gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
     return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=2.0)
+
+
+def _perhaps_saddle(look: Look) -> bool:
+    """Whether a way down along negative curvature is likely, though not sure yet: noise would hide it."""
+    return look.lowest is not None and look.lowest.curvature.surely_below(_least(look), sigmas=1.0)
+
+
+def _least(look: Look) -> float:
+    """Curvature that is negative enough to matter."""
+    return -TOLERANCE * max(look.lambda_max.value, -look.lambda_min.value)
 
 
 def _gain(recent: Recent, look: Look) -> Evidence:

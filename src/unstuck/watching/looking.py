@@ -51,15 +51,16 @@ class Looking:
 
     Args:
         share: Of the time of the run that looks may take.
-        told: Is told of a look that is done, or of why there is none.
+        told: Is told of a look that is done, or of why there is none; says whether more batches should judge.
     """
 
-    def __init__(self, share: float, told: Callable[[Look | None, str], None]) -> None:
+    def __init__(self, share: float, told: Callable[[Look | None, str], bool]) -> None:
         self._share = share
         self._told = told
         self._guard: Guard | None = None
         self._looker: Looker | None = None
-        self._spent = 0.0
+        self._unsure: Looker | None = None
+        self._spent = self._counted = 0.0
         self._per_gradient = 0.0
         self._next = 0.0
         self._failures = 0
@@ -82,6 +83,12 @@ class Looking:
             self._end_all(why_not)
             return
         allowed = self._allowed(now, wanted=subject.wanted)
+        if self._unsure is not None and self.subject is subject and subject.wanted:
+            if allowed >= COST * self._per_gradient:
+                self._looker, self._unsure = self._unsure, None
+                self._looker.ask_more()
+                self._guard = Guard()
+            return
         products = min(self._affordable(subject, allowed), _fitting(leaves))
         if products >= FEWEST:
             self._looker = Looker(optimizer, subject.step + 1, products, seed=subject.step)
@@ -122,18 +129,21 @@ class Looking:
         """Put everything back; nothing more is looked at."""
         if self._guard is not None:
             self._guard.down()
-        self._guard = self._looker = None
+        self._guard = self._looker = self._unsure = None
 
     def _end(self, looker: Looker, now: float) -> None:
         self._looker, self._failures = None, 0
-        self._spent += looker.seconds
+        self._spent += looker.seconds - self._counted
+        self._counted = 0.0
         self._per_gradient = looker.seconds / looker.gradients
         self._next = now * _LATER
-        self._told(looker.look(), "")
+        if self._told(looker.look(), ""):
+            self._unsure, self._counted = looker, looker.seconds
 
     def _fail(self, looker: Looker, error: Exception) -> None:
         self.give_up()
-        self._spent += looker.seconds
+        self._spent += looker.seconds - self._counted
+        self._counted = 0.0
         self._failures += 1
         if self._failures >= _MOST_FAILURES or isinstance(error, torch.OutOfMemoryError):
             self._end_all(reason(error))

@@ -22,11 +22,17 @@ from unstuck.objective.generators import generators_kept
 PRODUCTS, FEWEST = 12, 6
 JUDGES = 4
 
+# More batches that judge in a further round: as much as a look costs, with no space to span.
+MORE = 7
+
 # What a look costs at most: the graph and its products, then a graph and three products on each batch that judges.
 COST = price.GRAPH + PRODUCTS * price.RETAINED_PRODUCT + JUDGES * (price.GRAPH + 3 * price.RETAINED_PRODUCT)
 
 # Damping of the Newton step, as a share of the largest eigenvalue: one batch's curvature below it is its own affair.
 _DAMPING = 0.03
+
+# Of the shift that lets the lowest eigenvalue grow, as a share of one batch's largest: that of the mean is smaller.
+_SHIFT = 0.75
 
 # How many directions of largest curvature are called the top ones.
 _TOP = 5
@@ -99,6 +105,8 @@ class Looker:
         self._numbers: dict[str, Any] = {}
         self._directions: dict[str, Tensor] = {}
         self._judged: list[dict[str, tuple[float, float]]] = []
+        self._judges = JUDGES
+        self._bent: list[Tensor] = []  # products with the lowest direction
         self._weights = torch.empty(0)
         self.gradients = 0.0
         self.seconds = 0.0
@@ -116,7 +124,24 @@ class Looker:
     @property
     def wanting(self) -> int:
         """How many batches have still to judge."""
-        return JUDGES - len(self._judged)
+        return self._judges - len(self._judged)
+
+    def ask_more(self) -> None:
+        r"""Let more batches judge, and let what the last ones have shown of the lowest direction improve it first.
+
+        $u \leftarrow c u - \bar H u$, normalised, with the products averaged over the batches that have judged:
+        stochastic power iteration (Oja, 1982), shifted so that the lowest eigenvalue is what grows. A direction from
+        one batch shows mostly that batch's noise; and it is judged by batches that it does not come from again.
+        """
+        self._judges += MORE
+        lowest = self._directions.get("lowest")
+        if lowest is not None and self._bent:
+            shift = _SHIFT * self._numbers["lambda_max"].value
+            better = shift * lowest - torch.stack(self._bent).mean(dim=0)
+            self._directions["lowest"] = better / better.norm()
+            self._bent = []
+            for judged in self._judged:
+                judged.pop("lowest", None)
 
     def find(self, loss: Tensor, factor: float, go_on: Callable[[], bool]) -> None:
         """Look at a batch.
@@ -146,12 +171,13 @@ class Looker:
         """Measure slope and curvature along what was found, on another batch."""
         with self._timed(), generators_kept():
             graph = self._graph(loss, factor)
-            self._judged.append(
-                {
-                    name: (float(graph.gradient @ along), float(along @ self._product(graph, along)))
-                    for name, along in self._directions.items()
-                }
-            )
+            found: dict[str, tuple[float, float]] = {}
+            for name, along in self._directions.items():
+                image = self._product(graph, along)
+                found[name] = (float(graph.gradient @ along), float(along @ image))
+                if name == "lowest":
+                    self._bent.append(image)
+            self._judged.append(found)
 
     def look(self) -> Look:
         """Sum up."""

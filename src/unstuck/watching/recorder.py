@@ -99,7 +99,6 @@ class Recorder:
         # What the thread that writes has still to go through: a loop over many steps is far cheaper than the same
         # work between the user's steps, where nothing of it is in the cache.
         self._pile: deque[tuple[Follower, int, float, float | Tensor | None, float | None]] = deque()
-        store.gather = self.go_through
         self._sampling: list[Follower] = []
         self.close = False
 

@@ -38,7 +38,8 @@ class Store:
     """Rows go in by `put`, from any thread and at no cost but that of a queue; a thread writes them.
 
     Attributes:
-        gather: Is called by that thread before it writes, to put what there is.
+        gather: Is called by that thread before it writes, to put what there is; must not raise.
+        closed: Whether it has been closed.
 
     Args:
         path: The file, which must not be there yet.
@@ -56,6 +57,7 @@ class Store:
         self.gather: Callable[[], None] = _nothing
         self._failing, self._period = "", PERIOD
         self._stop = threading.Event()
+        self.closed = False
         self._writing = threading.Lock()
         try:
             self._connection = _created(path)
@@ -79,6 +81,7 @@ class Store:
 
     def close(self, state: str) -> None:
         """Write what is left, and how the run ended."""
+        self.closed = True
         self._stop.set()
         self._thread.join(timeout=10 * PERIOD)
         self.note("state", state)
@@ -156,7 +159,11 @@ def new_path(folder: Path) -> Path:
         msg = f"cannot make the folder {folder}: {_reason(error)}"
         raise RunError(msg) from error
     started = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return folder / f"{started}-{os.getpid()}.sqlite"
+    path, number = folder / f"{started}-{os.getpid()}.sqlite", 1
+    while path.exists():  # another of this very process, begun in the same second
+        number += 1
+        path = folder / f"{started}-{os.getpid()}-{number}.sqlite"
+    return path
 
 
 def _created(path: Path) -> sqlite3.Connection:

@@ -1,11 +1,9 @@
 """A run that is watched: written down, tested for a stall at every step, and looked into when there is one."""
 
-import json
-import math
+import atexit
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,16 +12,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unstuck.errors import RunError, UnstuckError
-from unstuck.findings.live import conclude_live
 from unstuck.findings.records import Finding
-from unstuck.measurements.records.live import Look, Recent
 from unstuck.objective.sampling import reason
 from unstuck.watching import schema
+from unstuck.watching.alarms import Alarms
 from unstuck.watching.hooks import attach
-from unstuck.watching.looking import Looking
-from unstuck.watching.recent import recent, wiring
-from unstuck.watching.recorder import Follower, Recorder
-from unstuck.watching.stalls import Moving, Stall, Stalls
+from unstuck.watching.recorder import Recorder
+from unstuck.watching.scalars import Forwarder, Writer, scalars
 from unstuck.watching.store import Store, new_path
 
 # Where runs are kept, unless it is said otherwise.
@@ -37,14 +32,13 @@ _MOST_TROUBLES = 20
 
 
 class Watch:
-    """Watches the steps of optimizers, until it is closed.
+    """Watches the steps of optimizers, until it is closed; at the end of the process it closes by itself.
 
     Attributes:
         path: The file that the run is written to; None where none could be made.
-        findings: Why the loss stands still, the last time it did; the strongest first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a choice of the user's
         self,
         optimizers: Sequence[Optimizer] | None,
         *,
@@ -52,59 +46,69 @@ class Watch:
         share: float = SHARE,
         about: Mapping[str, object] | None = None,
         model: nn.Module | None = None,
+        writer: Writer | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self.findings: tuple[Finding, ...] = ()
-        self.path: Path | None = None
         self._say = say or _to_standard_error
         self._troubles = 0
-        self._stalls: dict[int, Stalls] = {}
-        self._stall: dict[int, Stall] = {}
-        self._broken: dict[int, tuple[int, str]] = {}
-        self._look: Look | None = None
-        self._closed = False
-        self._store = self._open(Path(out), about or {})
         self._detach: Callable[[], None] = _nothing
+        self._store = self._open(Path(out), about or {})
+        self.path = None if self._store is None else self._store.path
         if self._store is None:
             return
-        self.path = self._store.path
-        self._looking = Looking(share, self._looked)
-        self._recorder = Recorder(self._store, self._heard, self._looking, self._troubled, model)
+        self._alarms = Alarms(self._store, self._say, share)
+        self._recorder = Recorder(self._store, self._alarms.hear, self._alarms.looking, self._troubled, model)
+        self._alarms.recorder = self._recorder
+        self._forwarder = None if writer is None else Forwarder(writer, self.scalars)
+        self._store.gather = self._gather
         self._detach = attach(self._recorder, optimizers)
+        atexit.register(self.close)
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What hears of the steps."""
+        return None if self._store is None else self._recorder
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Why the loss stands still, the last time it did; the strongest first."""
+        return () if self._store is None else self._alarms.findings
 
     @property
     def stalled(self) -> bool:
         """Whether the loss stands still at present."""
-        return bool(self._stall)
+        return self._store is not None and bool(self._alarms.standing)
 
     @property
     def steps(self) -> int:
         """How many steps were seen; of several optimizers, of the one that made most."""
         return 0 if self._store is None else max((one.step for one in self._recorder.followers), default=0)
 
+    def scalars(self) -> dict[str, float]:
+        """Give the latest numbers by name, as charts want them: `gradient_norm`, `stalled`, `lambda_max`, ..."""
+        if self._store is None:
+            return {}
+        return scalars(self._recorder.followers, self._alarms.look, self.findings, stalled=self.stalled)
+
     def close(self, state: str = "finished") -> None:
         """Stop watching, and write down how the run ended."""
-        if self._closed or self._store is None:
+        store = self._store
+        if store is None or store.closed:
             return
-        self._closed = True
         self._detach()
-        self._looking.give_up()
-        self._recorder.go_through()
-        for follower in self._recorder.followers:
-            if follower.wanted:
-                self._diagnose(follower, None)
-        self._store.close(state)
+        atexit.unregister(self.close)
+        self._alarms.looking.give_up()
+        self._gather()
+        self._alarms.finish()
+        store.close(state)
 
     def end(self, state: str) -> None:
         """Close, and say where the run can be seen."""
-        steps, path = self.steps, self.path
         self.close(state)
-        if path is None:
-            return
-        if steps == 0:
+        if self.path is not None and self.steps:
+            self._say(f"{self.steps:,} steps recorded: unstuck show {self.path}")
+        elif self.path is not None:
             self._say("no step of a torch.optim optimizer was seen: there is nothing to show")
-        else:
-            self._say(f"{steps:,} steps recorded: unstuck show {path}")
 
     def __enter__(self) -> "Watch":
         return self
@@ -123,103 +127,14 @@ class Watch:
             self._say(f"{error}; the run is not recorded")
             return None
 
-    # Called by the thread that writes.
-
-    def _heard(self, follower: Follower, step: int, loss: float, rate: float | None) -> None:
-        stalls = self._stalls.get(follower.number)
-        if stalls is None:
-            stalls = self._stalls[follower.number] = Stalls()
-        if not math.isfinite(loss):
-            if follower.loss is not None and follower.number not in self._broken:
-                self._break(follower, step, "loss")
-            return
-        told = stalls.add(loss, rate)
-        if isinstance(told, Stall):
-            self._stand_still(follower, told)
-        elif isinstance(told, Moving):
-            self._move(follower, told)
-
-    def _stand_still(self, follower: Follower, stall: Stall) -> None:
-        self._stall[follower.number] = stall
-        message = f"the loss has stopped improving since step {stall.since}: it stays at {stall.level:.4g}"
-        self._event(follower, stall.step, "stall", message, asdict(stall))
-        if self._looking.why_not:
-            self._diagnose(follower, None)
-        else:
-            follower.wanted = True
-
-    def _move(self, follower: Follower, moving: Moving) -> None:
-        self._stall.pop(follower.number, None)
-        follower.wanted = False
-        message = f"the loss improves again since step {moving.since}: it is at {moving.level:.4g}"
-        self._event(follower, moving.step, "moving", message, asdict(moving))
-
-    def _break(self, follower: Follower, step: int, what: str) -> None:
-        self._broken[follower.number] = (step, what)
-        level = follower.sign * math.nan
-        known = Recent(step, step, level, 1.0, not_finite=step, broken=what)
-        self._conclude(follower, step, conclude_live(known, None), None)
-
-    # Called by the thread that trains.
-
-    def _looked(self, look: Look | None, why_not: str) -> None:
-        follower = self._looking.subject
-        if look is not None and isinstance(follower, Follower):
-            self._look = look
-            document = json.dumps(_finite(asdict(look)))
-            row = (follower.number, look.step, self._recorder.now, look.seconds, look.gradients, document)
-            if self._store is not None:
-                self._store.put(schema.LOOKS, row)
-            if follower.wanted:
-                self._diagnose(follower, look)
-            return
-        message = f"the live graph is not looked at: {why_not}"
-        for follower in self._recorder.followers:
-            self._event(follower, follower.step, "note", message, {})
-            if follower.wanted:
-                self._diagnose(follower, None)
-
-    def _diagnose(self, follower: Follower, look: Look | None) -> None:
-        follower.wanted = False
-        stall = self._stall.get(follower.number)
-        if stall is None:
-            return
-        known = recent(
-            follower.samples,
-            since=stall.since,
-            until=follower.step,
-            level=stall.level,
-            scale=max(abs(stall.level), sys.float_info.min),
-            wiring=wiring(follower.model_now(), self._recorder.listed()),
-        )
-        self._conclude(follower, follower.step, conclude_live(known, look), look)
-
-    def _conclude(
-        self, follower: Follower, step: int, findings: tuple[Finding, ...], look: Look | None
-    ) -> None:
-        self.findings = findings
-        if not findings:
-            message = (
-                "not sure why"
-                + ("" if look is not None else ": the live graph was not looked at")
-                + "; `unstuck diagnose` takes a training apart and tries remedies"
-            )
-            self._event(follower, step, "finding", message, {"cause": None})
-        for finding in findings:
-            message = (
-                f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "
-                f"What to do: {finding.advice}"
-            )
-            self._event(follower, step, "finding", message, asdict(finding))
-
-    def _event(
-        self, follower: Follower, step: int, kind: str, message: str, document: dict[str, Any]
-    ) -> None:
-        if kind != "note":
-            self._say(f"step {step}: {message}")
-        row = (follower.number, step, self._recorder.now, kind, message, json.dumps(_finite(document)))
-        if self._store is not None:
-            self._store.put(schema.EVENTS, row)
+    def _gather(self) -> None:
+        """Go through what has happened; the thread that writes calls it."""
+        try:
+            self._recorder.go_through()
+            if self._forwarder is not None:
+                self._forwarder.forward(self.steps)
+        except Exception as error:  # the training must not hear of it
+            self._troubled(error)
 
     def _troubled(self, error: Exception) -> None:
         """Write down that something in here went wrong; the training goes on."""
@@ -239,6 +154,7 @@ def watch(
     *,
     out: str | Path = FOLDER,
     share: float = SHARE,
+    writer: Writer | None = None,
 ) -> Watch:
     """Watch a training loop: one line before it, and nothing in it.
 
@@ -251,6 +167,8 @@ def watch(
         optimizer: What trains it, or several.
         out: The folder that the run's file is written to.
         share: Of the time, that looks at the live graph may take; 0 turns them off.
+        writer: A `torch.utils.tensorboard.SummaryWriter`, or what has its `add_scalar` and `add_text`: gets the
+            recorded numbers and the findings as well.
 
     Returns:
         What has `close()` and is a context manager; at the end of the process it closes by itself.
@@ -269,19 +187,14 @@ def watch(
     if not 0.0 <= share < 1.0:
         msg = f"`share` must be a share of the time between 0 and 1, not {share!r}"
         raise UnstuckError(msg)
-    return Watch(optimizers, out=out, share=share, model=model, about={"script": " ".join(sys.argv)})
+    if writer is not None and not (hasattr(writer, "add_scalar") and hasattr(writer, "add_text")):
+        msg = f"`writer` must have add_scalar and add_text, as a SummaryWriter has, not {writer!r:.60}"
+        raise UnstuckError(msg)
+    about = {"script": sys.argv[0], "arguments": sys.argv[1:]}
+    return Watch(optimizers, out=out, share=share, model=model, writer=writer, about=about)
 
 
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _to_standard_error(message: str) -> None:
+def _to_standard_error(message: str, /) -> None:
     sys.stderr.write(f"unstuck: {message}\n")
     sys.stderr.flush()
 

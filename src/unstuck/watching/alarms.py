@@ -1,0 +1,186 @@
+"""When a loss stands still, or is no number any more: what is said, written down and asked of the live graph."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from unstuck.findings.live import conclude_live
+from unstuck.findings.records import Finding
+from unstuck.measurements.records.live import Look, Recent
+from unstuck.watching import schema
+from unstuck.watching.looking import Looking
+from unstuck.watching.recent import recent, wiring
+from unstuck.watching.recorder import Follower, Recorder
+from unstuck.watching.stalls import Moving, Stall, Stalls
+from unstuck.watching.store import Store
+
+# A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
+_NOTHING_LEFT = 1e-6
+
+# Batches that judge, at most, before it is left open.
+_MOST_JUDGES = 60
+
+NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
+
+
+class Alarms:
+    """Hears every loss, and every look.
+
+    Attributes:
+        findings: Why the loss stands still, the last time it did; the strongest first.
+        look: The last look at the live graph.
+    """
+
+    def __init__(self, store: Store, say: Callable[[str], None], share: float) -> None:
+        self._store = store
+        self._say = say
+        self._tests: dict[int, Stalls] = {}
+        self._first: dict[int, float] = {}
+        self._broken: set[int] = set()
+        self.standing: dict[int, Stall] = {}
+        self.findings: tuple[Finding, ...] = ()
+        self.look: Look | None = None
+        self.looking = Looking(share, self._looked)
+        self.recorder: Recorder | None = None
+        self._ending = False
+
+    # Called by the thread that writes.
+
+    def hear(self, follower: Follower, step: int, loss: float, rate: float | None) -> None:
+        """Test whether the loss still falls."""
+        if not math.isfinite(loss):
+            if follower.loss is not None and follower.number not in self._broken:
+                self._break(follower, step, "loss")
+            return
+        tests = self._tests.get(follower.number)
+        if tests is None:
+            tests = self._tests[follower.number] = Stalls()
+            self._first[follower.number] = loss
+        told = tests.add(loss, rate)
+        if isinstance(told, Stall):
+            self._stand_still(follower, told)
+        elif isinstance(told, Moving):
+            self._move(follower, told)
+
+    def _stand_still(self, follower: Follower, stall: Stall) -> None:
+        self.standing[follower.number] = stall
+        level = follower.sign * stall.level
+        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._first[follower.number]
+        message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
+        if done:
+            message = (
+                f"the loss is down to {level:.2g} since step {stall.since:,}: there is nothing left to gain"
+            )
+        self._event(follower, stall.step, "stall", message, asdict(stall))
+        if done:
+            return
+        if self.looking.why_not:
+            self.diagnose(follower, None)
+        else:
+            follower.wanted = True
+
+    def _move(self, follower: Follower, moving: Moving) -> None:
+        self.standing.pop(follower.number, None)
+        follower.wanted = False
+        level = follower.sign * moving.level
+        message = f"the loss improves again since step {moving.since:,}: it is at {level:.4g}"
+        self._event(follower, moving.step, "moving", message, asdict(moving))
+
+    def _break(self, follower: Follower, step: int, what: str) -> None:
+        self._broken.add(follower.number)
+        known = Recent(step, step, math.nan, 1.0, not_finite=step, broken=what)
+        self._conclude(follower, step, conclude_live(known, None))
+
+    # Called by the thread that trains.
+
+    def _looked(self, look: Look | None, why_not: str) -> bool:
+        """Take a look, or why there is none; says whether more batches should judge."""
+        follower = self.looking.subject
+        if look is not None and isinstance(follower, Follower):
+            self.look = look
+            document = json.dumps(_finite(asdict(look)))
+            row = (follower.number, look.step, self._now(), look.seconds, look.gradients, document)
+            self._store.put(schema.LOOKS, row)
+            return follower.wanted and not self.diagnose(follower, look)
+        for follower in self._followers():
+            message = f"the live graph is not looked at: {why_not}"
+            self._event(follower, follower.step, "note", message, {}, aloud=False)
+            if follower.wanted:
+                self.diagnose(follower, None)
+        return False
+
+    def diagnose(self, follower: Follower, look: Look | None) -> bool:
+        """Say why the loss stands still; where that is not clear from so few batches, wait for more.
+
+        Gives whether it has been said.
+        """
+        stall = self.standing.get(follower.number)
+        if stall is None or self.recorder is None:
+            follower.wanted = False
+            return True
+        known = recent(
+            list(follower.samples),
+            since=stall.since,
+            until=follower.step,
+            level=stall.level,
+            scale=max(abs(stall.level), sys.float_info.min),
+            wiring=wiring(follower.model_now(), self.recorder.listed()),
+        )
+        findings = conclude_live(known, look)
+        if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
+            return False
+        follower.wanted = False
+        self._conclude(follower, follower.step, findings)
+        return True
+
+    def finish(self) -> None:
+        """Say what has not been said: of what still waits for a look."""
+        self._ending = True
+        for follower in self._followers():
+            if follower.wanted:
+                self.diagnose(follower, self.look)
+
+    def _conclude(self, follower: Follower, step: int, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        if not findings:
+            self._event(follower, step, "finding", NOT_SURE, {"cause": None})
+        for finding in findings:
+            message = (
+                f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "
+                f"What to do: {finding.advice}"
+            )
+            self._event(follower, step, "finding", message, asdict(finding))
+
+    def _event(
+        self,
+        follower: Follower,
+        step: int,
+        kind: str,
+        message: str,
+        document: dict[str, Any],
+        *,
+        aloud: bool = True,
+    ) -> None:
+        if aloud:
+            whose = f", optimizer {follower.number}" if len(self._followers()) > 1 else ""
+            self._say(f"step {step:,}{whose}: {message}")
+        row = (follower.number, step, self._now(), kind, message, json.dumps(_finite(document)))
+        self._store.put(schema.EVENTS, row)
+
+    def _followers(self) -> list[Follower]:
+        return [] if self.recorder is None else self.recorder.followers
+
+    def _now(self) -> float:
+        return 0.0 if self.recorder is None else self.recorder.now
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
