@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unstuck.pipeline import diagnose
     from unstuck.training import Training, supervised
     from unstuck.treating import Treated, escape, treat
+    from unstuck.watching.watch import Watch, watch
 
 _HOMES = {
     "Cause": "unstuck.findings.records",
@@ -21,10 +22,12 @@ _HOMES = {
     "History": "unstuck.history",
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
+    "Watch": "unstuck.watching.watch",
     "diagnose": "unstuck.pipeline",
     "escape": "unstuck.treating",
     "supervised": "unstuck.training",
     "treat": "unstuck.treating",
+    "watch": "unstuck.watching.watch",
 }
 
 __all__ = [
@@ -33,10 +36,12 @@ __all__ = [
     "History",
     "Training",
     "Treated",
+    "Watch",
     "diagnose",
     "escape",
     "supervised",
     "treat",
+    "watch",
 ]
 
 

@@ -27,7 +27,7 @@ MOST_LOST = 0.5
 # A decade, see STALE in findings/updates.py.
 STALE = 10.0
 
-# See VANISHED in findings/layers.py; and little by little means at four places at least.
+# See VANISHED in findings/layers.py; and little by little means over four parts of the network at least.
 VANISHED, PLACES = 1e-3, 4
 
 # Successive gradients point against each other: in steep directions each step overshoots the bottom. Pure noise has
@@ -91,8 +91,11 @@ def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
 
 
 def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
-    """Most parameters that have a gradient are not changed by a step."""
-    if recent.unchanged is None or recent.unchanged <= MOST_LOST:
+    """Most parameters that have a gradient are not changed by a step, and are kept with few digits.
+
+    In single precision a step that changes nothing is too small to matter, rounded or not.
+    """
+    if not recent.narrow or recent.unchanged is None or recent.unchanged <= MOST_LOST:
         return None
     return Finding(
         Cause.PRECISION_STALL,
@@ -107,12 +110,16 @@ def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
 
 def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
     """From the last layer to the first the relative gradient falls to less than a thousandth."""
-    sizes = [size for _, size in recent.depths if size > 0.0]
-    if len(sizes) < PLACES or max(sizes[-PLACES:]) <= 0.0:
+    layers = [(name, size) for name, size in recent.depths if size > 0.0]
+    if len(layers) < PLACES:
         return None
-    left = sizes[0] / max(sizes)
-    falling = sum(before < after for before, after in pairwise(sizes))
-    if left > VANISHED or falling < len(sizes) // 2:
+    # The strongest of each quarter: inside a block of attention, say, some layers always get far less than others.
+    cuts = [round(number * len(layers) / PLACES) for number in range(PLACES + 1)]
+    sizes = [max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)]
+    left = sizes[0] / sizes[-1]
+    # Little by little: no one place takes more than half of it, in decades.
+    steepest = min(before / after for before, after in pairwise(sizes))
+    if left > VANISHED or steepest < math.sqrt(left):
         return None
     first, last = recent.depths[0][0], recent.depths[-1][0]
     return Finding(

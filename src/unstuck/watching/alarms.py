@@ -127,7 +127,7 @@ class Alarms:
             until=follower.step,
             level=stall.level,
             scale=max(abs(stall.level), sys.float_info.min),
-            wiring=wiring(follower.model_now(), self.recorder.listed()),
+            wired=wiring(follower.model_now(), self.recorder.listed(), self.recorder.reached()),
         )
         findings = conclude_live(known, look)
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:

@@ -49,6 +49,19 @@ def layer_of(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+def matrices_of(model: nn.Module) -> list[str]:
+    """Names of the layers that multiply by a matrix, in the model's order.
+
+    An embedding does not: of its rows a batch touches few.
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        and any(tensor.dim() > 1 for tensor in module.parameters(recurse=False))
+    ]
+
+
 def _entries(module: nn.Module, kind: str) -> list[Any]:
     return [*(module.__dict__.get(kind) or {}).values()]  # one half made has none yet
 

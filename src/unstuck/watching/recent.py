@@ -1,17 +1,41 @@
 """What the record says of the steps since the loss stands still."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from statistics import median
 
 from torch import Tensor, nn
 
 from unstuck.estimate import Estimate
 from unstuck.measurements.records.live import Recent
+from unstuck.watching.models import matrices_of
 from unstuck.watching.samples import Sample
+
+# Bytes of a float32.
+_SINGLE = 4
 
 # Fewer samples than this have no spread to tell an error from.
 _FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What of a model is trained.
+
+    Attributes:
+        unreached: Names of trainable parameters that an optimizer has, and that never had a gradient.
+        unlisted: Names of trainable parameters in no optimizer.
+        left_out: Share of the trainable parameters that these are.
+        layers: Names of the layers that multiply by a matrix, in order.
+        narrow: Whether parameters are kept in a type narrower than float32.
+    """
+
+    unreached: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    left_out: float = 0.0
+    layers: tuple[str, ...] = ()
+    narrow: bool = False
 
 
 def recent(  # noqa: PLR0913 - what is known, from several sources
@@ -22,13 +46,12 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     level: float,
     scale: float,
     rate: float | None = None,
-    wiring: tuple[tuple[str, ...], tuple[str, ...], float] = ((), (), 0.0),
+    wired: Wiring = Wiring(),
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
     own = [sample for step, _, sample in samples if step >= since]
     if len(own) < _FEWEST:
         own = [sample for _, _, sample in samples][-_FEWEST:]
-    unreached, unlisted, left_out = wiring
     return Recent(
         since=since,
         until=until,
@@ -41,30 +64,32 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         step_share=_median(own, _step_share),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
+        narrow=wired.narrow,
         samples=len(own),
-        unreached=unreached,
-        unlisted=unlisted,
-        left_out=left_out,
-        depths=_depths(own),
+        unreached=wired.unreached,
+        unlisted=wired.unlisted,
+        left_out=wired.left_out,
+        depths=_depths(own, wired.layers),
         rate=rate,
     )
 
 
-def wiring(
-    model: nn.Module | None, listed: Iterable[Tensor]
-) -> tuple[tuple[str, ...], tuple[str, ...], float]:
-    """Names of trainable parameters without a gradient, and of those in no optimizer; and their share of all."""
+def wiring(model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int]) -> Wiring:
+    """Compare what the model has with what the optimizers move; `reached` are ids of what had a gradient."""
+    narrow = any(tensor.element_size() < _SINGLE for tensor in listed)
     if model is None:
-        return (), (), 0.0
+        return Wiring(narrow=narrow)
     known = {id(tensor) for tensor in listed}
     trainable = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    unlisted = tuple(name for name, tensor in trainable.items() if id(tensor) not in known)
-    unreached = tuple(
-        name for name, tensor in trainable.items() if id(tensor) in known and tensor.grad is None
-    )
+    unlisted = [name for name, tensor in trainable.items() if id(tensor) not in known]
+    unreached = [
+        name for name, tensor in trainable.items() if id(tensor) in known and id(tensor) not in reached
+    ]
     total = sum(tensor.numel() for tensor in trainable.values())
     left = sum(trainable[name].numel() for name in (*unlisted, *unreached))
-    return unreached, unlisted, left / total if total else 0.0
+    return Wiring(
+        tuple(unreached), tuple(unlisted), left / total if total else 0.0, tuple(matrices_of(model)), narrow
+    )
 
 
 def _step_share(sample: Sample) -> float | None:
@@ -91,11 +116,11 @@ def _mean(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> 
     return Estimate(mean, spread / math.sqrt(count * (count - 1.0)), count - 1.0)
 
 
-def _depths(samples: Sequence[Sample]) -> tuple[tuple[str, float], ...]:
+def _depths(samples: Sequence[Sample], order: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Median over the samples of each layer's gradient over its weights."""
     layers: dict[str, list[float]] = {}
     for sample in samples:
         for name, group in sample.layers.items():
             if group.weight_norm > 0.0:
                 layers.setdefault(name, []).append(group.gradient_norm / group.weight_norm)
-    return tuple((name, median(ratios)) for name, ratios in layers.items())
+    return tuple((name, median(layers[name])) for name in order if name in layers)

@@ -112,6 +112,11 @@ class Recorder:
         samplers = [follower.sampler for follower in self._followers.values() if follower.sampler is not None]
         return [tensor for sampler in samplers for tensor in sampler.parameters()]
 
+    def reached(self) -> set[int]:
+        """Ids of those that ever had a gradient when they were looked at."""
+        samplers = [follower.sampler for follower in self._followers.values() if follower.sampler is not None]
+        return set().union(*(sampler.reached for sampler in samplers))
+
     @property
     def now(self) -> float:
         """Seconds since the start."""

@@ -74,6 +74,7 @@ class Sampler:
         self._model = None if found is None else weakref.ref(found)
         self.size = sum(tensor.numel() for tensor in everything)
         self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
+        self.reached: set[int] = set()  # by id: what ever had a gradient
         self._tensors: list[Tensor] = []
         self._before: Tensor | None = None
         self._last: Tensor | None = None
@@ -97,7 +98,8 @@ class Sampler:
 
     def first(self) -> bool:
         """Remember the gradient of step k-1, after the step; says whether there is one."""
-        self._tensors = [tensor for tensor in parameters_of(self._optimizer) if _is_dense(tensor.grad)]
+        self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
+        self._tensors = [tensor for tensor in self.parameters() if _is_dense(tensor.grad)]
         self._micro = []
         self._last = self._gradients() if self._tensors else None
         return self._last is not None

@@ -176,7 +176,8 @@ def watch(
     Raises:
         UnstuckError: An argument is not what it must be.
     """
-    optimizers: list[Any] = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    several: list[Any] = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    optimizers = [_unwrapped(one) for one in several]
     given: Any = model
     if not isinstance(given, nn.Module):
         msg = f"`model` must be a torch.nn.Module, not {model!r:.60}"
@@ -192,6 +193,13 @@ def watch(
         raise UnstuckError(msg)
     about = {"script": sys.argv[0], "arguments": sys.argv[1:]}
     return Watch(optimizers, out=out, share=share, model=model, writer=writer, about=about)
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """Take off what frameworks put around an optimizer, as accelerate does: the hooks are the optimizer's own."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 def _to_standard_error(message: str, /) -> None:

@@ -79,6 +79,7 @@ class Recent:
         step_share: Median length of an update over that of the weights.
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
+        narrow: Whether parameters are kept in a type narrower than float32.
         samples: How many there are.
         unreached: Parameters that should train and get no gradient, by name.
         unlisted: Parameters that require a gradient and are in no optimizer, by name.
@@ -100,6 +101,7 @@ class Recent:
     step_share: float | None = None
     sigma_ratio: float | None = None
     unchanged: float | None = None
+    narrow: bool = False
     samples: int = 0
     unreached: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()

@@ -1,0 +1,81 @@
+"""A callback for Lightning's Trainer."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Finding
+from unstuck.watching.watch import FOLDER, SHARE, Watch, watch
+
+
+def _callback() -> Any:
+    """Both names of the framework are in use; where one has been imported, that is the one."""
+    names = ("lightning.pytorch", "pytorch_lightning")
+    for name in sorted(names, key=lambda name: name.partition(".")[0] not in sys.modules):
+        try:
+            return import_module(name).Callback
+        except ImportError:
+            continue
+    msg = "this callback is for Lightning, which is not installed: pip install lightning"
+    raise UnstuckError(msg)
+
+
+_Callback: Any = _callback()
+
+
+class WatchCallback(_Callback):
+    """Watches a fit: `Trainer(callbacks=[WatchCallback()])`.
+
+    What is recorded goes to the Trainer's loggers, as `unstuck/...`, as often as they are written to.
+
+    Args:
+        out: The folder that the run's file is written to.
+        share: Of the time, that looks at the live graph may take; 0 turns them off.
+    """
+
+    def __init__(self, *, out: str | Path = FOLDER, share: float = SHARE) -> None:
+        self._out, self._share = out, share
+        self.watch: Watch | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Why the loss stands still, the last time it did; the strongest first."""
+        return () if self.watch is None else self.watch.findings
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to watch: the optimizers are there by now."""
+        self.watch = watch(pl_module, list(trainer.optimizers), out=self._out, share=self._share)
+
+    def on_train_batch_end(self, trainer: Any, *others: Any) -> None:
+        """Hand the latest numbers on, whenever the Trainer writes its own."""
+        del others
+        if (
+            self.watch is not None
+            and trainer.global_step
+            and trainer.global_step % trainer.log_every_n_steps == 0
+        ):
+            self._forward(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say the last word."""
+        del pl_module
+        self._end(trainer, "finished")
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Write down how it ended."""
+        del pl_module
+        self._end(trainer, f"{type(exception).__name__}: {exception}")
+
+    def _end(self, trainer: Any, state: str) -> None:
+        if self.watch is not None:
+            self.watch.end(state)
+            self._forward(trainer)
+
+    def _forward(self, trainer: Any) -> None:
+        if self.watch is None:
+            return
+        numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=trainer.global_step)

@@ -1,0 +1,69 @@
+"""A callback for the Trainer of Hugging Face Transformers."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Finding
+from unstuck.watching.watch import FOLDER, SHARE, Watch, watch
+
+try:
+    from transformers import TrainerCallback
+except ImportError as missing:
+    msg = "this callback is for Transformers, which is not installed: pip install transformers"
+    raise UnstuckError(msg) from missing
+
+# Where the callbacks live that write to TensorBoard, Weights & Biases, MLflow and the like.
+_TRACKERS = "transformers.integrations"
+
+
+class WatchCallback(TrainerCallback):
+    """Watches a training: `Trainer(callbacks=[WatchCallback()])`.
+
+    What is recorded goes to whatever the Trainer reports to (`report_to`), as `unstuck/...`, when it logs.
+
+    Args:
+        out: The folder that the run's file is written to.
+        share: Of the time, that looks at the live graph may take; 0 turns them off.
+    """
+
+    def __init__(self, *, out: str | Path = FOLDER, share: float = SHARE) -> None:
+        self._out, self._share = out, share
+        self.watch: Watch | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Why the loss stands still, the last time it did; the strongest first."""
+        return () if self.watch is None else self.watch.findings
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Begin to watch."""
+        del args, state, control
+        self.watch = watch(others["model"], others["optimizer"], out=self._out, share=self._share)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        """Hand the latest numbers on to the trackers."""
+        del logs
+        if self.watch is None:
+            return
+        numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        for tracker in self._trackers():
+            tracker.on_log(args, state, control, logs=dict(numbers), **others)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Say the last word."""
+        del args, state, control, others
+        if self.watch is not None:
+            self.watch.end("finished")
+
+    def _trackers(self) -> list[Any]:
+        """The others among the Trainer's callbacks that keep records. It names none, but its list holds us."""
+        lists: list[Any] = [one for one in gc.get_referrers(self) if type(one) is list]
+        callbacks = [
+            callback
+            for one in lists
+            if all(isinstance(callback, TrainerCallback) for callback in one)
+            for callback in one
+        ]
+        return [callback for callback in callbacks if type(callback).__module__.startswith(_TRACKERS)]
