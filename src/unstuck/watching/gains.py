@@ -16,7 +16,7 @@ that does not apply:
 import math
 from collections.abc import Sequence
 from operator import mul
-from statistics import fmean, median
+from statistics import fmean
 
 from unstuck.estimate import Estimate
 
@@ -26,14 +26,14 @@ Curve = Sequence[tuple[float, float]]
 # Fewer batches have no spread to speak of.
 FEWEST = 5
 
-# Blocks higher above the median by so many deviations are spikes and are cut down to it. Normal noise never is.
+# Blocks higher above the median by so many deviations are spikes and are cut down to that. Normal noise never is.
 _SPIKE = 10.0
 
 # Share of blocks that spikes are at most.
 _RARE = 0.05
 
-# From the median absolute deviation to the standard one, under a normal law.
-_FROM_DEVIATION = 1.4826
+# Between the quartiles of a normal law lie so many standard deviations.
+_QUARTILES = 1.349
 
 # Correlation is taken for higher by one standard error, and never for so high that it would divide by zero.
 _DOUBT, _HIGHEST = 1.0, 0.95
@@ -78,17 +78,17 @@ def gains(curve: Curve) -> tuple[Estimate, Estimate]:
 
 def without_spikes(means: list[float]) -> list[float]:
     """Cut spikes down to the highest that noise explains; blocks without any loss (NaN) become zero."""
-    present = [mean for mean in means if not math.isnan(mean)]
-    middle = median(present)
-    away = [abs(mean - middle) for mean in present]
-    # Of a loss that is mostly the same, to the bit, the median deviation is zero and says nothing.
-    top = middle + _SPIKE * (_FROM_DEVIATION * median(away) or fmean(away))
-    highest = max(present)
-    if len(present) == len(means) and highest <= top:
+    present = sorted(mean for mean in means if not math.isnan(mean))
+    count = len(present)
+    middle = present[count // 2]
+    # Of a loss that is mostly the same, to the bit, the quartiles are one and say nothing.
+    deviation = (present[3 * count // 4] - present[count // 4]) / _QUARTILES
+    top = middle + _SPIKE * (deviation or fmean(abs(mean - middle) for mean in present))
+    if count == len(means) and present[-1] <= top:
         return means
     # A peak that comes often is part of the loss: of one, say, that is mostly zero.
-    if sum(mean > top for mean in present) > _RARE * len(present):
-        top = highest
+    if present[-1 - int(_RARE * count)] > top:
+        top = present[-1]
     return [0.0 if math.isnan(mean) else min(mean, top) for mean in means]
 
 

@@ -6,13 +6,16 @@ since the beginning where it surely did. That is an equivalence test (Schuirmann
 1987): a short or noisy run is not called stalled for want of data. Both bounds scale with the loss; the second one
 sees that 2 % of a loss with a great offset (100 and a small part) may be all there is to learn.
 
-The fall per doubling is fitted over the last half, third or quarter of the run (`gains`): a long run need not stand
-still for half its age. It is fitted to batches of two lengths and the higher bound counts, since where shorter
-batches are correlated the longer ones scatter more than the shorter ones let expect.
+The fall per doubling is fitted over the last quarter, half, three quarters and more of the run (`gains`): a
+long run need not stand still for half its age, a noisy one may have to for longer. It is fitted to batches of two
+lengths and the higher bound counts, since where shorter batches are correlated the longer ones scatter more than the
+shorter ones let expect.
 
 Looks are geometrically spaced. Look $k = 0, 1, \ldots$ spends $\alpha E / ((k + E)(k + E + 1))$ of $\alpha$ = 5 %,
 which sums to $\alpha$ over any number of looks, and divides it among the windows (Bonferroni; Lan & DeMets,
 Biometrika 70, 1983): no more than 5 % of the runs that always fall faster ever get an alarm, however long they are.
+What is measured stands in `benchmarks/results/stalls.md`. The bound rests on noise that `gains` sees through; slow
+noise under much white noise, on a run that gains hardly more than the bound, may take more.
 
 A rise of the learning rate may raise the loss of a healthy run. A window therefore begins well after the last rise,
 or is compared whole cycle by whole cycle where the rate goes up and down (`blocks`).
@@ -25,7 +28,7 @@ from statistics import NormalDist, fmean, stdev
 
 from unstuck.estimate import Estimate
 from unstuck.watching.blocks import Blocks, mean
-from unstuck.watching.gains import FEWEST, Curve, bounded, slope
+from unstuck.watching.gains import FEWEST, Curve, bounded, gains, slope
 
 # Chance that a run that falls faster than the bounds below is ever called stalled: the usual level of a test.
 FALSE_ALARMS = 0.05
@@ -46,8 +49,12 @@ _SPACING = 1.2
 # Looks that share half of what may be spent: as many as it takes from 100 to 500 steps.
 _EARLY = 8
 
-# Shares of the run. Shorter windows hold noise of longer waves, and every healthy curve is level for a moment.
-_WINDOWS = (1 / 2, 1 / 3, 1 / 4)
+# Shares of the run: two short ones, which soon see a stall that little noise hides, and two, three and four whole
+# doublings, whose errors are a half, a quarter and less of one's. Below a quarter all curves are level for a moment.
+_WINDOWS = (1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16)
+
+# Errors by which a shorter window gainsays a longer one: it need not be sure to be heard.
+_DOUBT = 1.0
 
 # Batches in a window, the fewer first: fewer widen Student's interval, more are correlated.
 _BATCHES = (12, 24)
@@ -61,7 +68,7 @@ _BAND = 2.0
 # Share of a window that is its end, where a fall that has only just begun shows.
 _END = 1 / 8
 
-# Steps whose mean is where the run began, and errors by which the loss must have left it.
+# Steps whose mean is where the run began, and errors by which the loss must have left it, or rise.
 _BEGINNING, _SURE = 16, 3.0
 
 # Blocks that must lie lower than all before, and errors by which: they are asked again and again.
@@ -194,24 +201,36 @@ class Stalls:
         self._look = math.ceil(self._closed * _SPACING)
         errors = -_NORMAL.inv_cdf(spent / len(_WINDOWS))
         settled = self._blocks.settled()
-        found = [flat for share in _WINDOWS if (flat := self._flat(share, settled, errors)) is not None]
-        if not found:
-            return None
-        flat = min(found, key=lambda one: one.most)
-        rising = flat.gain.surely_below(-_ROUNDING * abs(flat.level), sigmas=errors)
+        windows = [self._window(share, settled) for share in _WINDOWS]
+        for number, cuts in enumerate(windows):
+            flat = self._flat(cuts, errors)
+            if flat is not None and not self._falling(windows[:number], flat.least):
+                return self._told(flat)
+        return None
+
+    def _told(self, flat: _Flat) -> Stall:
+        rising = flat.gain.surely_below(-_ROUNDING * abs(flat.level), sigmas=_SURE)
         since = self._since(flat, rising=rising)
         self._floor = self._lowest(since) - flat.least
         step = since * self._blocks.length + 1
         self.stall = Stall(self._closed, step, flat.level, flat.gain, flat.most, rising)
         return self.stall
 
-    def _flat(self, share: float, settled: int, errors: float) -> _Flat | None:
-        """Hold a window to the bounds; None if more may be gained, or is not known to be less."""
+    def _window(self, share: float, settled: int) -> Sequence[int]:
         blocks = len(self._blocks.means)
         start = blocks - round(share * blocks)
-        if (blocks - start) * self._blocks.length < _SHORTEST:
-            return None
-        cuts = self._blocks.cuts(start, settled)
+        return (
+            self._blocks.cuts(start, settled) if (blocks - start) * self._blocks.length >= _SHORTEST else ()
+        )
+
+    def _falling(self, windows: Sequence[Sequence[int]], least: float) -> bool:
+        """Whether the loss falls in a shorter window, as after a bump that a longer one takes for level."""
+        curves = [self._blocks.curve(cuts, _BATCHES[-1]) for cuts in windows if cuts]
+        falls = [gains(curve)[0] for curve in curves if len(curve) >= FEWEST]
+        return any(fall.value - _DOUBT * fall.stderr > least for fall in falls)
+
+    def _flat(self, cuts: Sequence[int], errors: float) -> _Flat | None:
+        """Hold a window to the bounds; None if more may be gained, or is not known to be less."""
         flats: list[_Flat] = []
         for most in _BATCHES if cuts else ():
             flat = self._held(self._blocks.curve(cuts, most), cuts, errors)
