@@ -66,7 +66,7 @@ def synthetic_healthy(seeds: int) -> Counted:
 
 
 def bound_table(seeds: int) -> Table:
-    """Count the alarms on curves that fall hardly faster than what is called stalled, which the stated rate is for."""
+    """Count the alarms on curves that fall hardly faster than what is called stalled."""
     rows = []
     for family in synthetic.at_the_bound():
         hits = sum(bool(stalls(family.draw(seed).tolist())) for seed in range(seeds))

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import mul
-from statistics import fmean
+from statistics import fmean, stdev
 
+from unstuck.estimate import Estimate
 from unstuck.watching.gains import FEWEST, Curve, without_spikes
 
 # Blocks kept at most: the shortest window, a quarter of half as many, has two in each batch.
@@ -103,6 +104,14 @@ def mean(means: Sequence[float]) -> float:
     """Give the mean of the blocks that have losses, infinite if none has."""
     present = [one for one in means if not math.isnan(one)]
     return fmean(present) if present else math.inf
+
+
+def estimate(means: Sequence[float]) -> Estimate:
+    """Give their mean with its error by their spread, infinite if there are not two."""
+    present = [one for one in means if not math.isnan(one)]
+    if len(present) < 2:  # noqa: PLR2004  # one has no spread
+        return Estimate(mean(present), math.inf)
+    return Estimate(fmean(present), stdev(present) / math.sqrt(len(present)), len(present) - 1.0)
 
 
 def _joined(left: tuple[float, int], right: tuple[float, int]) -> float:

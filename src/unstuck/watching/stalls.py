@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
 from unstuck.estimate import Estimate
-from unstuck.watching.blocks import Blocks, mean
+from unstuck.watching.blocks import Blocks, estimate, mean
 from unstuck.watching.gains import FEWEST, Curve, bounded, gains, slope
 
 # Chance that a run that falls faster than the bounds below is ever called stalled: the usual level of a test.
@@ -190,7 +190,7 @@ class Stalls:
         self._sum, self._count, self._rise, self._starts = 0.0, 0, 0.0, 0
         self._left = self._blocks.length
         if self._closed == _BEGINNING:
-            self._beginning = _estimate(self._blocks.means)
+            self._beginning = estimate(self._blocks.means)
         if self.stall is not None:
             return self._moving()
         return self._stalled() if self._closed >= self._look else None
@@ -291,7 +291,7 @@ class Stalls:
         # Nearly every block is dismissed here, which costs next to nothing.
         if not means[-1] < self._floor:
             return None
-        recent = _estimate(means[-_LAST:])
+        recent = estimate(means[-_LAST:])
         if not recent.surely_below(self._floor, sigmas=_LOWER):
             return None
         since = len(means) - 1
@@ -299,10 +299,3 @@ class Stalls:
             since -= 1
         self.stall = None
         return Moving(self._closed, since * self._blocks.length + 1, recent.value)
-
-
-def _estimate(values: Sequence[float]) -> Estimate:
-    present = [value for value in values if not math.isnan(value)]
-    if len(present) < 2:  # noqa: PLR2004  # one has no spread
-        return Estimate(mean(present), math.inf)
-    return Estimate(fmean(present), stdev(present) / math.sqrt(len(present)), len(present) - 1.0)
