@@ -32,7 +32,7 @@ def drawn(lines: dict[str, Sequence[float]]) -> str:
         colour = _COLOURS[number % len(_COLOURS)]
         parts += [
             f'<polyline points="{_stair(delays)}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="{_MARGIN + 10}" y="{_MARGIN + 18 + 16 * number}" fill="{colour}">{name}</text>',
+            f'<text x="{_MARGIN + _WIDE - 150}" y="{_y(0) - 80 + 16 * number:.0f}" fill="{colour}">{name}</text>',
         ]
     return "\n".join(
         [
