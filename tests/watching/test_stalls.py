@@ -66,7 +66,7 @@ def test_a_noiseless_power_law_that_gains_more_than_the_bound_is_never_stalled(e
 @laws
 @given(st.integers(-60, 60), st.integers(0, 5))
 def test_the_answer_does_not_change_when_the_loss_is_scaled(power, seed):
-    losses = (0.5 + 2 * np.exp(-np.arange(700) / 50)) * white(700, seed=seed, noise=0.003)
+    losses = (0.5 + 2 * np.exp(-np.arange(1200) / 50)) * white(1200, seed=seed, noise=0.003)
     plain, scaled = said(losses), said(losses * 2.0**power)
     assert plain
     assert [(one.step, one.since, one.level * 2.0**power) for one in plain] == [

@@ -2,7 +2,8 @@ r"""Whether the loss of a running training has stopped improving, and since when
 
 *Stalled* is a statement about how little is still gained, not a failure to see a gain: the upper confidence bound of
 what the loss falls *while the number of steps doubles* lies below 2 % of its level, and below 10 % of what it fell
-since the beginning where it surely did. That is an equivalence test (Schuirmann, J. Pharmacokinet. Biopharm. 15,
+since the beginning where it surely did; of a run of fewer than a thousand steps, what the next thousand would gain at
+this pace. That is an equivalence test (Schuirmann, J. Pharmacokinet. Biopharm. 15,
 1987): a short or noisy run is not called stalled for want of data. Both bounds scale with the loss; the second one
 sees that 2 % of a loss with a great offset (100 and a small part) may be all there is to learn.
 
@@ -39,6 +40,10 @@ LEAST_OF_LEVEL = 0.02
 
 # And of the fall so far: a loss that falls as slowly as the logarithm of the steps still gains this at step 1000.
 LEAST_OF_FALL = 0.1
+
+# Where the run is younger than this, it is asked what so many steps would gain: one that has just begun, and creeps
+# evenly as with a small rate, is not stuck yet.
+HORIZON = 1000
 
 # Fewer steps do not fill the windows with batches, and the first steps are seldom like those that follow.
 FIRST_LOOK = 128
@@ -262,7 +267,8 @@ class Stalls:
             scale = max(scale, fall.value)
         least = LEAST_OF_LEVEL * scale
         fell = fall.surely_above(_ROUNDING * scale, sigmas=_SURE)
-        return min(least, LEAST_OF_FALL * fall.value) if fell else least
+        least = min(least, LEAST_OF_FALL * fall.value) if fell else least
+        return least * min(1.0, self._closed / HORIZON)
 
     def _since(self, flat: _Flat, *, rising: bool) -> int:
         """Give the block since which the loss has been at the level of the window, or at its lowest if it rises."""
@@ -298,4 +304,5 @@ class Stalls:
         while since > 0 and means[since - 1] < self._floor:
             since -= 1
         self.stall = None
+        self._look = max(self._look, math.ceil(self._closed * _SPACING))
         return Moving(self._closed, since * self._blocks.length + 1, recent.value)
