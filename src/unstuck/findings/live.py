@@ -30,16 +30,25 @@ STALE = 10.0
 # See VANISHED in findings/layers.py; and little by little means over four parts of the network at least.
 VANISHED, PLACES = 1e-3, 4
 
-# Successive gradients point against each other: in steep directions each step overshoots the bottom. Pure noise has
-# a cosine of 0; at a noise floor it is slightly negative, by half the product of rate and curvature.
-BOUNCES = -0.3
+# A step ends half as steeply uphill as it began downhill: on a quadratic that is rate times curvature = 1.5, and at 2
+# it gains nothing. Noise of the gradient averages out of it: at a noise floor it is what rate and curvature say.
+BOUNCES = 0.5
 
 # The best step along the update, on other batches, is this many times longer: rates are a matter of taste within a
 # factor of 3, and few batches know little.
 FALLS_SHORT = 10.0
 
+# A loss that stands so many times as high as it began has been thrown there.
+THROWN, THROWN_SURE = 2.0, 0.8
+
 # Noise scale in batches beyond which a step is mostly noise. Half of a step's squared length is signal at 1.
 NOISY = 3.0
+
+# Beyond this the noise scale is not worth a number.
+HUGE = 1e4
+
+# How sure it is that units are dead where a layer gets no gradient: a mask or a product with zero does the same.
+DEAD = 0.8
 
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0
@@ -52,6 +61,11 @@ def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """Every cause that the record and the look bear out, what explains the others first."""
     found = [check(recent, look) for check in CHECKS]
     return tuple(finding for finding in found if finding is not None)
+
+
+def no_way_down(recent: Recent, look: Look | None) -> bool:
+    """Whether nothing is to be gained in any way that was looked at: it may be a minimum, or a saddle point yet."""
+    return look is not None and _critical(recent, look)
 
 
 def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
@@ -71,7 +85,7 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
 def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
     """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
     parts = [
-        f"{_names(names)} {why}"
+        f"{_names(names)} {'is' if len(names) == 1 else 'are'} {why}"
         for names, why in (
             (recent.unlisted, "in no optimizer"),
             (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
@@ -165,46 +179,63 @@ def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
     )
 
 
-def step_too_large(recent: Recent, look: Look | None) -> Finding | None:
-    """Successive gradients point against each other, and the step overshoots on other batches."""
-    cosine = recent.gradient_cosine
-    if cosine is None or cosine > BOUNCES:
+def step_too_large(recent: Recent, _look: Look | None) -> Finding | None:
+    """Steps end on the other side of the valley, or have thrown the loss far above where it began."""
+    overshoot, began = recent.overshoot, recent.began
+    bounces = overshoot is not None and overshoot.surely_above(BOUNCES, sigmas=1.0)
+    thrown = began is not None and 0.0 < THROWN * began < recent.level
+    if not (bounces or thrown) or overshoot is None or overshoot.value <= 0.0:
         return None
-    beyond = None if look is None else _rise(look)
-    if beyond is not None and not beyond.surely_above(0.0, sigmas=1.0):
-        return None
-    evidence = (
-        Evidence("gradient_cosine", cosine),
-        *(() if beyond is None else (estimated("rise", beyond),)),
-    )
+    evidence = [estimated("overshoot", overshoot)]
+    if recent.gradient_cosine is not None:
+        evidence.append(Evidence("gradient_cosine", recent.gradient_cosine))
+    if thrown and began is not None:
+        evidence.append(Evidence("level_over_beginning", recent.level / began))
+    high = f" It is {figure(recent.level / began)} times what it began with." if thrown and began else ""
     return Finding(
         Cause.STEP_TOO_LARGE,
-        min(confidence(-cosine, -BOUNCES), SURE),
-        evidence,
-        f"Each gradient points against the one before it (cosine {cosine:.2f}): the steps jump from one wall of the "
-        "valley to the other, and the loss stays where it is though the gradient is not small.",
+        max(min(confidence(overshoot.value, BOUNCES), SURE), THROWN_SURE if thrown else 0.0),
+        tuple(evidence),
+        f"Where a step ends, the loss rises along it {figure(overshoot.value)} times as steeply as it fell where the "
+        f"step began: the steps jump from one wall of the valley to the other, and the loss stays up.{high}",
         "Lower the learning rate, about tenfold; warm it up if the run has just begun.",
+    )
+
+
+def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
+    """No gradient at all comes to a layer, and the weights behind it are not zero."""
+    if not recent.silent:
+        return None
+    return Finding(
+        Cause.DEAD_UNITS,
+        DEAD,
+        (Evidence("silent_layers", float(len(recent.silent))),),
+        f"Not the least gradient comes to {_names(recent.silent)}, at any step that was looked at: the units behind "
+        "give nothing on any example, as ReLUs do when their inputs are all negative. No step can wake them up.",
+        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
+        "units (LeakyReLU, ELU) or normalisation before them.",
     )
 
 
 def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     """A step is mostly noise, and what it gains on its own batch it loses on the others."""
-    scale = noise_scale(recent)
-    if scale is None or not scale.surely_above(NOISY, sigmas=2.0):
+    scale = least_noise(recent)
+    if scale is None or scale < NOISY or look is None or _too_small(look) or _perhaps_saddle(look):
         return None
-    if recent.gradient_cosine is not None and recent.gradient_cosine <= BOUNCES:
-        return None
-    beyond = None if look is None else _rise(look)
+    if step_too_large(recent, look) is not None:
+        return None  # gradients that change from step to step because of the step are no noise
+    beyond = _rise(look)
     if beyond is None or beyond.surely_below(0.0, sigmas=2.0):
-        return None
-    if look is not None and (_too_small(look) or _perhaps_saddle(look)):
         return None
     return Finding(
         Cause.GRADIENT_NOISE,
-        min(confidence(scale.value, NOISY), SURE),
-        (estimated("noise_scale", scale), estimated("rise", beyond)),
-        f"The gradient of one batch is mostly noise: about {figure(scale.value)} batches would have to be averaged "
-        "for as much signal. What a step gains on its own batch it loses on the others.",
+        min(confidence(scale, NOISY), SURE),
+        (Evidence("noise_scale_at_least", min(scale, HUGE)), estimated("rise", beyond)),
+        f"The gradient of one batch is mostly noise: more than {figure(scale)} batches would have to be averaged for "
+        "as much signal. What a step gains on its own batch it loses on the others."
+        if scale < HUGE
+        else "The gradient of one batch is nothing but noise, as far as can be told: successive ones have nothing in "
+        "common. What a step gains on its own batch it loses on the others.",
         "Let the learning rate decay, use larger batches, or average the weights.",
     )
 
@@ -269,12 +300,13 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
 
 CHECKS: tuple[Check, ...] = (
     non_finite,
+    dead_units,
     precision_stall,
-    stale_second_moment,
     plateau,
     vanishing_gradient,
-    saddle_point,
+    stale_second_moment,
     step_too_large,
+    saddle_point,
     gradient_noise,
     step_too_small,
     ill_conditioned,
@@ -282,18 +314,13 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def noise_scale(recent: Recent) -> Estimate | None:
-    """Noise over signal, in batches; where the signal is not surely above nothing, a lower bound with its error."""
+def least_noise(recent: Recent) -> float | None:
+    """Noise over signal, in batches: the least that is likely, where the signal may be nothing at all."""
     if recent.signal is None or recent.noise is None or recent.noise.value <= 0.0:
         return None
-    highest = recent.signal.value + recent.signal.stderr
-    if highest <= 0.0:
-        return None
-    value = recent.noise.value / max(recent.signal.value, highest / 2.0)
-    error = math.hypot(
-        recent.noise.stderr / recent.noise.value, recent.signal.stderr / max(recent.signal.value, highest)
-    )
-    return Estimate(value, min(error, 1.0 / 3.0) * value, recent.signal.degrees)
+    highest = recent.signal.value + recent.signal.margin(2.0)
+    lowest = recent.noise.value - recent.noise.margin(2.0)
+    return max(lowest, 0.0) / highest if highest > 0.0 else HUGE
 
 
 def _critical(recent: Recent, look: Look) -> bool:
@@ -368,5 +395,4 @@ def _step_share(recent: Recent) -> tuple[Evidence, ...]:
 
 def _names(names: tuple[str, ...]) -> str:
     shown = ", ".join(f"`{name}`" for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004

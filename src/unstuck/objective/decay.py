@@ -1,5 +1,6 @@
 """Weight decay is part of what the optimizer descends on, so it is part of the loss here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,16 @@ _COUPLED = (
 )
 
 
+def decays(optimizer: Optimizer, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Give the coefficient of each of these parameters, in its own shape; see `decay_coefficients`."""
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return [
+        torch.zeros_like(tensor.detach())
+        + _coefficient(optimizer, groups.get(id(tensor), {}), optimizer.state.get(tensor, {}))
+        for tensor in tensors
+    ]
+
+
 def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> Float[Tensor, " n"] | None:
     r"""Give $c$ such that the optimizer rests where $\nabla L(\theta) + c \odot \theta = 0$; None for none.
 
@@ -34,14 +45,7 @@ def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> F
     """
     if optimizer is None:
         return None
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    pieces: list[Tensor] = []
-    for slot in parameters.slots:
-        group = groups.get(id(slot.parameter), {})
-        state = optimizer.state.get(slot.parameter, {})
-        coefficient = _coefficient(optimizer, group, state)
-        pieces.append(torch.zeros_like(slot.parameter) + coefficient)
-    flat = parameters.flatten(pieces)
+    flat = parameters.flatten(decays(optimizer, [slot.parameter for slot in parameters.slots]))
     return flat if bool(flat.any()) else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from unstuck.findings.live import conclude_live
+from unstuck.findings.live import conclude_live, no_way_down
 from unstuck.findings.records import Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.watching import schema
@@ -23,6 +23,10 @@ _NOTHING_LEFT = 1e-6
 # Batches that judge, at most, before it is left open.
 _MOST_JUDGES = 60
 
+NO_WAY_DOWN = (
+    "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. It "
+    "may be a minimum; `unstuck diagnose` certifies it"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -126,6 +130,7 @@ class Alarms:
             since=stall.since,
             until=follower.step,
             level=stall.level,
+            began=self._first.get(follower.number),
             scale=max(abs(stall.level), sys.float_info.min),
             wired=wiring(follower.model_now(), self.recorder.listed(), self.recorder.reached()),
         )
@@ -133,7 +138,8 @@ class Alarms:
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
             return False
         follower.wanted = False
-        self._conclude(follower, follower.step, findings)
+        unsure = NO_WAY_DOWN if no_way_down(known, look) else NOT_SURE
+        self._conclude(follower, follower.step, findings, unsure)
         return True
 
     def finish(self) -> None:
@@ -143,10 +149,12 @@ class Alarms:
             if follower.wanted:
                 self.diagnose(follower, self.look)
 
-    def _conclude(self, follower: Follower, step: int, findings: tuple[Finding, ...]) -> None:
+    def _conclude(
+        self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE
+    ) -> None:
         self.findings = findings
         if not findings:
-            self._event(follower, step, "finding", NOT_SURE, {"cause": None})
+            self._event(follower, step, "finding", unsure, {"cause": None})
         for finding in findings:
             message = (
                 f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "

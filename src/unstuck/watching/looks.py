@@ -16,6 +16,7 @@ from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.records.live import Along, Look
 from unstuck.objective import ledger as price
+from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
@@ -48,8 +49,14 @@ _MATTERS = 0.01
 class Graph:
     """The graph of a live loss: its gradient, which can be differentiated again. Nothing is accumulated anywhere."""
 
-    def __init__(self, loss: Tensor, parameters: Sequence[Tensor], factor: float) -> None:
-        """Differentiate `factor` times the loss.
+    def __init__(
+        self,
+        loss: Tensor,
+        parameters: Sequence[Tensor],
+        factor: float,
+        decays: Sequence[Tensor] | None = None,
+    ) -> None:
+        r"""Differentiate `factor` times the loss, plus $\theta^\top C \theta / 2$ with the decays $C$.
 
         Raises:
             MeasurementError: No gradient depends on the parameters.
@@ -64,7 +71,10 @@ class Graph:
             )
         self._curved = [index for index, gradient in enumerate(found) if gradient.requires_grad]
         self._gradients = found
+        self._decay = self._flat(decays) if decays is not None and any(map(torch.any, decays)) else None
         self.gradient = factor * self._flat(found)
+        if self._decay is not None:
+            self.gradient += self._decay * self.weights()
         if not self._curved:
             msg = "its gradient does not depend on the parameters"
             raise MeasurementError(msg)
@@ -81,7 +91,8 @@ class Graph:
             allow_unused=True,
             materialize_grads=True,
         )
-        return self._factor * self._flat(found)
+        image = self._factor * self._flat(found)
+        return image if self._decay is None else image + self._decay * vector
 
     def weights(self) -> Float[Tensor, " n"]:
         """The parameters as one vector."""
@@ -101,6 +112,8 @@ class Looker:
 
     def __init__(self, optimizer: Optimizer, step: int, products: int = PRODUCTS, seed: int = 0) -> None:
         self._leaves = differentiable(optimizer)
+        # What the optimizer descends on is the loss and its weight decay.
+        self._decays = decays(optimizer, self._leaves)
         self._step, self._products, self._seed = step, products, seed
         self._numbers: dict[str, Any] = {}
         self._directions: dict[str, Tensor] = {}
@@ -237,7 +250,7 @@ class Looker:
 
     def _graph(self, loss: Tensor, factor: float) -> Graph:
         self.gradients += price.GRAPH
-        return Graph(loss, self._leaves, factor)
+        return Graph(loss, self._leaves, factor, self._decays)
 
     def _product(self, graph: Graph, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         self.gradients += price.RETAINED_PRODUCT

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unstuck.estimate import Estimate
 from unstuck.measurements.records.live import Recent
 from unstuck.watching.models import matrices_of
-from unstuck.watching.samples import Sample
+from unstuck.watching.samples import Group, Sample
 
 # Bytes of a float32.
 _SINGLE = 4
@@ -45,6 +45,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     until: int,
     level: float,
     scale: float,
+    began: float | None = None,
     rate: float | None = None,
     wired: Wiring = Wiring(),
 ) -> Recent:
@@ -57,6 +58,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         until=until,
         level=level,
         scale=scale,
+        began=began,
         signal=_mean(own, lambda sample: sample.signal),
         noise=_mean(own, lambda sample: sample.noise),
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
@@ -64,6 +66,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         step_share=_median(own, _step_share),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
+        overshoot=_mean(own, lambda sample: sample.overshoot),
+        silent=_silent(own, wired.layers),
         narrow=wired.narrow,
         samples=len(own),
         unreached=wired.unreached,
@@ -114,6 +118,20 @@ def _mean(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> 
     mean = math.fsum(values) / count
     spread = math.hypot(*(value - mean for value in values))
     return Estimate(mean, spread / math.sqrt(count * (count - 1.0)), count - 1.0)
+
+
+def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
+    """Layers whose gradient is exactly zero in all samples, before one where it is not; with weights after them."""
+
+    def most(name: str, what: Callable[[Group], float]) -> float:
+        return max((what(sample.layers[name]) for sample in samples if name in sample.layers), default=0.0)
+
+    gradients = [most(name, lambda group: group.gradient_norm) for name in order]
+    weights = [most(name, lambda group: group.weight_norm) for name in order]
+    last = max((place for place, size in enumerate(gradients) if size > 0.0), default=-1)
+    if last < 0 or not all(weights[: last + 1]):
+        return ()
+    return tuple(name for name, size in zip(order[:last], gradients, strict=False) if size == 0.0)
 
 
 def _depths(samples: Sequence[Sample], order: Sequence[str]) -> tuple[tuple[str, float], ...]:

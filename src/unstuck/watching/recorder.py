@@ -99,7 +99,6 @@ class Recorder:
         # What the thread that writes has still to go through: a loop over many steps is far cheaper than the same
         # work between the user's steps, where nothing of it is in the cache.
         self._pile: deque[tuple[Follower, int, float, float | Tensor | None, float | None]] = deque()
-        self._sampling: list[Follower] = []
         self.close = False
 
     @property
@@ -109,13 +108,14 @@ class Recorder:
 
     def listed(self) -> list[Tensor]:
         """All parameters of all optimizers that stepped."""
-        samplers = [follower.sampler for follower in self._followers.values() if follower.sampler is not None]
-        return [tensor for sampler in samplers for tensor in sampler.parameters()]
+        return [tensor for sampler in self._samplers() for tensor in sampler.parameters()]
 
     def reached(self) -> set[int]:
         """Ids of those that ever had a gradient when they were looked at."""
-        samplers = [follower.sampler for follower in self._followers.values() if follower.sampler is not None]
-        return set().union(*(sampler.reached for sampler in samplers))
+        return set().union(*(sampler.reached for sampler in self._samplers()))
+
+    def _samplers(self) -> list[Sampler]:
+        return [one.sampler for one in self._followers.values() if one.sampler is not None]
 
     @property
     def now(self) -> float:
@@ -135,9 +135,8 @@ class Recorder:
     def after_backward(self) -> None:
         """Look at the micro-batch."""
         try:
-            for follower in self._sampling:
-                if follower.sampler is not None:
-                    follower.sampler.micro_batch()
+            for sampler in self._samplers():
+                sampler.micro_batch()
         except Exception as error:
             self._troubled(error)
 
@@ -225,7 +224,7 @@ class Recorder:
 
     def _remember(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer))
-        if follower in self._sampling and follower.sampler is not None:
+        if follower is not None and follower.sampler is not None and follower.sampler.close:
             started = time.perf_counter()
             follower.sampler.before()
             follower.cost += time.perf_counter() - started
@@ -268,43 +267,35 @@ class Recorder:
             together[0], together[1] = 0, 0.0
 
     def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
-        if follower in self._sampling or now >= follower.next_sample:
+        sampler = follower.sampler
+        if sampler is None or sampler.close or now >= follower.next_sample:
             self._sample(follower, optimizer, now)
         if self._looking.open:
             if self._looking.subject is follower:
                 self._looking.after_step(now)
-        elif follower.sampler is not None and follower not in self._sampling:
-            self._looking.consider(optimizer, follower.sampler.model, follower, now)
-        self.close = bool(self._sampling) or self._looking.open
+        elif sampler is not None and not sampler.close:
+            self._looking.consider(optimizer, sampler.model, follower, now)
+        self.close = self._looking.open or any(one.close for one in self._samplers())
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
+        sampler = follower.sampler or self._introduce(follower, optimizer, now)
         started = time.perf_counter()
-        self._take(follower, optimizer, now)
+        sample = sampler.after()
+        if sample is not None:
+            self._put_sample(follower, optimizer, sample, now)
         follower.cost += time.perf_counter() - started
-        if follower not in self._sampling:  # else the very next step is the second of the two
+        if not sampler.close:  # else the very next step belongs to it
             gap = max(follower.cost / _SHARE, _GAP_OF_AGE * now)
             follower.next_sample = now + min(gap, max(now - follower.begun, _FIRST_GAP))
             follower.cost = 0.0
 
-    def _take(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
-        if follower.sampler is None:
-            follower.sampler = Sampler(optimizer, follower.model and follower.model())
-            self._introduce(follower, optimizer)
-            follower.begun = now
-            follower.cost -= time.perf_counter() - now - self._start  # once, and never again
-        if follower in self._sampling:
-            sample = follower.sampler.second()
-            if sample is not None:
-                self._put_sample(follower, optimizer, sample, now)
-            self._sampling.remove(follower)
-        elif follower.sampler.first():
-            self._sampling.append(follower)
-
-    def _introduce(self, follower: Follower, optimizer: Optimizer) -> None:
-        sampler = follower.sampler
-        model = None if sampler is None or sampler.model is None else type(sampler.model).__name__
-        size = 0 if sampler is None else sampler.size
-        self._store.put(schema.OPTIMIZERS, (follower.number, type(optimizer).__name__, model, size))
+    def _introduce(self, follower: Follower, optimizer: Optimizer, now: float) -> Sampler:
+        sampler = follower.sampler = Sampler(optimizer, follower.model and follower.model())
+        model = None if sampler.model is None else type(sampler.model).__name__
+        row = (follower.number, type(optimizer).__name__, model, sampler.size)
+        self._store.put(schema.OPTIMIZERS, row)
+        follower.begun = now
+        return sampler
 
     def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:
         follower.samples.append((follower.step, now, sample))
@@ -325,6 +316,7 @@ class Recorder:
                 sample.sigma,
                 sample.sigma_ratio,
                 sample.unchanged,
+                sample.overshoot,
                 1.0 / pace if pace > 0.0 else None,
                 follower.cost,
             ),

@@ -1,9 +1,9 @@
-"""Two successive steps, taken apart: lengths, angles, noise, what rounding leaves unchanged."""
+"""A few successive steps, taken apart: lengths, angles, noise, what rounding leaves unchanged."""
 
 import math
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,9 @@ from unstuck.watching.models import layer_of, model_of, names_of, parameters_of
 # taken; the relative error of a length over so many is below a thousandth.
 _MOST = 4_000_000
 
+# Of the cosine between the step and the way down: less says that it goes somewhere else, and nothing of its length.
+_DOWN = 0.2
+
 
 @dataclass(frozen=True)
 class Group:
@@ -29,7 +32,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Sample:
-    r"""What two successive steps k-1 and k show; None is what could not be known.
+    r"""What three successive steps k-1, k and k+1 show; None is what could not be known.
 
     With $g$ the gradient that a step is made from, as it is after clipping, $\theta$ the parameters and $d$ what the
     step adds to them:
@@ -47,6 +50,9 @@ class Sample:
         sigma: Root mean of the optimizer's running mean of squares.
         sigma_ratio: That over the root mean square of $g_k$.
         unchanged: Share of the parameters with a gradient that the step leaves as they are.
+        overshoot: $-g_{k+1} \cdot d_k / g_k \cdot d_k$, the slope along the step where it ends over that where it
+            began, with the sign turned: -1 where the loss is a straight line, 0 where the step ends at the bottom,
+            1 where it ends as high on the other side. The noise of $g_{k+1}$ does not know the step and averages out.
     """
 
     gradient_norm: float
@@ -59,12 +65,19 @@ class Sample:
     sigma: float | None
     sigma_ratio: float | None
     unchanged: float | None
+    overshoot: float | None
     layers: dict[str, Group]
     groups: tuple[Group, ...]
 
 
 class Sampler:
-    """Compares two successive steps of one optimizer."""
+    """Compares successive steps of one optimizer.
+
+    Attributes:
+        size: Number of parameters that it moves.
+        reached: Ids of those that ever had a gradient when a sample was taken.
+        close: Whether a sample is being taken.
+    """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module | None = None) -> None:
         # Neither is kept alive by being watched.
@@ -74,11 +87,15 @@ class Sampler:
         self._model = None if found is None else weakref.ref(found)
         self.size = sum(tensor.numel() for tensor in everything)
         self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
-        self.reached: set[int] = set()  # by id: what ever had a gradient
+        self.reached: set[int] = set()
+        self.close = False
         self._tensors: list[Tensor] = []
         self._before: Tensor | None = None
         self._last: Tensor | None = None
         self._micro: list[Tensor] = []
+        self._step: Tensor | None = None
+        self._down = 0.0
+        self._sample: Sample | None = None
 
     @property
     def model(self) -> nn.Module | None:
@@ -96,40 +113,60 @@ class Sampler:
         assert optimizer is not None  # noqa: S101  # it is stepping
         return optimizer
 
-    def first(self) -> bool:
-        """Remember the gradient of step k-1, after the step; says whether there is one."""
-        self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
-        self._tensors = [tensor for tensor in self.parameters() if _is_dense(tensor.grad)]
-        self._micro = []
-        self._last = self._gradients() if self._tensors else None
-        return self._last is not None
+    def before(self) -> None:
+        """Before a step: remember the weights, if it is step k."""
+        if self._last is not None:
+            self._before = self._thinned(self._tensors)
 
     def micro_batch(self) -> None:
-        """Remember what has been added up so far, after each backward pass of step k."""
-        if all(_is_dense(tensor.grad) for tensor in self._tensors):
+        """After a backward pass: remember what has been added up so far, if it is for step k."""
+        if self._last is not None and self._complete():
             self._micro.append(self._gradients())
 
-    def before(self) -> None:
-        """Remember the weights before step k."""
-        self._before = self._thinned(self._tensors)
-
-    def second(self) -> Sample | None:
-        """Compare, after step k; None where the gradients are gone or were not there at all."""
-        before, last, tensors = self._before, self._last, self._tensors
-        if before is None or last is None or not all(_is_dense(tensor.grad) for tensor in tensors):
-            sample = None
+    def after(self) -> Sample | None:
+        """After a step: begin, go on, or give the sample, which is `close` no more."""
+        if not self.close:
+            self._begin()
+        elif self._step is not None:
+            return self._finish(self._step)
+        elif self._before is not None and self._last is not None and self._complete():
+            self._sample = self._compared(
+                self._before, self._thinned(self._tensors), self._last, self._gradients()
+            )
+            self._before = self._last = None
+            self._micro = []
         else:
-            sample = self._compared(before, self._thinned(tensors), last, self._gradients())
-        self.forget()
+            self._forget()
+        return None
+
+    def _begin(self) -> None:
+        self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
+        self._tensors = [tensor for tensor in self.parameters() if _is_dense(tensor.grad)]
+        if self._tensors:
+            self._last, self.close = self._gradients(), True
+
+    def _finish(self, step: Float[Tensor, " n"]) -> Sample | None:
+        sample = self._sample
+        if (
+            sample is not None
+            and self._complete()
+            and sample.descent_cosine
+            and sample.descent_cosine > _DOWN
+        ):
+            sample = replace(sample, overshoot=_ratio(float(self._gradients() @ step), self._down))
+        self._forget()
         return sample
 
-    def forget(self) -> None:
-        """Hold nothing any more."""
-        self._before = self._last = None
+    def _complete(self) -> bool:
+        return all(_is_dense(tensor.grad) for tensor in self._tensors)
+
+    def _forget(self) -> None:
+        self._before = self._last = self._step = self._sample = None
         self._tensors, self._micro = [], []
+        self.close = False
 
     def _compared(self, before: Tensor, after: Tensor, last: Tensor, gradient: Tensor) -> Sample:
-        update = after - before
+        update = self._step = after - before
         moved = gradient != 0.0
         signal, noise = self._noise(last, gradient)
         numbers = torch.stack(
@@ -152,6 +189,7 @@ class Sampler:
             _lengths(*row, stride=stride) for *row, stride in zip(*sums.tolist(), self._strides, strict=True)
         ]
         whole = _together(parts)
+        self._down = -down
         count = gradient.numel()
         return Sample(
             gradient_norm=whole.gradient_norm,
@@ -164,6 +202,7 @@ class Sampler:
             sigma=None if math.isnan(moment) else math.sqrt(moment),
             sigma_ratio=None if math.isnan(moment) else _ratio(math.sqrt(moment), math.sqrt(square / count)),
             unchanged=_ratio(still, all_),
+            overshoot=None,
             layers=self._by_layer(parts),
             groups=self._by_group(parts),
         )

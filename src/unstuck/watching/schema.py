@@ -49,6 +49,7 @@ SAMPLES = Table(
                 "sigma",
                 "sigma_ratio",
                 "unchanged",
+                "overshoot",
                 "steps_per_second",
                 "cost",
             ),

@@ -34,7 +34,7 @@ class Look:
         lambda_max: Highest.
         top_share: Share of the squared gradient in the five directions of largest absolute curvature.
         size: Number of parameters.
-        update: Along the step that the optimizer then made.
+        update: Along the step that the optimizer then made, from where it led to.
         krylov: Along the damped Newton step in the space.
         lowest: Along the lowest Ritz vector, of length 1; None where it is not negative.
         step_length: Length of the step that the optimizer made.
@@ -71,6 +71,7 @@ class Recent:
         since: The step since when.
         until: The last step.
         level: Mean loss since then.
+        began: The loss of the first step.
         scale: What a decrease of the loss is compared with: its level, or what it has fallen so far.
         signal: Mean of $|G|^2$ over the samples.
         noise: Mean of $\mathrm{tr}\,\Sigma / B$.
@@ -79,6 +80,8 @@ class Recent:
         step_share: Median length of an update over that of the weights.
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
+        overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
+        silent: Names of the layers to which no gradient comes at all, though it comes to a later one.
         narrow: Whether parameters are kept in a type narrower than float32.
         samples: How many there are.
         unreached: Parameters that should train and get no gradient, by name.
@@ -94,6 +97,7 @@ class Recent:
     until: int
     level: float
     scale: float
+    began: float | None = None
     signal: Estimate | None = None
     noise: Estimate | None = None
     gradient_cosine: float | None = None
@@ -101,6 +105,8 @@ class Recent:
     step_share: float | None = None
     sigma_ratio: float | None = None
     unchanged: float | None = None
+    overshoot: Estimate | None = None
+    silent: tuple[str, ...] = ()
     narrow: bool = False
     samples: int = 0
     unreached: tuple[str, ...] = ()

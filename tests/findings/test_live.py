@@ -1,0 +1,156 @@
+"""What a live run shows names a cause only beyond doubt, each by its own signs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstuck.estimate import Estimate
+from unstuck.findings.live import conclude_live, least_noise, no_way_down
+from unstuck.findings.records import Cause
+from unstuck.measurements.records.live import Along, Look, Recent
+
+SURE = Estimate(0.0, 1e-6, 10.0)
+
+
+def sure(value):
+    return Estimate(value, 1e-4 * abs(value) + 1e-12, 10.0)
+
+
+FLAT = Along(sure(0.0), sure(1.0))
+RECENT = Recent(since=100, until=900, level=2.0, scale=2.0, began=2.3, samples=20)
+LOOK = Look(
+    step=900,
+    loss=2.0,
+    gradient_norm=1e-4,
+    lambda_min=sure(0.1),
+    lambda_max=sure(5.0),
+    top_share=0.5,
+    size=1000,
+    update=Along(sure(-1e-6), sure(1e-6)),
+    krylov=FLAT,
+    lowest=None,
+    step_length=0.01,
+    weight_norm=10.0,
+    asymmetry=0.0,
+    judges=11,
+    gradients=60.0,
+    seconds=0.1,
+)
+
+
+def causes(recent=RECENT, look=LOOK):
+    return [finding.cause for finding in conclude_live(recent, look)]
+
+
+def test_where_nothing_is_wrong_nothing_is_said_but_that_no_way_down_was_seen():
+    assert causes() == []
+    assert no_way_down(RECENT, LOOK)
+    assert not no_way_down(RECENT, None)
+
+
+def test_negative_curvature_on_other_batches_with_nothing_else_to_gain_is_a_saddle_point():
+    look = replace(LOOK, lambda_min=sure(-1.0), lowest=Along(sure(0.0), sure(-0.5)))
+    assert causes(look=look) == [Cause.SADDLE_POINT]
+
+
+def test_while_the_curvature_may_be_noise_it_is_not_called_a_saddle_nor_noise():
+    look = replace(LOOK, lowest=Along(sure(0.0), Estimate(-0.5, 0.2, 3.0)))
+    noisy = replace(RECENT, signal=sure(0.01), noise=sure(1.0))
+    assert causes(noisy, look) == []
+
+
+def test_where_the_gradient_still_gains_it_is_no_saddle():
+    look = replace(LOOK, lowest=Along(sure(0.0), sure(-0.5)), krylov=Along(sure(-0.5), sure(0.5)))
+    assert Cause.SADDLE_POINT not in causes(look=look)
+
+
+def test_a_step_that_ends_as_steeply_uphill_as_it_began_downhill_is_too_large():
+    assert causes(replace(RECENT, overshoot=sure(1.0))) == [Cause.STEP_TOO_LARGE]
+    assert causes(replace(RECENT, overshoot=sure(0.2))) == []
+
+
+def test_a_loss_far_above_where_it_began_was_thrown_there():
+    assert causes(replace(RECENT, overshoot=sure(0.1), level=50.0)) == [Cause.STEP_TOO_LARGE]
+    assert causes(replace(RECENT, overshoot=sure(-0.5), level=50.0)) == []
+
+
+def test_noise_is_named_when_a_step_loses_on_other_batches_what_it_gains_on_its_own():
+    noisy = replace(RECENT, signal=sure(0.1), noise=sure(1.0))
+    look = replace(LOOK, update=Along(sure(1e-5), sure(1e-4)))
+    assert causes(noisy, look) == [Cause.GRADIENT_NOISE]
+    assert causes(noisy, replace(look, update=Along(sure(-1e-2), sure(1e-3)))) != [Cause.GRADIENT_NOISE]
+
+
+def test_a_signal_that_may_be_nothing_gives_a_noise_scale_without_bound_or_with_a_low_one():
+    assert least_noise(replace(RECENT, signal=sure(-0.1), noise=sure(1.0))) >= 1e4
+    wide = Estimate(0.1, 0.2, 10.0)
+    assert least_noise(replace(RECENT, signal=wide, noise=sure(1.0))) < 3.0
+    assert least_noise(RECENT) is None
+
+
+def test_a_step_that_could_be_many_times_longer_is_too_small():
+    look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-6)), krylov=Along(sure(-1.0), sure(1.0)))
+    assert causes(look=look) == [Cause.STEP_TOO_SMALL]
+
+
+def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
+    look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-3)), krylov=Along(sure(-1.0), sure(1.0)))
+    assert causes(look=look) == [Cause.ILL_CONDITIONED]
+
+
+@pytest.mark.parametrize(
+    ("recent", "cause"),
+    [
+        (replace(RECENT, not_finite=7, broken="loss"), Cause.NON_FINITE),
+        (replace(RECENT, unchanged=0.9, narrow=True), Cause.PRECISION_STALL),
+        (replace(RECENT, sigma_ratio=50.0), Cause.STALE_SECOND_MOMENT),
+        (replace(RECENT, silent=("0",)), Cause.DEAD_UNITS),
+        (replace(RECENT, unlisted=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),
+        (replace(RECENT, unreached=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),
+        (
+            replace(RECENT, depths=tuple((f"layer{place}", 10.0 ** (place - 8)) for place in range(8))),
+            Cause.VANISHING_GRADIENT,
+        ),
+    ],
+)
+def test_the_record_alone_names(recent, cause):
+    assert causes(recent, None) == [cause]
+
+
+def test_single_precision_is_no_precision_stall():
+    assert causes(replace(RECENT, unchanged=0.9, narrow=False), None) == []
+
+
+def test_one_layer_that_gets_little_is_no_vanishing_gradient():
+    depths = (("query", 1e-6), ("key", 1.0), ("value", 1.0), ("out", 1.0), ("head", 1.0))
+    assert causes(replace(RECENT, depths=depths), None) == []
+
+
+def test_flat_as_far_as_the_weights_reach_is_a_plateau():
+    look = replace(LOOK, gradient_norm=1e-7, lambda_max=sure(1e-7), lambda_min=sure(0.0), krylov=FLAT)
+    assert causes(look=look) == [Cause.PLATEAU]
+
+
+numbers = st.floats(-1e3, 1e3)
+estimates = st.builds(Estimate, numbers, st.floats(0.0, 1e3), st.floats(1.0, 50.0))
+alongs = st.one_of(st.none(), st.builds(Along, estimates, estimates))
+
+
+@given(estimates, estimates, estimates, alongs, alongs, alongs, st.floats(0.0, 1e3), st.floats(1e-6, 1e3))
+def test_whatever_was_measured_each_finding_has_a_confidence_and_finite_evidence(
+    signal, noise, overshoot, update, krylov, lowest, weight, level
+):
+    recent = replace(RECENT, level=level, scale=level, signal=signal, noise=noise, overshoot=overshoot)
+    look = replace(LOOK, update=update, krylov=krylov, lowest=lowest, weight_norm=weight)
+    for finding in conclude_live(recent, look):
+        assert 0.0 < finding.confidence <= 0.99
+        assert all(not math.isnan(evidence.value) for evidence in finding.evidence)
+
+
+@given(st.floats(0.0, 1e3), st.floats(0.0, 1e3))
+def test_curvature_that_is_not_negative_is_never_called_a_saddle(curvature, stderr):
+    look = replace(LOOK, lowest=Along(sure(0.0), Estimate(curvature, stderr, 10.0)))
+    assert Cause.SADDLE_POINT not in causes(look=look)
