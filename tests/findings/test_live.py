@@ -4,13 +4,15 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
 from unstuck.findings.live import conclude_live, least_noise, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
+
+laws = settings(deadline=None, derandomize=True)
 
 SURE = Estimate(0.0, 1e-6, 10.0)
 
@@ -139,17 +141,28 @@ estimates = st.builds(Estimate, numbers, st.floats(0.0, 1e3), st.floats(1.0, 50.
 alongs = st.one_of(st.none(), st.builds(Along, estimates, estimates))
 
 
-@given(estimates, estimates, estimates, alongs, alongs, alongs, st.floats(0.0, 1e3), st.floats(1e-6, 1e3))
-def test_whatever_was_measured_each_finding_has_a_confidence_and_finite_evidence(
-    signal, noise, overshoot, update, krylov, lowest, weight, level
-):
-    recent = replace(RECENT, level=level, scale=level, signal=signal, noise=noise, overshoot=overshoot)
-    look = replace(LOOK, update=update, krylov=krylov, lowest=lowest, weight_norm=weight)
+recents = st.builds(
+    replace,
+    st.just(RECENT),
+    level=st.floats(1e-6, 1e3),
+    signal=estimates,
+    noise=estimates,
+    overshoot=estimates,
+)
+looks = st.builds(
+    replace, st.just(LOOK), update=alongs, krylov=alongs, lowest=alongs, weight_norm=st.floats(0.0, 1e3)
+)
+
+
+@laws
+@given(recents, looks)
+def test_whatever_was_measured_each_finding_has_a_confidence_and_finite_evidence(recent, look):
     for finding in conclude_live(recent, look):
         assert 0.0 < finding.confidence <= 0.99
         assert all(not math.isnan(evidence.value) for evidence in finding.evidence)
 
 
+@laws
 @given(st.floats(0.0, 1e3), st.floats(0.0, 1e3))
 def test_curvature_that_is_not_negative_is_never_called_a_saddle(curvature, stderr):
     look = replace(LOOK, lowest=Along(sure(0.0), Estimate(curvature, stderr, 10.0)))

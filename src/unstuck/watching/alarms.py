@@ -24,8 +24,8 @@ _NOTHING_LEFT = 1e-6
 _MOST_JUDGES = 60
 
 NO_WAY_DOWN = (
-    "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. It "
-    "may be a minimum; `unstuck diagnose` certifies it"
+    "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. "
+    "It may be a minimum; `unstuck diagnose` certifies it"
 )
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 

@@ -1,0 +1,126 @@
+"""What a sample says of three steps, against what can be worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from unstuck.watching.samples import Sampler
+
+
+def sample(optimizer, gradients, micro=()):
+    """Step with given gradients; `micro` are the parts of the second."""
+    sampler = Sampler(optimizer)
+    parameter = optimizer.param_groups[0]["params"][0]
+    found = None
+    for number, gradient in enumerate(gradients):
+        sampler.before()
+        parts = micro if number == 1 and micro else [gradient]
+        parameter.grad = torch.zeros_like(parameter)
+        for part in parts:
+            parameter.grad += part
+            sampler.micro_batch()
+        optimizer.step()
+        found = sampler.after()
+    return found
+
+
+def vector(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def parameter(*values):
+    return nn.Parameter(vector(*values))
+
+
+def test_of_plain_steps_everything_follows_from_the_gradients():
+    optimizer = torch.optim.SGD([parameter(3.0, 4.0)], lr=0.5)
+    one, two, three = vector(1.0, 0.0), vector(0.0, 2.0), vector(0.0, -1.0)
+    found = sample(optimizer, [one, two, three])
+    assert found.gradient_norm == 2.0
+    assert found.weight_norm == pytest.approx(math.hypot(2.5, 4.0))
+    assert found.update_norm == 1.0
+    assert found.gradient_cosine == 0.0
+    assert found.descent_cosine == pytest.approx(1.0)
+    assert found.signal == 0.0
+    assert found.noise == pytest.approx((1.0 + 4.0) / 2.0)
+    assert found.overshoot == pytest.approx(0.5)
+    assert found.unchanged == 0.0
+    assert found.sigma is None
+
+
+@pytest.mark.parametrize("curvature", [0.1, 1.0, 1.9, 2.0])
+def test_on_a_quadratic_the_overshoot_is_rate_times_curvature_less_one(curvature):
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    sampler, found = Sampler(optimizer), None
+    for _ in range(3):
+        sampler.before()
+        weight.grad = curvature * weight.detach()
+        optimizer.step()
+        found = sampler.after()
+    if found is not None and found.overshoot is not None:
+        assert found.overshoot == pytest.approx(curvature - 1.0)
+    else:
+        assert curvature == 1.0  # at the bottom after one step: there is no slope any more
+
+
+def test_from_micro_batches_signal_and_noise_are_unbiased():
+    generator = torch.Generator().manual_seed(0)
+    mean, spread, count = torch.ones(50, dtype=torch.float64), 2.0, 4
+    signals, noises = [], []
+    for _ in range(400):
+        optimizer = torch.optim.SGD([parameter(*[0.0] * 50)], lr=0.1)
+        parts = [
+            (mean + spread * torch.randn(50, generator=generator, dtype=torch.float64)) / count
+            for _ in range(count)
+        ]
+        found = sample(optimizer, [mean, mean, mean], micro=parts)
+        signals.append(found.signal)
+        noises.append(found.noise)
+    assert sum(signals) / 400 == pytest.approx(50.0, abs=3 * torch.tensor(signals).std().item() / 20)
+    assert sum(noises) / 400 == pytest.approx(
+        50 * 4.0 / count, abs=3 * torch.tensor(noises).std().item() / 20
+    )
+
+
+def test_what_rounding_swallows_is_counted():
+    weight = nn.Parameter(torch.tensor([1.0, 1.0, 1.0, 0.0]).bfloat16())
+    optimizer = torch.optim.SGD([weight], lr=1e-4)
+    gradient = torch.tensor([1.0, 1.0, 0.0, 1.0]).bfloat16()
+    found = sample(optimizer, [gradient] * 3)
+    assert found.unchanged == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad])
+def test_with_constant_gradients_sigma_is_their_root_mean_square(make):
+    optimizer = make([parameter(1.0, 2.0)], lr=0.1)
+    found = sample(optimizer, [vector(3.0, 4.0)] * 3)
+    assert found.sigma == pytest.approx(math.sqrt(12.5))
+    assert found.sigma_ratio == pytest.approx(1.0)
+
+
+def test_layers_and_groups_add_up_to_the_whole():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    sampler, found = Sampler(optimizer, model), None
+    for _ in range(3):
+        sampler.before()
+        optimizer.zero_grad()
+        model(torch.randn(5, 3)).square().mean().backward()
+        optimizer.step()
+        found = sampler.after()
+    assert list(found.layers) == ["0", "2"]
+    for parts in (found.layers.values(), found.groups):
+        assert math.hypot(*(part.gradient_norm for part in parts)) == pytest.approx(found.gradient_norm)
+        assert math.hypot(*(part.update_norm for part in parts)) == pytest.approx(found.update_norm)
+
+
+def test_gradients_that_are_gone_after_the_step_give_no_sample_and_no_error():
+    optimizer = torch.optim.SGD([parameter(1.0)], lr=0.1)
+    sampler = Sampler(optimizer)
+    assert sampler.after() is None
+    assert not sampler.close

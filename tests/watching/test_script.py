@@ -1,0 +1,131 @@
+"""A script runs as under `python`: arguments, `__main__`, exceptions, exit code, standard input."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SCRIPT = """
+import sys
+print(sys.argv, __name__, __file__, sys.path[0], sys.stdin.read())
+if "raise" in sys.argv:
+    def inner():
+        raise ValueError("boo")
+    inner()
+if "hook" in sys.argv:
+    sys.excepthook = lambda kind, error, trace: print("own hook", kind.__name__, trace.tb_frame.f_code.co_name)
+    raise ValueError
+if "exit" in sys.argv:
+    sys.exit(7)
+if "text" in sys.argv:
+    sys.exit("some text")
+if "interrupt" in sys.argv:
+    raise KeyboardInterrupt
+if "atexit" in sys.argv:
+    import atexit
+    def later():
+        print("later", __name__, sys.modules["__main__"].__file__)
+    atexit.register(later)
+if "pickle" in sys.argv:
+    import pickle
+    class Own: pass
+    assert type(pickle.loads(pickle.dumps(Own()))) is Own
+if "path" in sys.argv:
+    import beside
+    print(beside.VALUE)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "beside.py").write_text("VALUE = 42")
+    return tmp_path / "script.py"
+
+
+def both(*arguments, cwd, ours=(), given="some input"):
+    """Run by Python, and by us."""
+    return [
+        subprocess.run(
+            [sys.executable, *before, *arguments],
+            cwd=cwd,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        for before in ((), ("-m", "unstuck", "run", *ours))
+    ]
+
+
+def without_ours(text):
+    return [line for line in text.splitlines() if not line.startswith("unstuck: ")]
+
+
+@pytest.mark.parametrize(
+    "argument", ["raise", "hook", "exit", "text", "interrupt", "atexit", "pickle", "path", "--help", "--out"]
+)
+def test_it_ends_as_under_python(script, argument):
+    alone, ours = both("script.py", argument, cwd=script.parent)
+    assert ours.returncode == alone.returncode
+    assert ours.stdout == alone.stdout
+    assert without_ours(ours.stderr) == without_ours(alone.stderr)
+
+
+def test_as_a_module_too(script):
+    package = script.parent / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "train.py").write_text(SCRIPT)
+    for argument in ("x", "exit", "raise"):
+        alone, ours = both("-m", "package.train", argument, cwd=script.parent)
+        assert ours.returncode == alone.returncode
+        assert ours.stdout == alone.stdout
+        # Python's own frames of `runpy` are left out.
+        assert without_ours(ours.stderr)[-2:] == without_ours(alone.stderr)[-2:]
+
+
+def test_a_folder_with_a_main_runs(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__main__.py").write_text("import sys; print(sys.argv, __name__)")
+    alone, ours = both("app", "x", cwd=tmp_path)
+    assert (ours.returncode, ours.stdout) == (alone.returncode, alone.stdout)
+
+
+def test_a_script_that_is_not_there_is_one_clear_line(tmp_path):
+    _, ours = both("nowhere.py", cwd=tmp_path)
+    assert ours.returncode == 2
+    assert ours.stderr == "error: cannot run nowhere.py: there is no such file\n"
+
+
+def test_pytorch_is_not_imported_before_the_script_does_so(tmp_path):
+    (tmp_path / "s.py").write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            assert "torch" not in sys.modules
+            assert "numpy" not in sys.modules
+            os.environ["OMP_NUM_THREADS"] = "1"
+            import torch
+            print(torch.get_num_threads())
+            """
+        )
+    )
+    _, ours = both("s.py", cwd=tmp_path)
+    assert ours.stdout == "1\n", ours.stderr
+
+
+def test_where_nothing_can_be_recorded_the_script_runs_all_the_same(tmp_path):
+    (tmp_path / "s.py").write_text("import torch; print('ran')")
+    (tmp_path / "file").write_text("")
+    _, ours = both("s.py", cwd=tmp_path, ours=("--out", "file/runs"))
+    assert (ours.returncode, ours.stdout) == (0, "ran\n")
+    assert "cannot make the folder file/runs: Not a directory; the run is not recorded" in ours.stderr
+
+
+def test_a_script_without_pytorch_is_told_so(tmp_path):
+    (tmp_path / "s.py").write_text("print('ran')")
+    _, ours = both("s.py", cwd=tmp_path)
+    assert ours.stdout == "ran\n"
+    assert "never imported torch" in ours.stderr

@@ -1,0 +1,296 @@
+"""A watched loop is recorded rightly whatever its form, and nothing in here gets in its way."""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from unstuck import watch
+from unstuck.errors import UnstuckError
+from unstuck.findings.records import Cause
+from unstuck.watching.watch import Watch
+
+
+def rows(watched, query):
+    with closing(sqlite3.connect(watched.path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def problem():
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3)),
+        torch.randn(64, 8),
+        torch.randint(0, 3, (64,)),
+    )
+
+
+def train(model, optimizer, inputs, labels, steps, each=None):
+    losses = []
+    for step in range(steps):
+        index = torch.randint(len(inputs), (16,))
+        loss = functional.cross_entropy(model(inputs[index]), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        if each:
+            each(step)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_every_step_is_there_with_its_loss_and_rate(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        losses = train(model, optimizer, inputs, labels, 50)
+    assert rows(watched, "SELECT step, loss, rate FROM steps") == [
+        (step, loss, 0.1) for step, loss in enumerate(losses, 1)
+    ]
+    assert rows(watched, "SELECT name, model, parameters FROM optimizers") == [("SGD", "Sequential", 51)]
+    assert [row[0] for row in rows(watched, "SELECT DISTINCT layer FROM layers")] == ["0", "2"]
+
+
+def test_afterwards_pytorch_is_as_it_was(tmp_path):
+    before = (torch.autograd.backward, torch.amp.GradScaler.scale, torch.amp.GradScaler.update)
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watched = watch(model, optimizer, out=tmp_path)
+    assert torch.autograd.backward is not before[0]
+    watched.close()
+    watched.close()
+    assert (torch.autograd.backward, torch.amp.GradScaler.scale, torch.amp.GradScaler.update) == before
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    train(model, optimizer, inputs, labels, 3)
+    assert watched.steps == 0
+
+
+def test_the_loss_of_accumulated_micro_batches_is_their_sum(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    expected = []
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(10):
+            parts = [functional.cross_entropy(model(inputs[i::4]), labels[i::4]) / 4 for i in range(4)]
+            for part in parts:
+                part.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            expected.append(sum(part.item() for part in parts))
+    assert [row[0] for row in rows(watched, "SELECT loss FROM steps")] == pytest.approx(expected)
+
+
+def test_two_optimizers_with_losses_of_their_own_are_told_apart(tmp_path):
+    one, inputs, labels = problem()
+    other, _, _ = problem()
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1), torch.optim.Adam(other.parameters())]
+    with Watch(optimizers, out=tmp_path) as watched:
+        for _ in range(5):
+            for model, optimizer, factor in ((one, optimizers[0], 1.0), (other, optimizers[1], 100.0)):
+                optimizer.zero_grad()
+                (factor * functional.cross_entropy(model(inputs), labels)).backward()
+                optimizer.step()
+    found = rows(watched, "SELECT optimizer, loss FROM steps")
+    assert all((loss > 50.0) == bool(number) for number, loss in found)
+    assert len(found) == 10
+
+
+def test_two_optimizers_of_one_backward_pass_share_its_loss(tmp_path):
+    model, inputs, labels = problem()
+    optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (model[0], model[2])]
+    with Watch(optimizers, out=tmp_path) as watched:
+        for _ in range(5):
+            functional.cross_entropy(model(inputs), labels).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    losses = rows(
+        watched,
+        "SELECT a.loss, b.loss FROM steps a JOIN steps b ON a.step = b.step AND a.optimizer < b.optimizer",
+    )
+    assert len(losses) == 5
+    assert all(one == other for one, other in losses)
+
+
+def test_a_closure_s_first_loss_is_where_the_step_starts_from(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=5)
+    evaluated = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(inputs), labels)
+        loss.backward()
+        evaluated.append(loss.item())
+        return loss
+
+    first = []
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(4):
+            evaluated.clear()
+            optimizer.step(closure)
+            first.append(evaluated[0])
+    assert [row[0] for row in rows(watched, "SELECT loss FROM steps")] == first
+
+
+def test_what_a_scaler_scales_is_recorded_unscaled_and_what_it_skips_is_forgotten(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    losses = []
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for step in range(6):
+            loss = functional.cross_entropy(model(inputs), labels) * (torch.inf if step == 2 else 1.0)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses += [] if step == 2 else [loss.item()]
+    assert [row[0] for row in rows(watched, "SELECT loss FROM steps")] == losses
+
+
+def test_an_objective_that_is_maximised_stalls_when_it_no_longer_rises(tmp_path):
+    weight = nn.Parameter(torch.zeros(()))
+    model = nn.ParameterList([weight])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, maximize=True)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(400):
+            optimizer.zero_grad()
+            (weight + 1.0).backward()
+            optimizer.step()
+    assert not watched.stalled
+
+
+def test_a_loss_that_stands_still_is_told_with_its_cause(tmp_path, capsys):
+    model, inputs, labels = problem()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, out=tmp_path, share=0.5) as watched:
+        for _ in range(600):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+    assert watched.stalled
+    assert [finding.cause for finding in watched.findings] == [Cause.SADDLE_POINT]
+    assert "saddle-point" in capsys.readouterr().err
+    kinds = dict(rows(watched, "SELECT kind, document FROM events"))
+    assert json.loads(kinds["finding"])["cause"] == "saddle-point"
+    assert "stall" in kinds
+
+
+def test_a_loss_that_is_no_number_is_told_at_once(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for step in range(10):
+            loss = functional.cross_entropy(model(inputs), labels) * (torch.nan if step > 5 else 1.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert [finding.cause for finding in watched.findings] == [Cause.NON_FINITE]
+    assert rows(watched, "SELECT step FROM events WHERE kind = 'finding'") == [(7,)]
+
+
+def test_a_failure_in_here_is_written_down_and_the_training_goes_on(tmp_path, monkeypatch, capsys):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def fail(*_):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("unstuck.watching.recorder.Recorder._write_down", fail)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        assert len(train(model, optimizer, inputs, labels, 60)) == 60
+    assert capsys.readouterr().err.count("something went wrong in unstuck, and the training goes on") == 1
+    errors = rows(watched, "SELECT message FROM events WHERE kind = 'error'")
+    assert 1 <= len(errors) <= 20  # then it gives up
+
+
+@pytest.mark.parametrize("hook", ["retain_grad", "tensor", "parameter", "module", "checkpoint"])
+def test_a_graph_that_others_hang_on_is_not_looked_at(tmp_path, hook):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    heard = []
+    if hook == "parameter":
+        model[0].weight.register_hook(heard.append)
+    if hook == "module":
+        model[0].register_full_backward_hook(lambda *_: heard.append(1))
+    with watch(model, optimizer, out=tmp_path, share=0.9) as watched:
+        for _ in range(200):
+            optimizer.zero_grad()
+            hidden = model[1](model[0](inputs))
+            if hook == "checkpoint":
+                hidden = torch.utils.checkpoint.checkpoint(model[1], hidden, use_reentrant=False)
+            if hook == "retain_grad":
+                hidden.retain_grad()
+            if hook == "tensor":
+                hidden.register_hook(lambda _: heard.append(1))
+            functional.cross_entropy(model[2](hidden), labels).backward()
+            optimizer.step()
+    assert rows(watched, "SELECT * FROM looks") == []
+    assert len(rows(watched, "SELECT * FROM events WHERE kind = 'note'")) == 1
+    assert len(heard) in {0, 200}
+
+
+def test_a_compiled_step_is_left_alone(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path):
+        functional.cross_entropy(model(inputs), labels).backward()
+        step = torch.compile(optimizer.step, backend="eager")
+        step()
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def test_numbers_go_to_a_writer_under_their_names(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.Adam(model.parameters())
+    written = {}
+
+    class Writer:
+        def add_scalar(self, tag, scalar_value, global_step=None):
+            written.setdefault(tag, []).append((global_step, scalar_value))
+
+        def add_text(self, tag, text_string, global_step=None):
+            pass
+
+    with watch(model, optimizer, out=tmp_path, writer=Writer()) as watched:
+        train(model, optimizer, inputs, labels, 200)
+        assert "gradient_norm" in watched.scalars()
+    assert {"unstuck/gradient_norm", "unstuck/update_share", "unstuck/stalled"} <= written.keys()
+
+
+def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        train(model, optimizer, inputs, labels, 3)
+    assert watched.path is None
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "options", "message"),
+    [
+        (None, "right", {}, "`model` must be a torch.nn.Module, not None"),
+        ("right", [], {}, "`optimizer` must be a torch.optim.Optimizer, or several, not"),
+        ("right", "sgd", {}, "`optimizer` must be a torch.optim.Optimizer, or several, not 'sgd'"),
+        ("right", "right", {"share": 2.0}, "`share` must be a share of the time between 0 and 1, not 2.0"),
+        ("right", "right", {"writer": 3}, "`writer` must have add_scalar and add_text"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, model, optimizer, options, message):
+    right, _, _ = problem()
+    given = right if model == "right" else model
+    with pytest.raises(UnstuckError, match=message.replace("(", r"\(")):
+        own = torch.optim.SGD(right.parameters(), lr=0.1) if optimizer == "right" else optimizer
+        watch(given, own, out=tmp_path, **options)
+    assert os.listdir(tmp_path) == []
