@@ -25,15 +25,22 @@ def find(run: str | Path) -> tuple[Path, tuple[Path, ...]]:
     Raises:
         RunError: There is none.
     """
-    path = Path(run).expanduser()
+    try:
+        return _found(Path(run).expanduser())
+    except OSError as error:
+        msg = f"cannot look for a run at {run}: {error.strerror}"
+        raise RunError(msg) from error
+
+
+def _found(path: Path) -> tuple[Path, tuple[Path, ...]]:
     if path.is_file():
         return path, ()
     if not path.is_dir():
-        msg = f"there is no run {run}: name the file of a run, or the folder that `unstuck run` writes to"
+        msg = f"there is no run {path}: name the file of a run, or the folder that `unstuck run` writes to"
         raise RunError(msg)
     files = sorted((file for file in path.glob("*.sqlite") if file.is_file()), key=_begun, reverse=True)
     if not files:
-        msg = f"there is no run in the folder {run}: `unstuck run --out {run} SCRIPT` puts one there"
+        msg = f"there is no run in the folder {path}: `unstuck run --out {path} SCRIPT` puts one there"
         raise RunError(msg)
     return files[0], tuple(files[1:])
 

@@ -271,13 +271,11 @@ def _document(text: str) -> dict[str, Any]:
 
 def _estimate(found: Any) -> Estimate | None:
     """Read one back; what was not finite was written as null."""
-    if not isinstance(found, dict) or found.get("value") is None:
+    value = _number(found.get("value")) if isinstance(found, dict) else None
+    if value is None:
         return None
-    unknown = math.inf
-    stderr, degrees = found.get("stderr"), found.get("degrees")
-    return Estimate(
-        found["value"], unknown if stderr is None else stderr, unknown if degrees is None else degrees
-    )
+    stderr, degrees = _number(found.get("stderr")), _number(found.get("degrees"))
+    return Estimate(value, math.inf if stderr is None else stderr, math.inf if degrees is None else degrees)
 
 
 def _number(found: Any) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from unstuck.report.numbers import seconds, significant
@@ -10,6 +10,7 @@ from unstuck.report.run.drawing import Points, Range, averaged, column_of, drawn
 from unstuck.report.run.standing import marks, stalled
 from unstuck.watching.recorded import Course, Event
 
+# How what was found is coloured.
 KINDS = {"stall": "red", "finding": "yellow", "moving": "green"}
 
 # Lines of the two drawings, and columns left of them.
@@ -27,7 +28,7 @@ class Chart:
         # At the first step neither curve has anything to the left of it.
         self._ends = (float(course.curve[0].first), float(max(course.steps, 2)))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Text]:
         """Draw."""
         del console
         width = max(min(options.max_width, _WIDEST) - _GUTTER - 3, _NARROWEST)
@@ -58,13 +59,14 @@ class Chart:
             return
         cells = [(" ", "")] * width
         for start, end in stalled(self._told, self._course.steps):
-            low, high = (column_of(step, self._ends, width) for step in (start, end))
+            low, high = (column_of(float(step), self._ends, width) for step in (start, end))
             cells[low : high + 1] = [("=" if self._ascii else "\u2501", "red")] * (high + 1 - low)
         free = 0
         for mark in marks(self._told, *map(round, self._ends)):
             label = self._plain(mark.label)
             start = min(
-                max(column_of(mark.step, self._ends, width) - len(label) // 2, free), width - len(label)
+                max(column_of(float(mark.step), self._ends, width) - len(label) // 2, free),
+                width - len(label),
             )
             if start < free:
                 continue

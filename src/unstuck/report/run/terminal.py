@@ -2,9 +2,10 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -20,6 +21,9 @@ from unstuck.watching.recorded import Event, Recorded
 
 # Events that are listed, the last ones of more; the page and the document have them all.
 _MOST_EVENTS = 12
+
+# Columns from which on three things stand side by side.
+_WIDE = 72
 
 # What a terminal without Unicode gets for what it has not.
 _PLAIN = str.maketrans(
@@ -61,6 +65,7 @@ class _Terminal:
     def __init__(self, recorded: Recorded, *, ascii_only: bool) -> None:
         self._recorded = recorded
         self._ascii = ascii_only
+        self._overflow: Literal["crop", "ellipsis"] = "crop" if ascii_only else "ellipsis"
 
     def whole(self) -> RenderableType:
         blocks: list[RenderableType] = [self._headline()]
@@ -111,8 +116,8 @@ class _Terminal:
         shown = list(enumerate(events, 1))[-_MOST_EVENTS:]
         table = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("right", "left", "right"):
-            table.add_column(justify=justify, no_wrap=True)
-        table.add_column()
+            table.add_column(justify=justify, no_wrap=True, overflow=self._overflow)
+        table.add_column(overflow="fold")
         for number, event in shown:
             style = KINDS.get(event.kind, "")
             what = self._text(standing.said(event), "dim" if dim else "")
@@ -134,13 +139,8 @@ class _Terminal:
         )
 
     def _facts(self, rows: Iterable[Fact]) -> RenderableType:
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(style="dim", min_width=20, no_wrap=True)
-        grid.add_column()
-        grid.add_column(style="dim")
-        for row in rows:
-            grid.add_row(*(self._text(one) for one in (row.label, row.value, row.meaning)))
-        return Padding(grid, (0, 0, 0, 2))
+        cells = [tuple(self._text(one) for one in (row.label, row.value, row.meaning)) for row in rows]
+        return Padding(_Facts(cells), (0, 0, 0, 2))
 
     def _section(self, title: str) -> RenderableType:
         return Group(Text(), self._text(title, "bold"))
@@ -154,3 +154,24 @@ class _Terminal:
         if self._ascii:
             shown = shown.translate(_PLAIN).encode("ascii", "replace").decode()
         return Text(shown, style=style)
+
+
+class _Facts:
+    """Label, value and meaning side by side, or where that is too narrow the meaning after the value."""
+
+    def __init__(self, cells: Sequence[tuple[Text, Text, Text]]) -> None:
+        self._cells = cells
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Table]:
+        """Lay them out."""
+        del console
+        wide = options.max_width >= _WIDE
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", min_width=20, overflow="fold")
+        for _ in range(1 + wide):
+            grid.add_column(overflow="fold")
+        for label, value, meaning in self._cells:
+            meaning.stylize("dim")
+            rest = (value, meaning) if wide else (Text.assemble(value, "  ", meaning),)
+            grid.add_row(label, *rest)
+        yield grid

@@ -143,6 +143,7 @@ def _marks(figure: go.Figure, course: Course, shown: Sequence[Mark]) -> None:
             "size": [16 + 8 * (len(mark.label) > 2) for mark in shown],  # noqa: PLR2004 - a range of numbers
             "color": [_COLOURS.get(mark.kind, FLAT) for mark in shown],
             "line": {"color": "#FFFFFF", "width": 1.5},
+            "opacity": 1.0,
         },
         text=[mark.label for mark in shown],
         textfont={"color": "#FFFFFF", "size": 11},
@@ -169,12 +170,15 @@ def _height(course: Course, step: int) -> float | None:
 
 
 def smoothed(values: Sequence[float | None]) -> list[float | None]:
-    """Means over a window that is as long to the right as to the left, and shorter towards the ends."""
+    """Means over a window that is as long to the right as to the left, and shorter towards the ends.
+
+    There it keeps a quarter of its length to one side, or the curve would end in the noise of single points.
+    """
     half, last = max(len(values) // (2 * _WINDOW), 1), len(values) - 1
     means: list[float | None] = []
     for index, value in enumerate(values):
-        reach = min(half, index, last - index)
-        near = [one for one in values[index - reach : index + reach + 1] if one is not None]
+        reach = max(min(half, index, last - index), half // 4)
+        near = [one for one in values[max(index - reach, 0) : index + reach + 1] if one is not None]
         means.append(math.fsum(near) / len(near) if near and value is not None else None)
     return means
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import plotly.graph_objects as go
 
-from unstuck.report.figures.theme import power_of_ten, style
+from unstuck.report.figures.theme import QUIET, power_of_ten, style
 from unstuck.report.run.figures.axes import over_steps, plain, short
 from unstuck.report.units import place_name
 from unstuck.watching.recorded import Course, Layer, Recorded
@@ -77,7 +77,7 @@ def _table(
         hovertemplate="%{customdata}<br>step %{x:,.0f}<extra></extra>",
         hoverongaps=False,
         colorbar={
-            "title": {"text": what, "side": "right"},
+            "title": {"text": what, "side": "right", "font": {"size": 13, "color": QUIET}},
             "tickvals": list(powers),
             "ticktext": [power_of_ten(power) for power in powers],
             "thickness": 12,
