@@ -46,6 +46,7 @@ SHOWING = """
 [bold]Examples[/bold]
 
   unstuck show unstuck-runs
+  unstuck show unstuck-runs --follow
   unstuck show unstuck-runs --html run.html
   unstuck show run.sqlite --json - | jq .optimizers[0].now
 """
@@ -265,6 +266,9 @@ def show(
         str | None,
         typer.Option("--json", metavar="FILE", help="Write the run as JSON; '-' for standard output."),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="On a terminal: draw it again every second until it ends.")
+    ] = False,
     debug: Debug = False,
 ) -> int:
     """Show a run that was recorded: loss and gradient, what was found, how it stands. It may still be going on."""
@@ -273,7 +277,7 @@ def show(
     from unstuck.cli.showing import show as show_run  # noqa: PLC0415 - see the package
 
     try:
-        return show_run(Show(run, html, json))
+        return show_run(Show(run, html, json, follow))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

@@ -1,10 +1,13 @@
 """What `unstuck show` does, once its arguments have been read."""
 
 import sys
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 
 from unstuck.cli.loading import say
 from unstuck.cli.output import prepare, put, write
@@ -17,6 +20,9 @@ DONE = 0
 
 STANDARD_OUTPUT = "-"
 
+# Seconds from one drawing to the next.
+_EACH = 1.0
+
 # What the report is written with; a stream that cannot take it gets plain characters.
 _LETTERS = "\u2016\u00b1\u00d7\u2013\u2502\u2501\u28ff"
 
@@ -28,6 +34,7 @@ class Show:
     run: str
     html: str | None
     json: str | None
+    follow: bool = False
 
 
 def show(request: Show) -> int:
@@ -40,6 +47,8 @@ def show(request: Show) -> int:
     json = prepare(request.json) if request.json and request.json != STANDARD_OUTPUT else None
     recorded = read(request.run)
     errors = Console(stderr=True)
+    if request.follow and sys.stdout.isatty():
+        recorded = _followed(recorded, Console(file=sys.stdout), ascii_only=not _takes(sys.stdout, _LETTERS))
     if request.json == STANDARD_OUTPUT:
         put(to_json(recorded) + "\n", sys.stdout)
     else:
@@ -53,6 +62,16 @@ def show(request: Show) -> int:
         write(json, to_json(recorded))
         say(errors, f"wrote {json}")
     return DONE
+
+
+def _followed(recorded: Recorded, console: Console, *, ascii_only: bool) -> Recorded:
+    """Draw it again and again on a screen of its own until it ends, or somebody has seen enough."""
+    with Live(console=console, screen=True, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while recorded.state == "running":
+            live.update(render(recorded, ascii_only=ascii_only), refresh=True)
+            time.sleep(_EACH)
+            recorded = replace(read(recorded.path), others=recorded.others)
+    return recorded
 
 
 def _answer(recorded: Recorded, stream: Any) -> None:

@@ -21,6 +21,9 @@ _SPREAD = 4
 # Standard errors of the signal that it must lie above zero by.
 _SURE = 2.0
 
+# A signal or a noise beyond it is as good as infinite: its square may be.
+_HUGE = 1e150
+
 _COLUMNS = (
     "gradient_norm",
     "weight_norm",
@@ -73,7 +76,9 @@ def noise_scale(rows: Sequence[tuple[int, float | None, float | None]]) -> Scale
     The error is that of a ratio of means, $s^2 = \sum_i (n_i - r s_i)^2 / (m (m - 1) \bar s^2)$ (Cochran, Sampling
     Techniques, 1977, section 6.4). Noise and signal are not independent, which it accounts for.
     """
-    known = [(step, s, n) for step, s, n in rows if s is not None and n is not None and math.isfinite(s + n)]
+    known = [
+        (step, s, n) for step, s, n in rows if s is not None and n is not None and max(abs(s), abs(n)) < _HUGE
+    ]
     count = len(known)
     if count < _SPREAD:
         return None

@@ -44,7 +44,7 @@ class Chart:
         points = averaged(points, self._ends, width)
         range_ = spanned(points)
         if range_ is None:
-            yield self._row("", Text(f"{self._plain(name)}: not known", style="dim"))
+            yield self._row("", Text(f" {self._plain(name)} is not known", style="dim"))
             return
         title = f"{self._plain(name)}, log scale" if range_.logarithmic else self._plain(name)
         yield Text(f"{'':{_GUTTER}} {title}", style=style)
@@ -89,7 +89,7 @@ class Chart:
 
     def _row(self, label: str, drawing: Text) -> Text:
         bar = "|" if self._ascii else "\u2502"
-        return Text(f"{label:>{_GUTTER}} {bar}", style="dim").append_text(drawing)
+        return Text.assemble((f"{label:>{_GUTTER}} {bar}", "dim"), drawing)
 
     def _plain(self, text: str) -> str:
         return text.replace("\u2016", "|").replace("\u2013", "-") if self._ascii else text

@@ -53,7 +53,7 @@ def averaged(points: Points, ends: tuple[float, float], columns: int) -> list[tu
     for step, value in (*points, (math.inf, None)):
         here = -1 if math.isinf(step) else column_of(step, ends, columns)
         if values and (here != column or value is None or not math.isfinite(value)):
-            found.append((math.fsum(steps) / len(steps), math.fsum(values) / len(values)))
+            found.append((mean(steps), mean(values)))
             steps, values = [], []
         column = here
         if value is not None and math.isfinite(value):
@@ -62,6 +62,11 @@ def averaged(points: Points, ends: tuple[float, float], columns: int) -> list[tu
         elif not math.isinf(step):
             found.append((step, None))
     return found
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, also of numbers whose sum would be infinite."""
+    return math.fsum(value / len(values) for value in values)
 
 
 def drawn(
@@ -109,9 +114,7 @@ def _levels(
         broken[column] |= gap and not sums[column]
         sums[column].append(range_.at(value))
         gap = False
-    return [
-        (math.fsum(own) / len(own), gap_) if own else None for own, gap_ in zip(sums, broken, strict=True)
-    ]
+    return [(mean(own), gap_) if own else None for own, gap_ in zip(sums, broken, strict=True)]
 
 
 def _joined(levels: Sequence[tuple[float, bool] | None]) -> list[float | None]:

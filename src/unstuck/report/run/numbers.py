@@ -28,7 +28,7 @@ def present(course: Course) -> tuple[Fact, ...]:
     """All that is known of the end of the record."""
     now = course.now
     facts = (
-        *_loss(now),
+        *_loss(course),
         *_rate(course),
         _fact("gradient norm", now.gradient_norm, f"\u2016g\u2016, {_samples(now)}"),
         _fact("update over weights", now.ratio, f"of one step; about {USUAL} is usual"),
@@ -101,9 +101,11 @@ def _fact(label: str, value: float | None, meaning: str, unit: str = "") -> Fact
     return None if value is None else Fact(label, f"{significant(value)}{unit}", meaning)
 
 
-def _loss(now: Now) -> tuple[Fact, ...]:
+def _loss(course: Course) -> tuple[Fact, ...]:
+    now = course.now
     if now.loss is None:
-        return ()
+        lost = any(part.mean is not None for part in course.curve)
+        return (Fact("loss", "not a number", f"the last {count(now.window, 'step')}"),) if lost else ()
     facts = (Fact("loss", significant(now.loss, 4), f"mean of the last {count(now.window, 'step')}"),)
     if now.lowest is None or now.lowest_step is None or now.lowest >= now.loss:
         return facts

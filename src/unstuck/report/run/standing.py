@@ -70,7 +70,7 @@ def standing(recorded: Recorded, course: Course) -> Standing:
         title = f"The loss has stood still since step {since:,}"
         return Standing(title, _why(recorded, found, reasons), "act", reasons)
     if all(part.mean is None for part in course.curve):
-        meaning = "No backward pass of a single number was seen before its steps."
+        meaning = "Before its steps no backward pass of a single, finite number was seen."
         return Standing("The loss is not known", meaning, "unsure", ())
     if course.steps < FIRST_LOOK:
         meaning = f"A stall is looked for from step {FIRST_LOOK} on."
@@ -99,7 +99,7 @@ def state(recorded: Recorded) -> str:
         return f"was running on {recorded.detail} at step {steps}; {last}, whether it goes on can be seen only there"
     if recorded.state == "stopped":
         why = "Ctrl-C" if recorded.detail == "KeyboardInterrupt" else recorded.detail
-        return f"ended by {why} after {count(recorded.steps, 'step')} in {took}"
+        return f"ended{f' by {why}' if why else ''} after {count(recorded.steps, 'step')} in {took}"
     return f"finished: {count(recorded.steps, 'step')} in {took}"
 
 
@@ -114,7 +114,8 @@ def what(recorded: Recorded) -> str:
 
 def began(recorded: Recorded) -> str:
     """When, and where it was written down."""
-    return f"begun at {clock(recorded.begun)}, recorded in {recorded.path}"
+    when = f"begun at {clock(recorded.begun)}, " if recorded.begun else ""
+    return f"{when}recorded in {recorded.path}"
 
 
 def others(recorded: Recorded) -> str:
@@ -228,7 +229,9 @@ def _reason(event: Event) -> Reason:
     return Reason(
         cause=str(document["cause"]),
         name=word.name,
-        sureness=f"{probability(sure)} sure" if isinstance(sure, float) else "how sure is not known",
+        sureness=f"{probability(round(sure, 2))} sure"
+        if isinstance(sure, float)
+        else "how sure is not known",
         meaning=word.meaning,
         explanation=str(document.get("explanation") or ""),
         todo=str(document.get("advice") or word.todo),

@@ -139,7 +139,7 @@ class _Terminal:
         )
 
     def _facts(self, rows: Iterable[Fact]) -> RenderableType:
-        cells = [tuple(self._text(one) for one in (row.label, row.value, row.meaning)) for row in rows]
+        cells = [(self._text(row.label), self._text(row.value), self._text(row.meaning)) for row in rows]
         return Padding(_Facts(cells), (0, 0, 0, 2))
 
     def _section(self, title: str) -> RenderableType:

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from unstuck.report.figures.theme import decades, padded
+from unstuck.report.figures.theme import MARK, decades, padded
 from unstuck.report.run.drawing import LOGARITHMIC_FROM
 from unstuck.watching.recorded import Course
 
@@ -43,7 +43,8 @@ def fitting(values: Iterable[float | None]) -> dict[str, Any]:
 
 
 def over_steps(figure: go.Figure, course: Course, **place: Any) -> go.Figure:
-    """Give the axis of steps the ends of the run, and a title to the lowest."""
+    """Give the axis of steps the ends of the run, and a title to the lowest; what the pointer shows is readable."""
+    figure.update_layout(hoverlabel={"align": "left", "font": {"color": MARK}})
     air = 0.015 * course.steps
     figure.update_xaxes(range=[1.0 - air, course.steps + air], tickformat=",d")
     return figure.update_xaxes(title_text="step", hoverformat=",.0f", **place)

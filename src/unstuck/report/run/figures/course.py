@@ -1,6 +1,5 @@
 """Loss and gradient norm over one axis of steps, with what was found where it was found."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from unstuck.report.figures.theme import DOWN, FLAT, GREEN, MARK, QUIET, UP, style
 from unstuck.report.numbers import seconds
+from unstuck.report.run.drawing import mean
 from unstuck.report.run.figures.axes import fitting, known, line, over_steps, wrapped
 from unstuck.report.run.numbers import varies
 from unstuck.report.run.standing import Mark, marks, said, stalled
@@ -16,6 +16,9 @@ from unstuck.watching.recorded import Course, Part, Recorded
 
 # Points of the thick curve's window: a fiftieth of the axis.
 _WINDOW = 50
+
+# Half the width of a mark, as a share of the axis.
+_REACH = 0.016
 
 _COLOURS = {"stall": DOWN, "finding": MARK, "moving": GREEN}
 _GROUPS = (QUIET, GREEN, "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, as in the theme
@@ -40,7 +43,9 @@ def course(recorded: Recorded, course: Course) -> go.Figure | None:
             place: dict[str, Any] = {"row": row, "col": 1}
             figure.add_vrect(start, end, fillcolor=DOWN, opacity=0.08, line_width=0, layer="below", **place)
     if rows[0] is _loss:
-        _marks(figure, course, marks(told, course.curve[0].first, course.steps))
+        shown = marks(told, course.curve[0].first, course.steps)
+        _pointed_at(figure, course, shown)
+        _marks(figure, course, shown)
     style(figure, "Loss and gradient norm", 60 + 200 * len(rows))
     return over_steps(figure, course, row=len(rows), col=1)
 
@@ -58,8 +63,7 @@ def _loss(figure: go.Figure, course: Course, row: int) -> None:
         line={"color": UP, "width": 1},
         opacity=0.35,
         showlegend=False,
-        customdata=[seconds(part.time) for part in curve],
-        hovertemplate="loss %{y:.4g}<br>step %{x:,.0f}, after %{customdata}<extra></extra>",
+        hoverinfo="skip",
         row=row,
         col=1,
     )
@@ -85,7 +89,7 @@ def _loss(figure: go.Figure, course: Course, row: int) -> None:
             row=row,
             col=1,
         )
-    scale = fitting([*(part.mean for part in curve), *smooth])
+    scale = fitting([part.mean for part in curve])
     figure.update_yaxes(title_text="loss" + _log(scale), **scale, row=row, col=1)
 
 
@@ -129,6 +133,23 @@ def _rate(figure: go.Figure, course: Course, row: int) -> None:
     # Schedules end at zero, or next to it: a logarithmic scale would show little else.
     top = max((rate for rate in shown if rate is not None), default=1.0)
     figure.update_yaxes(title_text="rate", range=[-0.05 * top, 1.1 * top], nticks=4, row=row, col=1)
+
+
+def _pointed_at(figure: go.Figure, course: Course, shown: Sequence[Mark]) -> None:
+    """What stands beside the pointer: the loss, except where a mark has something to say."""
+    reach = _REACH * course.steps
+    free = [part for part in course.curve if all(abs(part.last - mark.step) > reach for mark in shown)]
+    figure.add_scatter(
+        x=[part.last for part in free],
+        y=[part.mean for part in free],
+        mode="markers",
+        marker={"size": 6, "color": UP, "opacity": 0.0},
+        showlegend=False,
+        customdata=[seconds(part.time) for part in free],
+        hovertemplate="loss %{y:.4g}<br>step %{x:,.0f}, after %{customdata}<extra></extra>",
+        row=1,
+        col=1,
+    )
 
 
 def _marks(figure: go.Figure, course: Course, shown: Sequence[Mark]) -> None:
@@ -179,7 +200,7 @@ def smoothed(values: Sequence[float | None]) -> list[float | None]:
     for index, value in enumerate(values):
         reach = max(min(half, index, last - index), half // 4)
         near = [one for one in values[max(index - reach, 0) : index + reach + 1] if one is not None]
-        means.append(math.fsum(near) / len(near) if near and value is not None else None)
+        means.append(mean(near) if near and value is not None else None)
     return means
 
 

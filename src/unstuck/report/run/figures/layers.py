@@ -15,7 +15,7 @@ from unstuck.watching.recorded import Course, Layer, Recorded
 _MOST = 48
 
 # Pixels of a row, and around all of them.
-_ROW, _FRAME, _LEAST = 17, 110, 120
+_ROW, _FRAME, _LEAST = 17, 110, 70
 
 # Decades below the greatest value that colours tell apart.
 _DECADES = 6
@@ -58,6 +58,11 @@ def _table(
     high = max(finite)
     low = max(min(finite), high - _DECADES)
     low, high = (low, high) if high - low > 1.0 else (low - 0.5, high + 0.5)
+    # An update of exactly zero is lower than anything.
+    logs = [
+        [low if value == 0.0 else log for value, log in zip(*pair, strict=True)]
+        for pair in zip(values, logs, strict=True)
+    ]
     powers = range(math.ceil(low), math.floor(high) + 1)
     figure = go.Figure()
     figure.add_heatmap(
