@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import socket
 import sqlite3
 import tempfile
@@ -15,7 +16,7 @@ from recordings import STEPS, changed, copied, handmade, killed, stuck
 from unstuck.errors import RunError
 from unstuck.watching.present import noise_scale
 from unstuck.watching.reading import COLUMNS, POINTS, read
-from unstuck.watching.schema import VERSION
+from unstuck.watching.schema import TABLES, VERSION
 from unstuck.watching.watch import watch
 
 
@@ -254,3 +255,20 @@ def test_where_the_signal_may_be_nothing_the_noise_scale_is_only_bounded_from_be
     assert scale.value is None
     assert 10.0 < scale.at_least < 1_000.0
     assert noise_scale([(1, 1.0, 1.0), (2, None, 1.0), (3, 1.0, None)]) is None
+
+
+class TestTheDescriptionOfTheFile:
+    text = (Path(__file__).parents[2] / "docs" / "run-store.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+    def test_names_every_column(self, table):
+        part = self.text.split(f"## `{table.name}`")[1].split("\n## ")[0]
+        assert [name for name in table.columns if f"`{name}`" not in part] == []
+
+    def test_says_the_version(self):
+        assert f"is the version of the schema: **{VERSION}**" in self.text
+
+    def test_has_a_query_that_runs(self):
+        (query,) = re.findall(r"```sql\n(.*?)```", self.text, re.DOTALL)
+        with closing(sqlite3.connect(stuck())) as connection:
+            assert [row[1] for row in connection.execute(query)] == [0, 100, 200, 300]

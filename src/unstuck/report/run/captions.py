@@ -1,13 +1,16 @@
 """What each figure of a run teaches, in two or three sentences."""
 
 from unstuck.report.run.numbers import is_adaptive, is_rounded, stability
-from unstuck.watching.recorded import Course
+from unstuck.watching.recorded import Course, Recorded
 
 CAPTIONS: dict[str, str] = {
     "course": (
-        "Stuck is not the same as a small gradient: where the loss stands still (shaded) while the gradient norm "
-        "does not fall, the point bounces or wanders and is at no critical point. The numbers on the curve "
-        "are those of the list above; point at one to read it."
+        "Stuck is not the same as a small gradient: where the loss stands still while the gradient norm does not "
+        "fall, the point bounces or wanders and is at no critical point. Only where both are flat, and the norm is near "
+        "zero, it may be one."
+    ),
+    "course and events": (
+        " Where the loss stood still is shaded; the numbers are those of the list below, point at one to read it."
     ),
     "updates": (
         "Length of one update over the length of the weights it changes. About a thousandth is usual; a layer that "
@@ -46,8 +49,10 @@ CAPTIONS: dict[str, str] = {
 }
 
 
-def caption(name: str, course: Course) -> str:
+def caption(name: str, recorded: Recorded, course: Course) -> str:
     """What a figure of an optimizer teaches, about what is in it."""
+    if name == "course" and recorded.told(course.number):
+        return CAPTIONS[name] + CAPTIONS["course and events"]
     if name == "curvature" and any(stability(course, look) is not None for look in course.looks):
         return CAPTIONS[name] + CAPTIONS["curvature and rate"]
     if name == "sigma":

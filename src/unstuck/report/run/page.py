@@ -17,6 +17,12 @@ from unstuck.report.run.numbers import present
 from unstuck.report.sheet import digest, environment, plotted, source
 from unstuck.watching.recorded import Course, Event, ParameterGroup, Recorded
 
+# Events that are listed openly, the last ones of more; those before them can be unfolded.
+_MANY = 12
+
+# What the styles know the kinds of events by.
+_MARKS = {"stall": "is-stall", "finding": "is-finding", "moving": "is-moving"}
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -25,7 +31,7 @@ class _Row:
     number: int
     step: str
     time: str
-    kind: str
+    mark: str
     said: str
 
 
@@ -62,6 +68,7 @@ def to_html(recorded: Recorded) -> str:
             notes=_rows(
                 [event for event in recorded.events if event.kind not in {"stall", "finding", "moving"}]
             ),
+            many=_MANY,
             left_out=recorded.left_out,
             style=Markup(source("page.css") + source("run.css")),  # noqa: S704 - our own files
             plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
@@ -90,14 +97,20 @@ def _figures(recorded: Recorded, course: Course) -> tuple[dict[str, Any], ...]:
         figure = draw(recorded, course)
         if figure is not None:
             title, plot = plotted(figure)
-            words = caption(name, course)
+            words = caption(name, recorded, course)
             shown.append({"name": f"{name}-{course.number}", "title": title, "caption": words, "plot": plot})
     return tuple(shown)
 
 
 def _rows(events: tuple[Event, ...] | list[Event]) -> tuple[_Row, ...]:
     return tuple(
-        _Row(number, f"{event.step:,}", seconds(event.time), event.kind, standing.said(event))
+        _Row(
+            number,
+            f"{event.step:,}",
+            seconds(event.time),
+            _MARKS.get(event.kind, "is-note"),
+            standing.said(event),
+        )
         for number, event in enumerate(events, 1)
     )
 

@@ -20,6 +20,9 @@ _WINDOW = 50
 # Half the width of a mark, as a share of the axis.
 _REACH = 0.016
 
+# Events of one mark that the pointer shows.
+_SAID = 4
+
 _COLOURS = {"stall": DOWN, "finding": MARK, "moving": GREEN}
 _GROUPS = (QUIET, GREEN, "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, as in the theme
 
@@ -170,13 +173,16 @@ def _marks(figure: go.Figure, course: Course, shown: Sequence[Mark]) -> None:
         textfont={"color": "#FFFFFF", "size": 11},
         showlegend=False,
         cliponaxis=False,
-        customdata=[
-            "<br>".join(wrapped(f"Step {e.step:,}: {said(e)}") for e in mark.events) for mark in shown
-        ],
+        customdata=[_words(mark) for mark in shown],
         hovertemplate="%{customdata}<extra></extra>",
         row=1,
         col=1,
     )
+
+
+def _words(mark: Mark) -> str:
+    """What its events say, the last ones of more."""
+    return "<br>".join(wrapped(f"Step {event.step:,}: {said(event)}") for event in mark.events[-_SAID:])
 
 
 def _height(course: Course, step: int) -> float | None:
