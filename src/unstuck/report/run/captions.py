@@ -6,8 +6,8 @@ from unstuck.watching.recorded import Course, Recorded
 CAPTIONS: dict[str, str] = {
     "course": (
         "Stuck is not the same as a small gradient: where the loss stands still while the gradient norm does not "
-        "fall, the point bounces or wanders and is at no critical point. Only where both are flat, and the norm is near "
-        "zero, it may be one."
+        "fall, the point bounces or wanders and is at no critical point. Only where both are flat, and the norm is "
+        "near zero, it may be one."
     ),
     "course and events": (
         " Where the loss stood still is shaded; the numbers are those of the list below, point at one to read it."
