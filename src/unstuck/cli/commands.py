@@ -42,6 +42,15 @@ RUNNING = """
   unstuck show runs
 """
 
+SHOWING = """
+[bold]Examples[/bold]
+
+  unstuck show unstuck-runs
+  unstuck show unstuck-runs --follow
+  unstuck show unstuck-runs --html run.html
+  unstuck show run.sqlite --json - | jq .optimizers[0].now
+"""
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -241,6 +250,36 @@ def run(
     wanted = Script(script, tuple(arguments or ()), module)
     wanted.check()
     return lambda: run_script(wanted, out=out, share=share)
+
+
+@app.command(epilog=SHOWING)
+def show(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="The file of a recorded run, or a folder of runs: then the newest."
+        ),
+    ],
+    *,
+    html: Html = None,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the run as JSON; '-' for standard output."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="On a terminal: draw it again every second until it ends.")
+    ] = False,
+    debug: Debug = False,
+) -> int:
+    """Show a run that was recorded: loss and gradient, what was found, how it stands. It may still be going on."""
+    del debug  # `main` looks for it itself
+    from unstuck.cli.showing import Show  # noqa: PLC0415 - see the package
+    from unstuck.cli.showing import show as show_run  # noqa: PLC0415 - see the package
+
+    try:
+        return show_run(Show(run, html, json, follow))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
 
 
 @app.command()

@@ -1,14 +1,9 @@
 """A verdict for people, in a browser: one page that needs nothing but itself, and a notebook's summary."""
 
 import base64
-import hashlib
-import json
-import re
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
@@ -16,24 +11,24 @@ from unstuck.report import costs, eigenvalues, facts, headline, tables, tried
 from unstuck.report.captions import caption
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure, telling
-from unstuck.report.figures.theme import MINUS
+from unstuck.report.sheet import digest, environment, plotted, source
 
 FULL_BAR_AT_LEAST = 0.01  # of the loss, as in the terminal: a gain of nothing must look like nothing
 
 
 def to_html(verdict: Verdict) -> str:
     """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
-    plotly, draw = get_plotlyjs(), _source("page.js")
+    plotly, draw = get_plotlyjs(), source("page.js")
     document = to_json(verdict)
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             **_contents(verdict),
-            style=Markup(_source("page.css")),  # noqa: S704 - our own file
+            style=Markup(source("page.css")),  # noqa: S704 - our own file
             plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
             draw=Markup(draw),  # noqa: S704 - our own file
-            hashes=[_hash(plotly), _hash(draw)],
+            hashes=[digest(plotly), digest(draw)],
             figures=_figures(verdict),
             document=document,
             download=base64.b64encode(document.encode()).decode(),
@@ -43,7 +38,7 @@ def to_html(verdict: Verdict) -> str:
 
 def to_notebook(verdict: Verdict) -> str:
     """Write the summary that a notebook shows: what it is, what to do, where a decrease can come from."""
-    return _environment().get_template("notebook.html.j2").render(**_contents(verdict))
+    return environment().get_template("notebook.html.j2").render(**_contents(verdict))
 
 
 def _contents(verdict: Verdict) -> dict[str, Any]:
@@ -82,10 +77,7 @@ def _figures(verdict: Verdict) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     first = telling(verdict)
     for name in available(verdict):
-        drawn = figure(verdict, name)
-        plot = json.loads(drawn.to_json() or "{}")
-        title = plot["layout"].pop("title")["text"]
-        plot["layout"]["margin"] = {**plot["layout"]["template"]["layout"]["margin"], "t": 44}
+        title, plot = plotted(figure(verdict, name))
         shown.append(
             {
                 "name": name,
@@ -100,40 +92,3 @@ def _figures(verdict: Verdict) -> list[dict[str, Any]]:
 
 def _whole(verdict: Verdict) -> bool:
     return verdict.measured.spectrum is not None and verdict.measured.spectrum.exact
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("unstuck.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _typographic
-    environment.filters["code"] = _code
-    return environment
-
-
-def _source(name: str) -> str:
-    return (files("unstuck.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _typographic(text: str) -> str:
-    """Write a minus before a digit as a minus."""
-    return _unbroken(re.sub(r"(?<!\w)-(?=[\d.])|(?<=e)-(?=\d)", MINUS, text))
-
-
-def _code(text: str) -> Markup:
-    """Set what stands in backticks as code; everything is escaped first."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", _unbroken(str(escape(text)))))  # noqa: S704 - escaped
-
-
-def _unbroken(text: str) -> str:
-    """Keep a percent sign on the line of its number."""
-    return re.sub(r"(?<=\d) (?=%)", "\u00a0", text)
-
-
-def _hash(script: str) -> str:
-    """What the page's security policy knows a script by; a script that is not ours does not run."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

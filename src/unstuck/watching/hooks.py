@@ -3,13 +3,14 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 
+@runtime_checkable
 class Listener(Protocol):
     """Who is told; none of these may raise, nor change anything.
 

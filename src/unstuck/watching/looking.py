@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import psutil
 import torch
@@ -28,6 +28,7 @@ _MOST_FAILURES = 3
 _COPIES = 2  # of each vector of the space: itself and its image
 
 
+@runtime_checkable
 class Subject(Protocol):
     """Whose loss is looked at: the steps of one optimizer.
 

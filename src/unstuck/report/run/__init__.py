@@ -1,0 +1,1 @@
+"""A recorded run for people and programs: terminal, page, document."""

@@ -1,0 +1,130 @@
+"""A recorded run for people, in a browser: one page that needs nothing but itself."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from unstuck.report.facts import Fact
+from unstuck.report.numbers import seconds, significant
+from unstuck.report.run import standing
+from unstuck.report.run.captions import caption
+from unstuck.report.run.document import to_json
+from unstuck.report.run.figures import FIGURES
+from unstuck.report.run.numbers import present
+from unstuck.report.sheet import digest, environment, plotted, source
+from unstuck.watching.recorded import Course, Event, ParameterGroup, Recorded
+
+# Events that are listed openly, the last ones of more; those before them can be unfolded.
+_MANY = 12
+
+# What the styles know the kinds of events by.
+_MARKS = {"stall": "is-stall", "finding": "is-finding", "moving": "is-moving"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One event, ready to print; its number is the one on the curve."""
+
+    number: int
+    step: str
+    time: str
+    mark: str
+    said: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the page says of one optimizer."""
+
+    title: str
+    standing: standing.Standing
+    events: tuple[_Row, ...]
+    figures: tuple[dict[str, Any], ...]
+    facts: tuple[Fact, ...]
+    groups: tuple[tuple[str, ...], ...]
+
+
+def to_html(recorded: Recorded) -> str:
+    """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
+    plotly, draw = get_plotlyjs(), source("page.js")
+    document = to_json(recorded)
+    parts = [_part(recorded, course) for course in recorded.optimizers]
+    return (
+        environment()
+        .get_template("run.html.j2")
+        .render(
+            head=standing.worst(recorded),
+            what=standing.what(recorded),
+            subject=standing.subject(recorded.optimizers[0]) if len(parts) == 1 else "",
+            state=standing.state(recorded),
+            running=recorded.state == "running",
+            began=standing.began(recorded),
+            others=standing.others(recorded),
+            about=_about(recorded),
+            parts=parts,
+            notes=_rows(
+                [event for event in recorded.events if event.kind not in {"stall", "finding", "moving"}]
+            ),
+            many=_MANY,
+            left_out=recorded.left_out,
+            style=Markup(source("page.css") + source("run.css")),  # noqa: S704 - our own files
+            plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
+            draw=Markup(draw),  # noqa: S704 - our own file
+            hashes=[digest(plotly), digest(draw)],
+            figures=[figure for part in parts for figure in part.figures],
+            download=base64.b64encode(document.encode()).decode(),
+        )
+    )
+
+
+def _part(recorded: Recorded, course: Course) -> _Part:
+    return _Part(
+        title=standing.heading(course) if len(recorded.optimizers) > 1 else "",
+        standing=standing.standing(recorded, course),
+        events=_rows(recorded.told(course.number)),
+        figures=_figures(recorded, course),
+        facts=present(course),
+        groups=tuple(map(_group, course.groups)),
+    )
+
+
+def _figures(recorded: Recorded, course: Course) -> tuple[dict[str, Any], ...]:
+    shown: list[dict[str, Any]] = []
+    for name, draw in FIGURES.items():
+        figure = draw(recorded, course)
+        if figure is not None:
+            title, plot = plotted(figure)
+            words = caption(name, recorded, course)
+            shown.append({"name": f"{name}-{course.number}", "title": title, "caption": words, "plot": plot})
+    return tuple(shown)
+
+
+def _rows(events: tuple[Event, ...] | list[Event]) -> tuple[_Row, ...]:
+    return tuple(
+        _Row(
+            number,
+            f"{event.step:,}",
+            seconds(event.time),
+            _MARKS.get(event.kind, "is-note"),
+            standing.said(event),
+        )
+        for number, event in enumerate(events, 1)
+    )
+
+
+def _group(group: ParameterGroup) -> tuple[str, ...]:
+    rate = group.rates[-1] if group.rates else None
+    numbers = (rate, group.gradient_norm, group.ratio)
+    return (str(group.number + 1), *("" if one is None else significant(one) for one in numbers))
+
+
+def _about(recorded: Recorded) -> tuple[Fact, ...]:
+    """Everything else that the file says of the run."""
+    return tuple(
+        Fact(key, value)
+        for key, value in recorded.about.items()
+        if key not in {"script", "arguments", "epoch", "state"}
+    )

@@ -1,0 +1,239 @@
+"""How a run stands, in words: whether the loss still falls, why not, and how the run itself ended."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from json import JSONDecodeError, loads
+from typing import Any
+
+from unstuck.findings.records import Cause
+from unstuck.report.numbers import count, probability, seconds
+from unstuck.report.words import Tone, cause_word
+from unstuck.watching.recorded import Course, Event, Recorded
+from unstuck.watching.stalls import FIRST_LOOK
+
+# Marks nearer to each other than this share of the axis are drawn as one.
+_TOGETHER = 0.025
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One finding about why the loss stands still; `cause` is its word in the vocabulary."""
+
+    cause: str
+    name: str
+    sureness: str
+    meaning: str
+    explanation: str
+    todo: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether the loss of one optimizer still falls."""
+
+    title: str
+    meaning: str
+    tone: Tone
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Events at one place of the step axis, by their numbers in the list; `kind` is that of the most telling one."""
+
+    step: int
+    first: int
+    last: int
+    kind: str
+    events: tuple[Event, ...]
+
+    @property
+    def label(self) -> str:
+        """The numbers of its events."""
+        return f"{self.first}" if self.first == self.last else f"{self.first}\u2013{self.last}"
+
+
+def standing(recorded: Recorded, course: Course) -> Standing:
+    """Say how the loss of one optimizer stands at the end of the record."""
+    since = recorded.stalled_since(course.number)
+    found = _findings(recorded, course)
+    reasons = tuple(_reason(event) for event in found if event.document.get("cause") is not None)
+    if any(event.document.get("cause") == Cause.NON_FINITE.value for event in found):
+        return Standing("The loss is not a number", "Nothing is learnt any more.", "act", reasons)
+    if since is not None:
+        title = f"The loss has stood still since step {since:,}"
+        return Standing(title, _why(recorded, found, reasons), "act", reasons)
+    if all(part.mean is None for part in course.curve):
+        meaning = "Before its steps no backward pass of a single, finite number was seen."
+        return Standing("The loss is not known", meaning, "unsure", ())
+    if course.steps < FIRST_LOOK:
+        meaning = f"A stall is looked for from step {FIRST_LOOK} on."
+        return Standing("Too early to tell", meaning, "unsure", ())
+    return Standing("No stall", "Nothing says that the loss has stopped improving.", "good", ())
+
+
+def worst(recorded: Recorded) -> Standing:
+    """How the run stands: as that of its optimizers that stands worst."""
+    order: tuple[Tone, ...] = ("act", "unsure", "settled", "good")
+    return min(
+        (standing(recorded, course) for course in recorded.optimizers),
+        key=lambda one: order.index(one.tone),
+    )
+
+
+def state(recorded: Recorded) -> str:
+    """How the run itself ended, or that it goes on."""
+    steps, took = f"{recorded.steps:,}", seconds(recorded.seconds)
+    last = f"the last row is from {clock(recorded.begun + recorded.seconds)}"
+    if recorded.state == "running":
+        return f"running: step {steps} after {took}; {last}"
+    if recorded.state == "killed":
+        return f"was killed after step {steps}, {took} after its start; {last}"
+    if recorded.state == "elsewhere":
+        return f"was running on {recorded.detail} at step {steps}; {last}, whether it goes on can be seen only there"
+    if recorded.state == "stopped":
+        why = "Ctrl-C" if recorded.detail == "KeyboardInterrupt" else recorded.detail
+        return f"ended{f' by {why}' if why else ''} after {count(recorded.steps, 'step')} in {took}"
+    return f"finished: {count(recorded.steps, 'step')} in {took}"
+
+
+def what(recorded: Recorded) -> str:
+    """What was run: the script with its arguments."""
+    arguments: Any = ()
+    with suppress(JSONDecodeError):
+        arguments = loads(recorded.about.get("arguments", "[]"))
+    words = [str(word) for word in arguments] if isinstance(arguments, list) else []
+    return " ".join([recorded.about.get("script") or "a run", *map(shlex.quote, words)])
+
+
+def began(recorded: Recorded) -> str:
+    """When, and where it was written down."""
+    when = f"begun at {clock(recorded.begun)}, " if recorded.begun else ""
+    return f"{when}recorded in {recorded.path}"
+
+
+def others(recorded: Recorded) -> str:
+    """That the folder holds other runs, and how to see them; empty if it does not."""
+    if not recorded.others:
+        return ""
+    runs = f"{count(1 + len(recorded.others), 'run')} in {recorded.path.parent}"
+    return f"the newest of {runs}; the one before it: unstuck show {shlex.quote(str(recorded.others[0]))}"
+
+
+def subject(course: Course) -> str:
+    """Which optimizer moves what: "SGD on DigitNet, 25,610 parameters"."""
+    model = f" on {course.model}" if course.model else ""
+    size = f", {count(course.parameters, 'parameter')}" if course.parameters else ""
+    return f"{course.name}{model}{size}"
+
+
+def heading(course: Course) -> str:
+    """What one of several optimizers is called."""
+    return f"Optimizer {course.number + 1}: {subject(course)}"
+
+
+def clock(epoch: float) -> str:
+    """The time of day here; with the date if it is not today's."""
+    when = time.localtime(epoch)
+    today = time.localtime()[:3] == when[:3] or abs(time.time() - epoch) < _DAY / 4
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", when)
+
+
+def marks(events: Sequence[Event], first: int, last: int) -> tuple[Mark, ...]:
+    """Put what is near to each other on the step axis together; numbers are places in the list, from 1."""
+    groups: list[list[tuple[int, Event]]] = []
+    for number, event in enumerate(events, 1):
+        near = groups and event.step - groups[-1][0][1].step <= _TOGETHER * (last - first)
+        if near:
+            groups[-1].append((number, event))
+        else:
+            groups.append([(number, event)])
+    return tuple(
+        Mark(
+            step=max(group[0][1].step, 1),
+            first=group[0][0],
+            last=group[-1][0],
+            kind=_telling([event.kind for _, event in group]),
+            events=tuple(event for _, event in group),
+        )
+        for group in groups
+    )
+
+
+def stalled(events: Sequence[Event], last: int) -> tuple[tuple[int, int], ...]:
+    """From which step to which the loss stood still."""
+    found: list[tuple[int, int]] = []
+    begun: int | None = None
+    for event in events:
+        since = event.document.get("since")
+        step = since if isinstance(since, int) else event.step
+        if event.kind == "stall" and begun is None:
+            begun = step
+        elif event.kind == "moving" and begun is not None:
+            found.append((begun, max(step, begun)))
+            begun = None
+    return tuple(found) if begun is None else (*found, (begun, last))
+
+
+def said(event: Event) -> str:
+    """What an event says; of a finding, with the name that the reports use."""
+    if event.kind == "finding" and event.document.get("cause") is not None:
+        reason = _reason(event)
+        rest = f" What to do: {reason.todo}" if reason.todo else ""
+        return f"{reason.name} ({reason.sureness}): {reason.explanation or reason.meaning}{rest}"
+    return event.message[:1].upper() + event.message[1:]
+
+
+def _telling(kinds: Sequence[str]) -> str:
+    return next((kind for kind in ("finding", "stall") if kind in kinds), kinds[0])
+
+
+def _findings(recorded: Recorded, course: Course) -> list[Event]:
+    """What was found since the loss stands still; that something is no number holds for good."""
+    told = recorded.told(course.number)
+    last = max((index for index, event in enumerate(told) if event.kind in {"stall", "moving"}), default=-1)
+    broken = [event for event in told if event.document.get("cause") == Cause.NON_FINITE.value]
+    recent = [event for event in told[last + 1 :] if event.kind == "finding" and event not in broken]
+    still = recent if recorded.stalled_since(course.number) is not None else []
+    return broken[:1] + _newest(still)
+
+
+def _newest(found: Sequence[Event]) -> list[Event]:
+    """Those that were concluded together last."""
+    return [event for event in found if event.step == found[-1].step]
+
+
+def _why(recorded: Recorded, found: Sequence[Event], reasons: Sequence[Reason]) -> str:
+    if reasons:
+        return ""
+    if found:
+        return "Why is not sure: `unstuck diagnose` takes a training apart and tries remedies."
+    if recorded.state == "running":
+        return "Why is being looked into."
+    return "The run ended before it was found out why."
+
+
+def _reason(event: Event) -> Reason:
+    document: Mapping[str, Any] = event.document
+    try:
+        word = cause_word(Cause(document["cause"]))
+    except ValueError:  # a word of a later version
+        return Reason(str(document["cause"]), str(document["cause"]), "", "", event.message, "", "unsure")
+    sure = document.get("confidence")
+    return Reason(
+        cause=str(document["cause"]),
+        name=word.name,
+        sureness=f"{probability(round(sure, 2))} sure"
+        if isinstance(sure, float)
+        else "how sure is not known",
+        meaning=word.meaning,
+        explanation=str(document.get("explanation") or ""),
+        todo=str(document.get("advice") or word.todo),
+        tone=word.tone,
+    )

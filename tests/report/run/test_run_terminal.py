@@ -1,0 +1,85 @@
+import math
+
+import pytest
+
+from recordings import HOSTILE, changed, copied, handmade, killed, short, stuck
+from unstuck.report.run.drawing import averaged, drawn, spanned
+from unstuck.report.run.terminal import to_text
+from unstuck.watching.reading import read
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_the_text_is_as_wide_as_there_is_room_and_in_the_letters_there_are(width, ascii_only):
+    text = to_text(read(stuck()), width, ascii_only=ascii_only)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.isascii() == ascii_only
+    assert "\x1b" not in text
+
+
+def test_what_was_found_stands_in_the_headline_and_in_the_list():
+    text = to_text(read(stuck()))
+    assert "The loss has stood still since step" in text
+    assert "stopped improving since" in text
+    assert "finished: 300 steps" in text
+
+
+def test_a_killed_run_says_when_it_was_last_heard_of():
+    text = to_text(read(killed()))
+    assert "was killed after step" in text
+    assert "the last row is from" in text
+
+
+def test_a_run_without_samples_and_looks_is_shown():
+    text = to_text(read(short()))
+    assert "Too early to tell" in text
+    assert "loss" in text
+
+
+def test_several_optimizers_stand_one_under_the_other(tmp_path):
+    steps = [(number, step, 0.1 * step, 1, 1.0 / step, 0.1) for step in range(1, 200) for number in (0, 1)]
+    optimizers = [(0, "Adam", "Generator", 10), (1, "SGD", "Critic", 20)]
+    text = to_text(read(handmade(tmp_path / "gan.sqlite", steps=steps, optimizers=optimizers)))
+    assert text.index("Optimizer 1: Adam on Generator") < text.index("Optimizer 2: SGD on Critic")
+    assert text.count("How it stands") == 2
+
+
+def test_what_would_move_the_cursor_or_style_the_text_is_shown_and_not_obeyed(tmp_path):
+    path = changed(
+        copied(stuck(), tmp_path),
+        ("UPDATE about SET value = ? WHERE key = 'script'", "\x1b[2Jrun\r[red]x[/red]"),
+    )
+    text = to_text(read(path))
+    assert "\x1b" not in text
+    assert "[red]x[/red]" in text
+    assert HOSTILE[:20] in text
+
+
+def test_a_falling_line_falls_from_the_top_left_to_the_bottom_right():
+    points = [(float(step), 10.0 - step) for step in range(11)]
+    lines = drawn(points, (0.0, 10.0), spanned(points), 11, 4, ascii_only=True)
+    places = [line.strip() and line.index(line.strip()[0]) for line in lines]
+    assert places == sorted(places)
+    assert lines[0][0] != " "
+    assert lines[-1][-1] != " "
+
+
+def test_a_value_that_is_not_known_breaks_the_line():
+    points = [(0.0, 1.0), (1.0, 1.0), (5.0, None), (9.0, 2.0), (10.0, 2.0)]
+    assert averaged(points, (0.0, 10.0), 11) == points
+    lines = drawn(points, (0.0, 10.0), spanned(points), 11, 2, ascii_only=True)
+    assert all(line[4] == " " for line in lines)
+
+
+def test_points_of_one_column_are_drawn_as_their_mean():
+    points = [(float(step), float(step % 2)) for step in range(100)]
+    means = averaged(points, (0.0, 99.0), 10)
+    assert len(means) == 10
+    assert all(math.isclose(value, 0.5) for _, value in means)
+
+
+def test_a_range_of_decades_is_drawn_on_a_logarithmic_scale():
+    assert spanned([(0.0, 1.0), (1.0, 100.0)]).logarithmic
+    assert not spanned([(0.0, -1.0), (1.0, 100.0)]).logarithmic
+    assert spanned([(0.0, None), (1.0, math.nan)]) is None
+    assert spanned([(0.0, 5.0)]).low < 5.0 < spanned([(0.0, 5.0)]).high
