@@ -1,4 +1,4 @@
-"""Attention that can be differentiated twice gives the fused kernel's numbers, and the plain one's second derivative."""
+"""Attention that can be differentiated twice: the fused kernel's numbers, and the plain one's second derivative."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ if "interrupt" in sys.argv:
 if "atexit" in sys.argv:
     import atexit
     def later():
-        print("later", __name__, sys.modules["__main__"].__file__)
+        print("later", __name__, sys.modules["__main__"].later is later)
     atexit.register(later)
 if "pickle" in sys.argv:
     import pickle
@@ -54,6 +54,7 @@ def both(*arguments, cwd, ours=(), given="some input"):
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
         )
         for before in ((), ("-m", "unstuck", "run", *ours))
     ]

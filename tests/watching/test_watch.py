@@ -1,7 +1,7 @@
 """A watched loop is recorded rightly whatever its form, and nothing in here gets in its way."""
 
+import inspect
 import json
-import os
 import sqlite3
 from contextlib import closing
 
@@ -171,9 +171,9 @@ def test_a_loss_that_stands_still_is_told_with_its_cause(tmp_path, capsys):
     model, inputs, labels = problem()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with watch(model, optimizer, out=tmp_path, share=0.5) as watched:
-        for _ in range(600):
+        for _ in range(2000):
             optimizer.zero_grad()
             functional.cross_entropy(model(inputs), labels).backward()
             optimizer.step()
@@ -202,10 +202,7 @@ def test_a_failure_in_here_is_written_down_and_the_training_goes_on(tmp_path, mo
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
-    def fail(*_):
-        raise ZeroDivisionError("of ours")
-
-    monkeypatch.setattr("unstuck.watching.recorder.Recorder._write_down", fail)
+    monkeypatch.setattr("unstuck.watching.recorder.Recorder._write_down", lambda *_: 1 / 0)
     with watch(model, optimizer, out=tmp_path) as watched:
         assert len(train(model, optimizer, inputs, labels, 60)) == 60
     assert capsys.readouterr().err.count("something went wrong in unstuck, and the training goes on") == 1
@@ -213,6 +210,8 @@ def test_a_failure_in_here_is_written_down_and_the_training_goes_on(tmp_path, mo
     assert 1 <= len(errors) <= 20  # then it gives up
 
 
+# What PyTorch says of a hook on a module whose inputs need no gradient.
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("hook", ["retain_grad", "tensor", "parameter", "module", "checkpoint"])
 def test_a_graph_that_others_hang_on_is_not_looked_at(tmp_path, hook):
     model, inputs, labels = problem()
@@ -239,6 +238,8 @@ def test_a_graph_that_others_hang_on_is_not_looked_at(tmp_path, hook):
     assert len(heard) in {0, 200}
 
 
+# PyTorch calls its own functions deprecated when it begins to compile.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_step_is_left_alone(tmp_path):
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -274,7 +275,7 @@ def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
     with watch(model, optimizer, out=tmp_path) as watched:
         train(model, optimizer, inputs, labels, 3)
     assert watched.path is None
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
 def test_bad_input_is_one_clear_line(tmp_path, model, optimizer, options, message):
     right, _, _ = problem()
     given = right if model == "right" else model
-    with pytest.raises(UnstuckError, match=message.replace("(", r"\(")):
-        own = torch.optim.SGD(right.parameters(), lr=0.1) if optimizer == "right" else optimizer
-        watch(given, own, out=tmp_path, **options)
-    assert os.listdir(tmp_path) == []
+    own = torch.optim.SGD(right.parameters(), lr=0.1) if optimizer == "right" else optimizer
+    with pytest.raises(UnstuckError, match=message):
+        inspect.unwrap(watch)(given, own, out=tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []

@@ -85,6 +85,7 @@ class Alarms:
             self.diagnose(follower, None)
         else:
             follower.wanted = True
+            follower.due = 0.0
 
     def _move(self, follower: Follower, moving: Moving) -> None:
         self.standing.pop(follower.number, None)

@@ -78,21 +78,22 @@ class Looking:
         """After a step: begin a look if it is time and there is enough of it."""
         if self.open or self.why_not or not (subject.wanted or now >= self._next):
             return
+        if not subject.wanted:
+            self._unsure = None
+        allowed = self._allowed(now, wanted=subject.wanted)
+        products = self._affordable(subject, allowed)
+        if products < FEWEST:
+            return
         leaves = differentiable(optimizer)
         why_not = obstacle(model, leaves) if leaves else "it has no parameter that can be differentiated by"
         if why_not:
             self._end_all(why_not)
-            return
-        allowed = self._allowed(now, wanted=subject.wanted)
-        if self._unsure is not None and self.subject is subject and subject.wanted:
-            if allowed >= COST * self._per_gradient:
-                self._looker, self._unsure = self._unsure, None
-                self._looker.ask_more()
-                self._guard = Guard()
-            return
-        products = min(self._affordable(subject, allowed), _fitting(leaves))
-        if products >= FEWEST:
-            self._looker = Looker(optimizer, subject.step + 1, products, seed=subject.step)
+        elif self._unsure is not None and self.subject is subject:
+            self._looker, self._unsure = self._unsure, None
+            self._looker.ask_more()
+            self._guard = Guard()
+        elif (fitting := _fitting(leaves)) >= FEWEST:
+            self._looker = Looker(optimizer, subject.step + 1, min(products, fitting), seed=subject.step)
             self._guard = Guard()
             self.subject, self._limit = subject, allowed
 

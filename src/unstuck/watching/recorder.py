@@ -28,6 +28,9 @@ _GAP_OF_AGE = 1 / 2000
 # Each of so many first steps is written down; afterwards means over 2, 4, 8, ... of them.
 _EACH = 100_000
 
+# After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
+_SOON = 0.02
+
 # Samples that are kept in memory, to say why a loss stands still.
 _REMEMBERED = 2_000
 
@@ -49,6 +52,7 @@ class Follower:
         self.sampler: Sampler | None = None
         self.begun = 0.0
         self.next_sample = 0.0
+        self.due = 0.0  # when the next step is to be looked at closely
         self.cost = 0.0
         self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
         self.together = [0, 0.0]  # steps of one row, and the sum of their losses
@@ -191,7 +195,7 @@ class Recorder:
             rate = _number(rate)
         now = time.perf_counter() - self._start
         self._pile.append((follower, step, now, follower.loss, rate))
-        if self.close or now >= follower.next_sample:
+        if self.close or now >= follower.due:
             self._look_closely(follower, optimizer, now)
 
     def _share_loss(self, follower: Follower) -> None:
@@ -275,6 +279,9 @@ class Recorder:
                 self._looking.after_step(now)
         elif sampler is not None and not sampler.close:
             self._looking.consider(optimizer, sampler.model, follower, now)
+        # Where a look is wanted, and there was no time for it yet, ask again soon.
+        soon = now + _SOON * now if follower.wanted else math.inf
+        follower.due = min(follower.next_sample, soon)
         self.close = self._looking.open or any(one.close for one in self._samplers())
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unstuck.findings.records import Finding
 from unstuck.measurements.records.live import Look
@@ -12,6 +12,7 @@ from unstuck.watching.recorder import Follower
 _AVERAGED = 50
 
 
+@runtime_checkable
 class Writer(Protocol):
     """What a `SummaryWriter` of TensorBoard can do."""
 

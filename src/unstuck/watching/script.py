@@ -47,7 +47,7 @@ class Script:
         """Run it; what it raises, it raises."""
         sys.argv = [self.name, *self.arguments]
         if self.module:
-            _exchange_path("" if not sys.flags.safe_path else None)
+            _exchange_path(str(Path.cwd()) if not sys.flags.safe_path else None)
             runpy.run_module(self.name, run_name="__main__", alter_sys=True)
         elif Path(self.name).is_file() and not _is_archive(self.name):
             _exchange_path(str(Path(self.name).resolve().parent) if not sys.flags.safe_path else None)
