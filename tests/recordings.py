@@ -88,7 +88,7 @@ def changed(path, *statements):
 
 
 def handmade(path, **rows):
-    """A store with these rows, by table."""
+    """A store with these rows, by table; what they leave out at their end is not known."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for table in TABLES:
             connection.execute(table.create)
@@ -96,7 +96,9 @@ def handmade(path, **rows):
         for table in TABLES:
             marks = ", ".join("?" * len(table.columns))
             insert = f"INSERT INTO {table.name} VALUES ({marks})"  # noqa: S608 - our own names
-            connection.executemany(insert, rows.get(table.name, ()))
+            width = len(table.columns)
+            full = ([*row, *[None] * (width - len(row))] for row in rows.get(table.name, ()))
+            connection.executemany(insert, full)
     return path
 
 

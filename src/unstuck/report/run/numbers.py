@@ -34,6 +34,11 @@ def present(course: Course) -> tuple[Fact, ...]:
         _fact("update over weights", now.ratio, f"of one step; about {USUAL} is usual"),
         _fact("successive gradients", now.gradient_cosine, _turns(now.gradient_cosine)),
         _fact("step downhill", now.descent_cosine, "cosine of step and negative gradient; 1: straight down"),
+        _fact(
+            "overshoot",
+            now.overshoot,
+            "slope where a step ends over where it began: 0 at the bottom, 1 as far up",
+        ),
         noise_fact(now.noise),
         *_sigma(now),
         *_unchanged(now),
