@@ -20,7 +20,8 @@ from unstuck.watching.watch import Watch
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
-STEPS = 300
+# A point of the curve for each, and enough to call it stalled.
+STEPS = 999
 
 KILLED = """
 import sys, torch
@@ -124,5 +125,5 @@ def _trained(loss, name, about, *, steps=STEPS, share=0.5):
             loss(model(inputs), torch.randint(4, (64,))).backward()
             optimizer.step()
             schedule.step()
-            time.sleep(0.001)  # looks at the graph may take a share of the time only
+            time.sleep(0.0005)  # looks at the graph may take a share of the time only
     return watched.path

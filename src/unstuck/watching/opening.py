@@ -61,7 +61,7 @@ def opened(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def known(connection: sqlite3.Connection, table: str, columns: Sequence[str]) -> list[str]:
-    """Give these expressions as they can be selected: columns are added without a new version, so some may be NULL."""
+    """Give these expressions as they can be selected: of columns that a file has not, since they came later, NULL."""
     there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
     return [
         column if set(re.findall(r"[a-z_]{5,}", column)) - {"nullif"} <= there else "NULL"

@@ -21,7 +21,7 @@ def test_what_was_found_stands_in_the_headline_and_in_the_list():
     text = to_text(read(stuck()))
     assert "The loss has stood still since step" in text
     assert "stopped improving since" in text
-    assert "finished: 300 steps" in text
+    assert "finished: 999 steps" in text
 
 
 def test_a_killed_run_says_when_it_was_last_heard_of():
