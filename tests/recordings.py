@@ -20,7 +20,8 @@ from unstuck.watching.watch import Watch
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
-STEPS = 300
+# A point of the curve for each, and enough to call it stalled.
+STEPS = 999
 
 KILLED = """
 import sys, torch
@@ -88,7 +89,7 @@ def changed(path, *statements):
 
 
 def handmade(path, **rows):
-    """A store with these rows, by table."""
+    """A store with these rows, by table; what they leave out at their end is not known."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for table in TABLES:
             connection.execute(table.create)
@@ -96,7 +97,9 @@ def handmade(path, **rows):
         for table in TABLES:
             marks = ", ".join("?" * len(table.columns))
             insert = f"INSERT INTO {table.name} VALUES ({marks})"
-            connection.executemany(insert, rows.get(table.name, ()))
+            width = len(table.columns)
+            full = ([*row, *[None] * (width - len(row))] for row in rows.get(table.name, ()))
+            connection.executemany(insert, full)
     return path
 
 
@@ -122,5 +125,5 @@ def _trained(loss, name, about, *, steps=STEPS, share=0.5):
             loss(model(inputs), torch.randint(4, (64,))).backward()
             optimizer.step()
             schedule.step()
-            time.sleep(0.001)  # looks at the graph may take a share of the time only
+            time.sleep(0.0005)  # looks at the graph may take a share of the time only
     return watched.path

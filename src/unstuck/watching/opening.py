@@ -4,7 +4,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +58,15 @@ def opened(path: Path) -> Generator[sqlite3.Connection]:
             yield connection
     except sqlite3.DatabaseError as error:
         raise RunError(_complaint(path, error)) from error
+
+
+def known(connection: sqlite3.Connection, table: str, columns: Sequence[str]) -> list[str]:
+    """Give these expressions as they can be selected: of columns that a file has not, since they came later, NULL."""
+    there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    return [
+        column if set(re.findall(r"[a-z_]{5,}", column)) - {"nullif"} <= there else "NULL"
+        for column in columns
+    ]
 
 
 @contextmanager

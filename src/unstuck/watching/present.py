@@ -3,9 +3,10 @@
 import math
 import sqlite3
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 
 from unstuck.estimate import Estimate
+from unstuck.watching.opening import known
 from unstuck.watching.recorded import Now, Part, Scale
 
 # Samples that say how it stands now: those since the stall, or of the last tenth, but so many at least and at most.
@@ -32,6 +33,7 @@ _COLUMNS = (
     "descent_cosine",
     "sigma_ratio",
     "unchanged",
+    "overshoot",
 )
 
 
@@ -39,8 +41,9 @@ def now(connection: sqlite3.Connection, number: int, curve: Sequence[Part], sinc
     """Sum up the last samples and the last steps of an optimizer."""
     steps = curve[-1].last
     start = max(1, steps - round(_TENTH * steps)) if since is None else since
+    columns = ", ".join(known(connection, "samples", _COLUMNS))
     rows = connection.execute(
-        f"SELECT step, {', '.join(_COLUMNS)}, signal, noise FROM samples WHERE optimizer = ? "  # noqa: S608
+        f"SELECT step, {columns}, signal, noise FROM samples WHERE optimizer = ? "  # noqa: S608
         "ORDER BY step DESC LIMIT ?",
         (number, _MOST),
     ).fetchall()
@@ -48,9 +51,8 @@ def now(connection: sqlite3.Connection, number: int, curve: Sequence[Part], sinc
     own = own if len(own) >= _FEWEST else rows[:_FEWEST]
     window = max(_LEAST, round(_SHARE * steps))
     lowest, lowest_step = min(_means(curve, window), default=(None, None))
-    gradient, weights, ratio, cosine, descent, sigma, unchanged = (
-        _median([row[1 + column] for row in own]) for column in range(len(_COLUMNS))
-    )
+    *middles, overshoot = ([row[1 + column] for row in own] for column in range(len(_COLUMNS)))
+    gradient, weights, ratio, cosine, descent, sigma, unchanged = map(_median, middles)
     return Now(
         samples=len(own),
         window=min(window, steps),
@@ -66,6 +68,7 @@ def now(connection: sqlite3.Connection, number: int, curve: Sequence[Part], sinc
         descent_cosine=descent,
         sigma_ratio=sigma,
         unchanged=unchanged,
+        overshoot=_mean(overshoot),
         noise=noise_scale([(row[0], row[-2], row[-1]) for row in own]),
     )
 
@@ -76,16 +79,16 @@ def noise_scale(rows: Sequence[tuple[int, float | None, float | None]]) -> Scale
     The error is that of a ratio of means, $s^2 = \sum_i (n_i - r s_i)^2 / (m (m - 1) \bar s^2)$ (Cochran, Sampling
     Techniques, 1977, section 6.4). Noise and signal are not independent, which it accounts for.
     """
-    known = [
+    whole = [
         (step, s, n) for step, s, n in rows if s is not None and n is not None and max(abs(s), abs(n)) < _HUGE
     ]
-    count = len(known)
+    count = len(whole)
     if count < _SPREAD:
         return None
-    step = math.fsum(row[0] for row in known) / count
-    signal = math.fsum(row[1] for row in known) / count
-    noise = math.fsum(row[2] for row in known) / count
-    error = math.hypot(*(row[1] - signal for row in known)) / math.sqrt(count * (count - 1.0))
+    step = math.fsum(row[0] for row in whole) / count
+    signal = math.fsum(row[1] for row in whole) / count
+    noise = math.fsum(row[2] for row in whole) / count
+    error = math.hypot(*(row[1] - signal for row in whole)) / math.sqrt(count * (count - 1.0))
     highest = signal + _SURE * error
     if highest <= 0.0:
         return Scale(step, count, None, 0.0) if noise <= 0.0 else None
@@ -93,7 +96,7 @@ def noise_scale(rows: Sequence[tuple[int, float | None, float | None]]) -> Scale
     if signal <= _SURE * error:
         return Scale(step, count, None, at_least)
     ratio = noise / signal
-    spread = math.hypot(*(n - ratio * s for _, s, n in known)) / math.sqrt(count * (count - 1.0))
+    spread = math.hypot(*(n - ratio * s for _, s, n in whole)) / math.sqrt(count * (count - 1.0))
     return Scale(step, count, Estimate(ratio, spread / signal, count - 1.0), at_least)
 
 
@@ -132,6 +135,11 @@ def _pace(curve: Sequence[Part]) -> float | None:
     before = [part for part in curve[:-1] if part.time <= (1.0 - _TENTH) * last.time]
     first = before[-1] if before else curve[0]
     return (last.last - first.last) / (last.time - first.time) if last.time > first.time else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return fmean(finite) if finite else None
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -15,7 +15,7 @@ import psutil
 
 from unstuck.errors import RunError
 from unstuck.estimate import Estimate
-from unstuck.watching.opening import find, opened
+from unstuck.watching.opening import find, known, opened
 from unstuck.watching.present import noise_scale, now
 from unstuck.watching.recorded import (
     Course,
@@ -68,6 +68,7 @@ _SAMPLED = (
     "sigma_ratio",
     "unchanged",
     "steps_per_second",
+    "overshoot",
 )
 
 
@@ -127,7 +128,8 @@ def _width(steps: int, points: int) -> int:
 
 
 def _samples(connection: sqlite3.Connection, number: int, steps: int) -> tuple[Sampled, ...]:
-    means = ", ".join(f"avg(CASE WHEN {_FINITE.format(column)} THEN {column} END)" for column in _SAMPLED)
+    columns = known(connection, "samples", _SAMPLED)
+    means = ", ".join(f"avg(CASE WHEN {_FINITE.format(column)} THEN {column} END)" for column in columns)
     rows = connection.execute(
         f"SELECT avg(step), count(*), {means} FROM samples WHERE optimizer = ? "  # noqa: S608 - our own names
         "GROUP BY step / ? ORDER BY 1",

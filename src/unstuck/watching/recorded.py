@@ -60,6 +60,7 @@ class Sampled:
     sigma_ratio: float | None
     unchanged: float | None
     steps_per_second: float | None
+    overshoot: float | None
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Now:
-    """What holds at the end of the record: medians over its last samples.
+    """What holds at the end of the record: medians over its last samples, of `overshoot` the mean.
 
     Attributes:
         samples: How many these are.
@@ -165,6 +166,7 @@ class Now:
     descent_cosine: float | None
     sigma_ratio: float | None
     unchanged: float | None
+    overshoot: float | None
     noise: Scale | None
 
 

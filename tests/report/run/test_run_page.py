@@ -43,8 +43,8 @@ def hostile(tmp_path_factory):
     document = json.dumps({"cause": HOSTILE, "explanation": HOSTILE})
     return changed(
         path,
-        ("INSERT INTO events VALUES (0, 280, 1.0, 'finding', ?, ?)", HOSTILE, document),
-        ("INSERT INTO events VALUES (0, 290, 1.0, ?, ?, '[]')", HOSTILE, HOSTILE),
+        ("INSERT INTO events VALUES (0, 980, 1.0, 'finding', ?, ?)", HOSTILE, document),
+        ("INSERT INTO events VALUES (0, 990, 1.0, ?, ?, '[]')", HOSTILE, HOSTILE),
         ("UPDATE optimizers SET name = ?, model = ?", HOSTILE, HOSTILE),
     )
 

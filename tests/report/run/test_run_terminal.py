@@ -21,7 +21,7 @@ def test_what_was_found_stands_in_the_headline_and_in_the_list():
     text = to_text(read(stuck()))
     assert "The loss has stood still since step" in text
     assert "stopped improving since" in text
-    assert "finished: 300 steps" in text
+    assert "finished: 999 steps" in text
 
 
 def test_a_killed_run_says_when_it_was_last_heard_of():
@@ -40,7 +40,7 @@ def test_several_optimizers_stand_one_under_the_other(tmp_path):
     steps = [(number, step, 0.1 * step, 1, 1.0 / step, 0.1) for step in range(1, 200) for number in (0, 1)]
     optimizers = [(0, "Adam", "Generator", 10), (1, "SGD", "Critic", 20)]
     text = to_text(read(handmade(tmp_path / "gan.sqlite", steps=steps, optimizers=optimizers)))
-    assert text.index("Optimizer 1: Adam on Generator") < text.index("Optimizer 2: SGD on Critic")
+    assert text.index("Optimizer 0: Adam on Generator") < text.index("Optimizer 1: SGD on Critic")
     assert text.count("How it stands") == 2
 
 
@@ -83,3 +83,17 @@ def test_a_range_of_decades_is_drawn_on_a_logarithmic_scale():
     assert not spanned([(0.0, -1.0), (1.0, 100.0)]).logarithmic
     assert spanned([(0.0, None), (1.0, math.nan)]) is None
     assert spanned([(0.0, 5.0)]).low < 5.0 < spanned([(0.0, 5.0)]).high
+
+
+def test_a_loss_that_is_next_to_zero_is_no_trouble(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 1e-9, 0.1) for step in range(1, 300)]
+    event = (
+        0,
+        200,
+        20.0,
+        "stall",
+        "the loss is down to 1e-09: there is nothing left to gain",
+        '{"since": 20}',
+    )
+    text = to_text(read(handmade(tmp_path / "done.sqlite", steps=steps, events=[event])))
+    assert "Nothing left to gain" in text.splitlines()[0]

@@ -3,10 +3,14 @@
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live import BOUNCES, MOST_LOST, NOISY, STALE
+from unstuck.findings.live import MOST_LOST, NOISY, STALE
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import TIMES, count, percent, significant, with_error
 from unstuck.watching.recorded import Course, Glance, Now, Scale
+
+# Successive gradients that point against each other: in steep directions each step overshoots the bottom. Pure noise
+# has a cosine of 0; at a noise floor it is slightly negative, by half the product of rate and curvature.
+BOUNCES = -0.3
 
 # Where a gradient points like the one before it: all but the same way.
 _SAME_WAY = 0.5
@@ -34,6 +38,11 @@ def present(course: Course) -> tuple[Fact, ...]:
         _fact("update over weights", now.ratio, f"of one step; about {USUAL} is usual"),
         _fact("successive gradients", now.gradient_cosine, _turns(now.gradient_cosine)),
         _fact("step downhill", now.descent_cosine, "cosine of step and negative gradient; 1: straight down"),
+        _fact(
+            "overshoot",
+            now.overshoot,
+            "slope where a step ends over where it began: 0 at the bottom, 1 as far up",
+        ),
         noise_fact(now.noise),
         *_sigma(now),
         *_unchanged(now),
@@ -76,12 +85,13 @@ def noise_fact(scale: Scale | None) -> Fact | None:
     """The noise scale in batches."""
     if scale is None:
         return None
-    least = scale.at_least if scale.value is None else scale.value.value
-    said = (
-        f"steps are mostly noise; of so many batches half would be (over {count(scale.count, 'sample')})"
-        if least > NOISY
-        else f"a batch shows the way (over {count(scale.count, 'sample')})"
-    )
+    over = f"(over {count(scale.count, 'sample')})"
+    if scale.value is None:
+        said = f"the gradient cannot be told from noise {over}"
+    elif scale.value.value > NOISY:
+        said = f"steps are mostly noise; of so many batches half would be {over}"
+    else:
+        said = f"a batch shows the way {over}"
     return Fact("noise scale", f"{noise_words(scale)} batches", said)
 
 

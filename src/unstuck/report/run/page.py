@@ -118,7 +118,7 @@ def _rows(events: tuple[Event, ...] | list[Event]) -> tuple[_Row, ...]:
 def _group(group: ParameterGroup) -> tuple[str, ...]:
     rate = group.rates[-1] if group.rates else None
     numbers = (rate, group.gradient_norm, group.ratio)
-    return (str(group.number + 1), *("" if one is None else significant(one) for one in numbers))
+    return (str(group.number), *("" if one is None else significant(one) for one in numbers))
 
 
 def _about(recorded: Recorded) -> tuple[Fact, ...]:

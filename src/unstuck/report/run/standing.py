@@ -17,6 +17,9 @@ from unstuck.watching.stalls import FIRST_LOOK
 # Marks nearer to each other than this share of the axis are drawn as one.
 _TOGETHER = 0.025
 
+# How the message of a stall ends where the loss is next to zero: that is no trouble.
+_DONE = "nothing left to gain"
+
 _DAY = 86_400.0
 
 
@@ -67,8 +70,10 @@ def standing(recorded: Recorded, course: Course) -> Standing:
     if any(event.document.get("cause") == Cause.NON_FINITE.value for event in found):
         return Standing("The loss is not a number", "Nothing is learnt any more.", "act", reasons)
     if since is not None:
-        title = f"The loss has stood still since step {since:,}"
-        return Standing(title, _why(recorded, found, reasons), "act", reasons)
+        why = "" if reasons else _why(recorded, course, found)
+        if _DONE in why:
+            return Standing("Nothing left to gain", why, "settled", ())
+        return Standing(f"The loss has stood still since step {since:,}", why, "act", reasons)
     if all(part.mean is None for part in course.curve):
         meaning = "Before its steps no backward pass of a single, finite number was seen."
         return Standing("The loss is not known", meaning, "unsure", ())
@@ -135,7 +140,7 @@ def subject(course: Course) -> str:
 
 def heading(course: Course) -> str:
     """What one of several optimizers is called."""
-    return f"Optimizer {course.number + 1}: {subject(course)}"
+    return f"Optimizer {course.number}: {subject(course)}"
 
 
 def clock(epoch: float) -> str:
@@ -209,11 +214,13 @@ def _newest(found: Sequence[Event]) -> list[Event]:
     return [event for event in found if event.step == found[-1].step]
 
 
-def _why(recorded: Recorded, found: Sequence[Event], reasons: Sequence[Reason]) -> str:
-    if reasons:
-        return ""
+def _why(recorded: Recorded, course: Course, found: Sequence[Event]) -> str:
+    """What is said of a loss that stands still where no cause is named."""
     if found:
-        return "Why is not sure: `unstuck diagnose` takes a training apart and tries remedies."
+        return said(found[-1])
+    stall = [event for event in recorded.told(course.number) if event.kind == "stall"][-1]
+    if _DONE in stall.message:
+        return said(stall)
     if recorded.state == "running":
         return "Why is being looked into."
     return "The run ended before it was found out why."

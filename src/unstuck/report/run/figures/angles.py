@@ -2,9 +2,9 @@
 
 import plotly.graph_objects as go
 
-from unstuck.findings.live import BOUNCES
 from unstuck.report.figures.theme import DOWN, QUIET, UP, style
 from unstuck.report.run.figures.axes import known, line, over_steps
+from unstuck.report.run.numbers import BOUNCES
 from unstuck.watching.recorded import Course, Recorded
 
 
