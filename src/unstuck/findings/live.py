@@ -324,11 +324,14 @@ def least_noise(recent: Recent) -> float | None:
 
 
 def _critical(recent: Recent, look: Look) -> bool:
-    """Whether what the gradient accounts for, curvature corrected, is negligible on other batches."""
+    """Whether what the gradient accounts for, curvature corrected, is negligible on other batches.
+
+    By one error, since that the loss stands still has been shown already.
+    """
     if look.krylov is None:
         return False
     gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
-    return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=2.0)
+    return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=1.0)
 
 
 def _perhaps_saddle(look: Look) -> bool:
