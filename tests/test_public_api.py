@@ -34,10 +34,12 @@ def test_the_public_names_are_a_list_someone_chose():
         "History",
         "Training",
         "Treated",
+        "Watch",
         "diagnose",
         "escape",
         "supervised",
         "treat",
+        "watch",
     ]
     assert all(getattr(unstuck, name).__module__.startswith("unstuck.") for name in unstuck.__all__)
 

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SCRIPT = """
 import sys
@@ -130,3 +131,26 @@ def test_a_script_without_pytorch_is_told_so(tmp_path):
     _, ours = both("s.py", cwd=tmp_path)
     assert ours.stdout == "ran\n"
     assert "never imported torch" in ours.stderr
+
+
+@pytest.mark.slow
+def test_numbers_and_findings_go_to_tensorboard_where_that_is_asked_for(tmp_path):
+    (tmp_path / "s.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            weight = torch.nn.Parameter(torch.ones(3))
+            optimizer = torch.optim.SGD([weight], lr=0.0)
+            for _ in range(300):
+                optimizer.zero_grad()
+                weight.square().sum().backward()
+                optimizer.step()
+            """
+        )
+    )
+    _, ours = both("s.py", cwd=tmp_path, ours=("--tensorboard", "board"))
+    assert ours.returncode == 0, ours.stderr
+    board = EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    assert {"unstuck/loss", "unstuck/gradient_norm", "unstuck/stalled"} <= set(board.Tags()["scalars"])
+    assert any(tag.startswith("unstuck/stall") for tag in board.Tags()["tensors"])

@@ -8,18 +8,23 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-from unstuck.estimate import Estimate
+from unstuck.findings.glance import (
+    FALLS_SHORT,
+    NEGLIGIBLE,
+    critical,
+    falls_short,
+    gained,
+    least_curvature,
+    multiple,
+    perhaps_saddle,
+    quadratic_gain,
+    rise,
+)
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 
 Check = Callable[[Recent, Look | None], Finding | None]
-
-# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
-NEGLIGIBLE = 0.01
-
-# Curvature below this share of the largest is as good as none, see TOLERANCE in findings/point.py.
-TOLERANCE = 1e-3
 
 # More than half of the parameters that have a gradient stay as they are: most of the update is lost.
 MOST_LOST = 0.5
@@ -33,10 +38,6 @@ VANISHED, PLACES = 1e-3, 4
 # A step ends half as steeply uphill as it began downhill: on a quadratic that is rate times curvature = 1.5, and at 2
 # it gains nothing. Noise of the gradient averages out of it: at a noise floor it is what rate and curvature say.
 BOUNCES = 0.5
-
-# The best step along the update, on other batches, is this many times longer: rates are a matter of taste within a
-# factor of 3, and few batches know little.
-FALLS_SHORT = 10.0
 
 # A loss that stands so many times as high as it began has been thrown there.
 THROWN, THROWN_SURE = 2.0, 0.8
@@ -65,7 +66,7 @@ def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
 
 def no_way_down(recent: Recent, look: Look | None) -> bool:
     """Whether nothing is to be gained in any way that was looked at: it may be a minimum, or a saddle point yet."""
-    return look is not None and _critical(recent, look)
+    return look is not None and critical(recent, look)
 
 
 def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
@@ -164,10 +165,10 @@ def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
 
 def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
     """The gradient has next to nothing to give, and the curvature is negative on batches it was not found on."""
-    if look is None or look.lowest is None or not _critical(recent, look):
+    if look is None or look.lowest is None or not critical(recent, look):
         return None
     curvature = look.lowest.curvature
-    if not curvature.surely_below(_least(look)):
+    if not curvature.surely_below(least_curvature(look)):
         return None
     return Finding(
         Cause.SADDLE_POINT,
@@ -220,11 +221,11 @@ def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
 def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     """A step is mostly noise, and what it gains on its own batch it loses on the others."""
     scale = least_noise(recent)
-    if scale is None or scale < NOISY or look is None or _too_small(look) or _perhaps_saddle(look):
+    if scale is None or scale < NOISY or look is None or falls_short(look) or perhaps_saddle(look):
         return None
     if step_too_large(recent, look) is not None:
         return None  # gradients that change from step to step because of the step are no noise
-    beyond = _rise(look)
+    beyond = rise(look)
     if beyond is None or beyond.surely_below(0.0, sigmas=2.0):
         return None
     return Finding(
@@ -242,10 +243,10 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
 
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
-    if look is None or look.update is None or not _too_small(look):
+    if look is None or look.update is None or not falls_short(look):
         return None
-    times = _multiple(look)
-    if _gained(look) < NEGLIGIBLE * recent.scale:
+    times = multiple(look)
+    if gained(look) < NEGLIGIBLE * recent.scale:
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,
@@ -260,20 +261,20 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
 def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
     # Where the rate is far too low, nobody knows yet which directions a higher one would serve.
-    if look is None or look.krylov is None or look.update is None or _multiple(look) > FALLS_SHORT:
+    if look is None or look.krylov is None or look.update is None or multiple(look) > FALLS_SHORT:
         return None
-    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
-    if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * _gained(look):
+    gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * gained(look):
         return None
     return Finding(
         Cause.ILL_CONDITIONED,
-        min(confidence(gain.value, UNEQUAL * max(_gained(look), NEGLIGIBLE * recent.scale / UNEQUAL)), SURE),
+        min(confidence(gain.value, UNEQUAL * max(gained(look), NEGLIGIBLE * recent.scale / UNEQUAL)), SURE),
         (
             estimated("krylov_gain", gain / recent.scale),
-            Evidence("along_update", _gained(look) / recent.scale),
+            Evidence("along_update", gained(look) / recent.scale),
         ),
         f"A step that is corrected for curvature would lower the loss by {100 * gain.value / recent.scale:.3g} %, "
-        f"the best step along the optimizer's own by {100 * _gained(look) / recent.scale:.3g} %: one rate does not "
+        f"the best step along the optimizer's own by {100 * gained(look) / recent.scale:.3g} %: one rate does not "
         "serve steep and flat directions.",
         "Scale the inputs, normalise, or use momentum or Adam.",
     )
@@ -323,73 +324,10 @@ def least_noise(recent: Recent) -> float | None:
     return max(lowest, 0.0) / highest if highest > 0.0 else HUGE
 
 
-def _critical(recent: Recent, look: Look) -> bool:
-    """Whether what the gradient accounts for, curvature corrected, is negligible on other batches.
-
-    By one error, since that the loss stands still has been shown already.
-    """
-    if look.krylov is None:
-        return False
-    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
-    return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=1.0)
-
-
-def _perhaps_saddle(look: Look) -> bool:
-    """Whether a way down along negative curvature is likely, though not sure yet: noise would hide it."""
-    return look.lowest is not None and look.lowest.curvature.surely_below(_least(look), sigmas=1.0)
-
-
-def _least(look: Look) -> float:
-    """Curvature that is negative enough to matter."""
-    return -TOLERANCE * max(look.lambda_max.value, -look.lambda_min.value)
-
-
 def _gain(recent: Recent, look: Look) -> Evidence:
-    assert look.krylov is not None  # noqa: S101  # see _critical
-    gain = _quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    assert look.krylov is not None  # noqa: S101  # see critical
+    gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     return estimated("krylov_gain", gain / recent.scale)
-
-
-def _quadratic_gain(slope: Estimate, curvature: Estimate) -> Estimate:
-    r"""What the quadratic model gains along p, by at most p itself: $\max_{0 \le a \le 1} -a g.p - a^2 p.Hp / 2$."""
-    down = -slope.value
-    best = min(max(down / curvature.value, 0.0), 1.0) if curvature.value > 0.0 else float(down > 0.0)
-    gain = best * down - 0.5 * best**2 * curvature.value
-    error = math.hypot(slope.stderr, 0.5 * curvature.stderr)
-    return Estimate(gain, error, slope.degrees)
-
-
-def _rise(look: Look) -> Estimate | None:
-    """Change of other batches' loss by the step that was made, by the quadratic model."""
-    if look.update is None:
-        return None
-    slope, curvature = look.update.slope, look.update.curvature
-    return Estimate(
-        slope.value + 0.5 * curvature.value, math.hypot(slope.stderr, 0.5 * curvature.stderr), slope.degrees
-    )
-
-
-def _multiple(look: Look) -> float:
-    """The best step along the update, as a multiple of it."""
-    if look.update is None or look.update.slope.value >= 0.0:
-        return 0.0
-    curvature = look.update.curvature.value
-    return -look.update.slope.value / curvature if curvature > 0.0 else math.inf
-
-
-def _gained(look: Look) -> float:
-    """What the best step along the update gains on other batches; as far as the quadratic model goes."""
-    if look.update is None:
-        return 0.0
-    down, curvature = -look.update.slope.value, look.update.curvature.value
-    return 0.5 * down**2 / curvature if down > 0.0 and curvature > 0.0 else max(down, 0.0)
-
-
-def _too_small(look: Look) -> bool:
-    if look.update is None or not look.update.slope.surely_below(0.0, sigmas=2.0):
-        return False
-    curvature = look.update.curvature
-    return -look.update.slope.value > FALLS_SHORT * (curvature.value + curvature.stderr)
 
 
 def _step_share(recent: Recent) -> tuple[Evidence, ...]:

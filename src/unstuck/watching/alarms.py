@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -11,14 +12,18 @@ from unstuck.findings.live import conclude_live, no_way_down
 from unstuck.findings.records import Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.watching import schema
+from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
 from unstuck.watching.recent import recent, wiring
-from unstuck.watching.recorder import Follower, Recorder
+from unstuck.watching.recorder import Recorder
 from unstuck.watching.stalls import Moving, Stall, Stalls
 from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6
+
+# Messages that wait to be handed on.
+_KEPT = 100
 
 # Batches that judge, at most, before it is left open.
 _MOST_JUDGES = 60
@@ -36,6 +41,7 @@ class Alarms:
     Attributes:
         findings: Why the loss stands still, the last time it did; the strongest first.
         look: The last look at the live graph.
+        messages: What was said, for whoever hands it on.
     """
 
     def __init__(self, store: Store, say: Callable[[str], None], share: float) -> None:
@@ -48,6 +54,7 @@ class Alarms:
         self.findings: tuple[Finding, ...] = ()
         self.look: Look | None = None
         self.looking = Looking(share, self._looked)
+        self.messages: deque[tuple[int, str, str]] = deque(maxlen=_KEPT)
         self.recorder: Recorder | None = None
         self._ending = False
 
@@ -78,7 +85,7 @@ class Alarms:
             message = (
                 f"the loss is down to {level:.2g} since step {stall.since:,}: there is nothing left to gain"
             )
-        self._event(follower, stall.step, "stall", message, asdict(stall))
+        self._event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
         if done:
             return
         if self.looking.why_not:
@@ -176,6 +183,7 @@ class Alarms:
         if aloud:
             whose = f", optimizer {follower.number}" if len(self._followers()) > 1 else ""
             self._say(f"step {step:,}{whose}: {message}")
+        self.messages.append((step, kind, message))
         row = (follower.number, step, self._now(), kind, message, json.dumps(_finite(document)))
         self._store.put(schema.EVENTS, row)
 

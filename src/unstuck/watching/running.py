@@ -11,14 +11,14 @@ from unstuck.watching.script import Script, once_imported, without_us
 _Hook = Any
 
 
-def run(script: Script, *, out: str, share: float) -> None:
+def run(script: Script, *, out: str, share: float, board: str | None = None) -> None:
     """Run it, and watch; what it raises comes through, and with it the exit code.
 
     Raises:
         RunError: There is no such script; whatever else comes, comes from the script.
     """
     script.check()
-    session = _Session(script, out, share)
+    session = _Session(script, out, share, board)
     once_imported("torch", session.begin)
     try:
         script.run()
@@ -35,8 +35,8 @@ def run(script: Script, *, out: str, share: float) -> None:
 class _Session:
     """The watch over a script; there is none before PyTorch is there."""
 
-    def __init__(self, script: Script, out: str, share: float) -> None:
-        self._script, self._out, self._share = script, out, share
+    def __init__(self, script: Script, out: str, share: float, board: str | None) -> None:
+        self._script, self._out, self._share, self._board = script, out, share, board
         self._watch: Any = None
 
     def begin(self) -> None:
@@ -47,10 +47,21 @@ class _Session:
                 None,
                 out=self._out,
                 share=self._share,
+                writer=self._writer(),
                 about={"script": self._script.name, "arguments": list(self._script.arguments)},
             )
         except Exception as error:  # whatever it is, the script runs
             sys.stderr.write(f"unstuck: cannot watch this run: {type(error).__name__}: {error}\n")
+
+    def _writer(self) -> Any:
+        """What writes for TensorBoard, if that is asked for and installed."""
+        if self._board is None:
+            return None
+        try:
+            return import_module("torch.utils.tensorboard").SummaryWriter(self._board)
+        except ImportError:
+            sys.stderr.write("unstuck: nothing goes to TensorBoard: pip install tensorboard\n")
+            return None
 
     def end(self, state: str) -> None:
         """Say what there is to say at the end."""

@@ -1,12 +1,13 @@
 """The latest numbers of a run under the names that charts know them by, and a way to hand them on."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from unstuck.findings.records import Finding
 from unstuck.measurements.records.live import Look
-from unstuck.watching.recorder import Follower
+from unstuck.watching.follower import Follower
 
 # Samples whose signal and noise are averaged, apart from each other: one alone says next to nothing.
 _AVERAGED = 50
@@ -44,10 +45,11 @@ def _sampled(follower: Follower) -> Mapping[str, float | None]:
     samples = [sample for _, _, sample in list(follower.samples)[-_AVERAGED:]]
     if not samples:
         return {}
-    last = samples[-1]
+    last, loss = samples[-1], follower.loss
     signal = math.fsum(sample.signal or 0.0 for sample in samples)
     noise = math.fsum(sample.noise or 0.0 for sample in samples)
     return {
+        "loss": loss if isinstance(loss, float) else None,
         "gradient_norm": last.gradient_norm,
         "weight_norm": last.weight_norm,
         "update_share": last.update_norm / last.weight_norm if last.weight_norm else None,
@@ -60,10 +62,18 @@ def _sampled(follower: Follower) -> Mapping[str, float | None]:
 
 
 class Forwarder:
-    """Hands what is new on to a writer."""
+    """Hands what is new on to a writer.
 
-    def __init__(self, writer: Writer, latest: Callable[[], dict[str, float]]) -> None:
-        self._writer, self._latest = writer, latest
+    Args:
+        writer: Takes it.
+        latest: Gives the numbers.
+        messages: What was said, as step, kind and text; taken away from there.
+    """
+
+    def __init__(
+        self, writer: Writer, latest: Callable[[], dict[str, float]], messages: deque[tuple[int, str, str]]
+    ) -> None:
+        self._writer, self._latest, self._messages = writer, latest, messages
         self._said: dict[str, float] = {}
 
     def forward(self, step: int) -> None:
@@ -73,3 +83,6 @@ class Forwarder:
             if self._said.get(name) != value:
                 self._writer.add_scalar(f"unstuck/{name}", value, step)
         self._said = latest
+        while self._messages:
+            when, kind, message = self._messages.popleft()
+            self._writer.add_text(f"unstuck/{kind}", message, when)

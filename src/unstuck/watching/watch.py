@@ -59,7 +59,7 @@ class Watch:
         self._alarms = Alarms(self._store, self._say, share)
         self._recorder = Recorder(self._store, self._alarms.hear, self._alarms.looking, self._troubled, model)
         self._alarms.recorder = self._recorder
-        self._forwarder = None if writer is None else Forwarder(writer, self.scalars)
+        self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self._alarms.messages)
         self._store.gather = self._gather
         self._detach = attach(self._recorder, optimizers)
         atexit.register(self.close)

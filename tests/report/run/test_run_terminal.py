@@ -93,7 +93,7 @@ def test_a_loss_that_is_next_to_zero_is_no_trouble(tmp_path):
         20.0,
         "stall",
         "the loss is down to 1e-09: there is nothing left to gain",
-        '{"since": 20}',
+        '{"since": 20, "done": true}',
     )
     text = to_text(read(handmade(tmp_path / "done.sqlite", steps=steps, events=[event])))
     assert "Nothing left to gain" in text.splitlines()[0]

@@ -17,9 +17,6 @@ from unstuck.watching.stalls import FIRST_LOOK
 # Marks nearer to each other than this share of the axis are drawn as one.
 _TOGETHER = 0.025
 
-# How the message of a stall ends where the loss is next to zero: that is no trouble.
-_DONE = "nothing left to gain"
-
 _DAY = 86_400.0
 
 
@@ -70,9 +67,9 @@ def standing(recorded: Recorded, course: Course) -> Standing:
     if any(event.document.get("cause") == Cause.NON_FINITE.value for event in found):
         return Standing("The loss is not a number", "Nothing is learnt any more.", "act", reasons)
     if since is not None:
-        why = "" if reasons else _why(recorded, course, found)
-        if _DONE in why:
-            return Standing("Nothing left to gain", why, "settled", ())
+        if _stall(recorded, course).document.get("done"):
+            return Standing("Nothing left to gain", said(_stall(recorded, course)), "settled", ())
+        why = "" if reasons else _why(recorded, found)
         return Standing(f"The loss has stood still since step {since:,}", why, "act", reasons)
     if all(part.mean is None for part in course.curve):
         meaning = "Before its steps no backward pass of a single, finite number was seen."
@@ -214,13 +211,15 @@ def _newest(found: Sequence[Event]) -> list[Event]:
     return [event for event in found if event.step == found[-1].step]
 
 
-def _why(recorded: Recorded, course: Course, found: Sequence[Event]) -> str:
+def _stall(recorded: Recorded, course: Course) -> Event:
+    """The last one."""
+    return [event for event in recorded.told(course.number) if event.kind == "stall"][-1]
+
+
+def _why(recorded: Recorded, found: Sequence[Event]) -> str:
     """What is said of a loss that stands still where no cause is named."""
     if found:
         return said(found[-1])
-    stall = [event for event in recorded.told(course.number) if event.kind == "stall"][-1]
-    if _DONE in stall.message:
-        return said(stall)
     if recorded.state == "running":
         return "Why is being looked into."
     return "The run ended before it was found out why."

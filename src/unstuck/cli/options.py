@@ -1,0 +1,63 @@
+"""The options of the commands, each with its help."""
+
+from typing import Annotated
+
+import typer
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="file.py:function, package.module:function or demo:NAME. The function takes no arguments and "
+        "returns an unstuck.Training.",
+    ),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Load this into the training first: a file of torch.save, .safetensors, or a Hugging Face folder.",
+    ),
+]
+HistoryFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="What the run wrote down: a column `loss`, and if there are, `step`, `gradient_norm`, `learning_rate`, "
+        "`validation_loss`.",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Train N steps first, with the training's own optimizer.")
+]
+Budget = Annotated[str, typer.Option(metavar="TIME", help="Time to spend: 90s, 2m, 1h.")]
+NoTrials = Annotated[bool, typer.Option("--no-trials", help="Only measure; try no remedy.")]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", metavar="FILE", help="Write the report as one page that works offline."),
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the diagnosis as JSON; '-' for standard output."),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 if a finding asks for action, for use in scripts.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+
+
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out", metavar="FILE", help="Where to write the checkpoint; .safetensors hold the model alone."
+    ),
+]
+MaybeOut = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write the checkpoint there.")]
+RemedyName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Apply this one, whether proved to help or not.")
+]
+More = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Go on for N batches with the remedy; by default as in its trial."),
+]

@@ -1,0 +1,80 @@
+"""What a look at the live graph says of the ways down: by the quadratic model, on batches other than its own."""
+
+import math
+
+from unstuck.estimate import Estimate
+from unstuck.measurements.records.live import Look, Recent
+
+# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
+NEGLIGIBLE = 0.01
+
+# Curvature below this share of the largest is as good as none, see TOLERANCE in findings/point.py.
+TOLERANCE = 1e-3
+
+# The best step along the update, on other batches, is this many times longer: rates are a matter of taste within a
+# factor of 3, and few batches know little.
+FALLS_SHORT = 10.0
+
+
+def critical(recent: Recent, look: Look) -> bool:
+    """Whether what the gradient accounts for, curvature corrected, is negligible on other batches.
+
+    By one error, since that the loss stands still has been shown already.
+    """
+    if look.krylov is None:
+        return False
+    gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    return gain.surely_below(NEGLIGIBLE * recent.scale, sigmas=1.0)
+
+
+def perhaps_saddle(look: Look) -> bool:
+    """Whether a way down along negative curvature is likely, though not sure yet: noise would hide it."""
+    return look.lowest is not None and look.lowest.curvature.surely_below(least_curvature(look), sigmas=1.0)
+
+
+def least_curvature(look: Look) -> float:
+    """Curvature that is negative enough to matter."""
+    return -TOLERANCE * max(look.lambda_max.value, -look.lambda_min.value)
+
+
+def quadratic_gain(slope: Estimate, curvature: Estimate) -> Estimate:
+    r"""What the quadratic model gains along p, by at most p itself: $\max_{0 \le a \le 1} -a g.p - a^2 p.Hp / 2$."""
+    down = -slope.value
+    best = min(max(down / curvature.value, 0.0), 1.0) if curvature.value > 0.0 else float(down > 0.0)
+    gain = best * down - 0.5 * best**2 * curvature.value
+    error = math.hypot(slope.stderr, 0.5 * curvature.stderr)
+    return Estimate(gain, error, slope.degrees)
+
+
+def rise(look: Look) -> Estimate | None:
+    """Change of other batches' loss by the step that was made, by the quadratic model."""
+    if look.update is None:
+        return None
+    slope, curvature = look.update.slope, look.update.curvature
+    return Estimate(
+        slope.value + 0.5 * curvature.value, math.hypot(slope.stderr, 0.5 * curvature.stderr), slope.degrees
+    )
+
+
+def multiple(look: Look) -> float:
+    """The best step along the update, as a multiple of it."""
+    if look.update is None or look.update.slope.value >= 0.0:
+        return 0.0
+    curvature = look.update.curvature.value
+    return -look.update.slope.value / curvature if curvature > 0.0 else math.inf
+
+
+def gained(look: Look) -> float:
+    """What the best step along the update gains on other batches; as far as the quadratic model goes."""
+    if look.update is None:
+        return 0.0
+    down, curvature = -look.update.slope.value, look.update.curvature.value
+    return 0.5 * down**2 / curvature if down > 0.0 and curvature > 0.0 else max(down, 0.0)
+
+
+def falls_short(look: Look) -> bool:
+    """Whether the step could be many times longer."""
+    if look.update is None or not look.update.slope.surely_below(0.0, sigmas=2.0):
+        return False
+    curvature = look.update.curvature
+    return -look.update.slope.value > FALLS_SHORT * (curvature.value + curvature.stderr)

@@ -1,0 +1,43 @@
+"""One optimizer as it is followed: its steps, its last losses, its samples."""
+
+import weakref
+from collections import deque
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.watching.samples import Sample, Sampler
+
+# Samples that are kept in memory, to say why a loss stands still.
+_REMEMBERED = 2_000
+
+
+class Follower:
+    """The steps of one optimizer."""
+
+    def __init__(self, number: int, optimizer: Optimizer, model: nn.Module | None) -> None:
+        self.number = number
+        self.model = None if model is None else weakref.ref(model)
+        self.sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
+        self.step = 0
+        self.micro = 1
+        self.wanted = False
+        self.previous: Follower | None = None  # whose step came before its last
+        self.loss: float | Tensor | None = None
+        self.sampler: Sampler | None = None
+        self.begun = 0.0
+        self.next_sample = 0.0
+        self.due = 0.0  # when the next step is to be looked at closely
+        self.cost = 0.0
+        self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
+        self.together = [0, 0.0]  # steps of one row, and the sum of their losses
+
+    def model_now(self) -> nn.Module | None:
+        """Whose parameters they are, if that is known."""
+        return None if self.sampler is None else self.sampler.model
+
+    def seconds_per_step(self) -> float:
+        """How long one takes, between the last two samples."""
+        step, then, _ = self.samples[-2] if len(self.samples) > 1 else (0, self.begun, None)
+        last, now, _ = self.samples[-1] if self.samples else (0, self.begun, None)
+        return (now - then) / (last - step) if last > step else 0.0
