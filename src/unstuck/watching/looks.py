@@ -20,7 +20,7 @@ from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
-PRODUCTS, FEWEST = 12, 6
+PRODUCTS, FEWEST = 10, 6
 JUDGES = 4
 
 # More batches that judge in a further round: as much as a look costs, with no space to span.
