@@ -101,6 +101,32 @@ def test_two_optimizers_with_losses_of_their_own_are_told_apart(tmp_path):
     assert len(found) == 10
 
 
+def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):
+    one, inputs, labels = problem()
+    other, _, _ = problem()
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.0) for model in (one, other)]
+    with Watch(optimizers, out=tmp_path) as watched:
+        for _ in range(400):
+            for model, optimizer in zip((one, other), optimizers, strict=True):
+                optimizer.zero_grad()
+                functional.cross_entropy(model(inputs), labels).backward()
+                optimizer.step()
+    assert rows(watched, "SELECT * FROM events") == []
+
+
+# PyTorch calls its own functions deprecated when it begins to compile.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_model_is_known_by_its_own_names_and_not_looked_at(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    compiled = torch.compile(model, backend="eager")
+    with Watch([optimizer], out=tmp_path, share=0.9) as watched:
+        train(compiled, optimizer, inputs, labels, 200)
+    assert {row[0] for row in rows(watched, "SELECT layer FROM layers")} == {"0", "2"}
+    (note,) = rows(watched, "SELECT message FROM events WHERE kind = 'note'")
+    assert "it is compiled" in note[0]
+
+
 def test_two_optimizers_of_one_backward_pass_share_its_loss(tmp_path):
     model, inputs, labels = problem()
     optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (model[0], model[2])]

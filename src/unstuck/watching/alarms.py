@@ -70,11 +70,18 @@ class Alarms:
         if tests is None:
             tests = self._tests[follower.number] = Stalls()
             self._first[follower.number] = loss
+        if self._several():
+            return
         told = tests.add(loss, rate)
         if isinstance(told, Stall):
             self._stand_still(follower, told)
         elif isinstance(told, Moving):
             self._move(follower, told)
+
+    def _several(self) -> bool:
+        """Whether several optimizers have losses of their own: as in a game, none of them need fall then."""
+        followers = self._followers()
+        return len(followers) > 1 and sum(not one.shares for one in followers) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
         self.standing[follower.number] = stall

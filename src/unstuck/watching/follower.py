@@ -22,6 +22,7 @@ class Follower:
         self.step = 0
         self.micro = 1
         self.wanted = False
+        self.shares = False  # whether its loss is that of another optimizer's backward pass
         self.previous: Follower | None = None  # whose step came before its last
         self.loss: float | Tensor | None = None
         self.sampler: Sampler | None = None

@@ -19,10 +19,7 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
 
 
 def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
-    """Find the outermost module that holds most of them; None where there is none.
-
-    Wrappers that hold the same under other names are taken off, so that names are those the user knows.
-    """
+    """Find the outermost module that holds most of them; None where there is none."""
     # By type: to ask an object that stands for another one may load it.
     modules: list[nn.Module] = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
     parents: dict[int, list[nn.Module]] = {}
@@ -35,7 +32,7 @@ def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
     ]
     roots = _roots(owners, parents)
     held = [sum(id(parameter) in wanted for parameter in root.parameters()) for root in roots]
-    return _unwrapped(roots[held.index(max(held))]) if roots else None
+    return roots[held.index(max(held))] if roots else None
 
 
 def names_of(model: nn.Module | None, parameters: Sequence[Tensor]) -> list[str]:
@@ -82,7 +79,8 @@ def _roots(owners: Sequence[nn.Module], parents: dict[int, list[nn.Module]]) -> 
     return roots
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Take off wrappers that hold the same under other names, so that names are those the user knows."""
     while True:
         entries = module.__dict__.get("_modules") or {}
         if _COMPILED_FROM in entries:

@@ -171,6 +171,7 @@ class Recorder:
         if last is None or last is follower:
             follower.loss = None
         else:
+            follower.shares = True
             follower.loss, follower.micro, follower.previous = last.loss, last.micro, last.previous
 
     def _note(self, tensors: Any, grad_tensors: Any) -> None:
@@ -245,7 +246,7 @@ class Recorder:
             if self._looking.subject is follower:
                 self._looking.after_step(now)
         elif sampler is not None and not sampler.close:
-            self._looking.consider(optimizer, sampler.model, follower, now)
+            self._looking.consider(optimizer, sampler.outer, follower, now)
         # Where a look is wanted, and there was no time for it yet, ask again soon.
         soon = now + _SOON * now if follower.wanted else math.inf
         follower.due = min(follower.next_sample, soon)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.measurements.second_moments import holds, known_key
-from unstuck.watching.models import layer_of, model_of, names_of, parameters_of
+from unstuck.watching.models import layer_of, model_of, names_of, parameters_of, unwrapped
 
 # Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
 # taken; the relative error of a length over so many is below a thousandth.
@@ -83,7 +83,9 @@ class Sampler:
         # Neither is kept alive by being watched.
         self._held = weakref.ref(optimizer)
         everything = parameters_of(optimizer)
-        found = model_of(everything) if model is None else model
+        outer = model_of(everything) if model is None else model
+        found = None if outer is None else unwrapped(outer)
+        self._outer = None if outer is None else weakref.ref(outer)
         self._model = None if found is None else weakref.ref(found)
         self.size = sum(tensor.numel() for tensor in everything)
         self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
@@ -101,6 +103,11 @@ class Sampler:
     def model(self) -> nn.Module | None:
         """Whose parameters they are, if that is known."""
         return None if self._model is None else self._model()
+
+    @property
+    def outer(self) -> nn.Module | None:
+        """The same with what is wrapped around it, as by compiling."""
+        return None if self._outer is None else self._outer()
 
     def parameters(self) -> list[Tensor]:
         """What the optimizer moves, as long as there is one."""
