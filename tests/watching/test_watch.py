@@ -264,6 +264,16 @@ def test_a_graph_that_others_hang_on_is_not_looked_at(tmp_path, hook):
     assert len(heard) in {0, 200}
 
 
+def test_where_the_file_is_gone_the_end_does_not_promise_it(tmp_path, capsys):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watched = watch(model, optimizer, out=tmp_path)
+    watched.path.unlink()
+    train(model, optimizer, inputs, labels, 5)
+    watched.end("finished")
+    assert "5 steps seen, but not all could be written" in capsys.readouterr().err
+
+
 # PyTorch calls its own functions deprecated when it begins to compile.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_step_is_left_alone(tmp_path):

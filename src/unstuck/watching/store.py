@@ -90,6 +90,11 @@ class Store:
         with self._writing:
             self._connection.close()
 
+    @property
+    def lacking(self) -> bool:
+        """Whether rows could not be written, the last time it was tried."""
+        return bool(self._failing)
+
     def flush(self) -> None:
         """Commit what waits."""
         self.gather()
