@@ -65,6 +65,9 @@ class Looking:
         self._per_gradient = 0.0
         self._next = 0.0
         self._failures = 0
+        self._checked = (
+            False  # at once, so that it is known early if there will be none; and again before each
+        )
         self._limit = 0.0
         self.subject: Subject | None = None
         self.why_not = "" if share > 0.0 else "looks are turned off"
@@ -82,12 +85,15 @@ class Looking:
             self._unsure = None
         allowed = self._allowed(now, wanted=subject.wanted)
         products = self._affordable(subject, allowed)
-        if products < FEWEST:
+        if self._checked and products < FEWEST:
             return
+        self._checked = True
         leaves = differentiable(optimizer)
         why_not = obstacle(model, leaves) if leaves else "it has no parameter that can be differentiated by"
         if why_not:
             self._end_all(why_not)
+        elif products < FEWEST:
+            return
         elif self._unsure is not None and self.subject is subject:
             self._looker, self._unsure = self._unsure, None
             self._looker.ask_more()
