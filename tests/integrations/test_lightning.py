@@ -67,6 +67,7 @@ def test_a_fit_that_stands_still_is_told_and_charted(tmp_path, capsys):
     assert {"unstuck/gradient_norm", "unstuck/stalled", "unstuck/finding/saddle-point"} <= set(
         board.Tags()["scalars"]
     )
+    assert any(tag.startswith("unstuck/finding") for tag in board.Tags()["tensors"])
     assert "unstuck/lambda_min" in (tmp_path / "csv").rglob("metrics.csv").__next__().read_text()
 
 

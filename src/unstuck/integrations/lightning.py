@@ -77,5 +77,9 @@ class WatchCallback(_Callback):
         if self.watch is None:
             return
         numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        said = self.watch.messages()
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=trainer.global_step)
+            for step, kind, message in said:
+                if hasattr(logger.experiment, "add_text"):
+                    logger.experiment.add_text(f"unstuck/{kind}", message, step)

@@ -48,8 +48,12 @@ class WatchCallback(TrainerCallback):
         if self.watch is None:
             return
         numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        said = self.watch.messages()
         for tracker in self._trackers():
             tracker.on_log(args, state, control, logs=dict(numbers), **others)
+            board: Any = getattr(tracker, "tb_writer", None)
+            for step, kind, message in said if board is not None else ():
+                board.add_text(f"unstuck/{kind}", message, step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Say the last word."""

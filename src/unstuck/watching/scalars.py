@@ -1,7 +1,6 @@
 """The latest numbers of a run under the names that charts know them by, and a way to hand them on."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,11 +66,14 @@ class Forwarder:
     Args:
         writer: Takes it.
         latest: Gives the numbers.
-        messages: What was said, as step, kind and text; taken away from there.
+        messages: Gives what was said since it was last asked, as step, kind and text.
     """
 
     def __init__(
-        self, writer: Writer, latest: Callable[[], dict[str, float]], messages: deque[tuple[int, str, str]]
+        self,
+        writer: Writer,
+        latest: Callable[[], dict[str, float]],
+        messages: Callable[[], list[tuple[int, str, str]]],
     ) -> None:
         self._writer, self._latest, self._messages = writer, latest, messages
         self._said: dict[str, float] = {}
@@ -83,6 +85,5 @@ class Forwarder:
             if self._said.get(name) != value:
                 self._writer.add_scalar(f"unstuck/{name}", value, step)
         self._said = latest
-        while self._messages:
-            when, kind, message = self._messages.popleft()
+        for when, kind, message in self._messages():
             self._writer.add_text(f"unstuck/{kind}", message, when)

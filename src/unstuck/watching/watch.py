@@ -59,7 +59,7 @@ class Watch:
         self._alarms = Alarms(self._store, self._say, share)
         self._recorder = Recorder(self._store, self._alarms.hear, self._alarms.looking, self._troubled, model)
         self._alarms.recorder = self._recorder
-        self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self._alarms.messages)
+        self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self.messages)
         self._store.gather = self._gather
         self._detach = attach(self._recorder, optimizers)
         atexit.register(self.close)
@@ -89,6 +89,13 @@ class Watch:
         if self._store is None:
             return {}
         return scalars(self._recorder.followers, self._alarms.look, self.findings, stalled=self.stalled)
+
+    def messages(self) -> list[tuple[int, str, str]]:
+        """Give what was said since the last call: step, kind (`stall`, `finding`, ...) and text."""
+        said: list[tuple[int, str, str]] = []
+        while self._store is not None and self._alarms.messages:
+            said.append(self._alarms.messages.popleft())
+        return said
 
     def close(self, state: str = "finished") -> None:
         """Stop watching, and write down how the run ended."""
