@@ -52,8 +52,9 @@ class WatchCallback(TrainerCallback):
         for tracker in self._trackers():
             tracker.on_log(args, state, control, logs=dict(numbers), **others)
             board: Any = getattr(tracker, "tb_writer", None)
-            for step, kind, message in said if board is not None else ():
-                board.add_text(f"unstuck/{kind}", message, step)
+            if board is not None:
+                for step, kind, message in said:
+                    board.add_text(f"unstuck/{kind}", message, step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Say the last word."""
