@@ -4,6 +4,7 @@ What needs PyTorch is imported when it is first asked for: `unstuck run` must no
 which may still be setting the environment that PyTorch reads then.
 """
 
+import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    state = random.getstate()  # libraries of ours draw from it while they are imported
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    random.setstate(state)
     return value
 
 

@@ -11,8 +11,8 @@ from unstuck.watching.samples import Sampler
 
 def sample(optimizer, gradients, micro=()):
     """Step with given gradients; `micro` are the parts of the second."""
-    sampler = Sampler(optimizer)
     parameter = optimizer.param_groups[0]["params"][0]
+    sampler = Sampler(optimizer, nn.ParameterList([parameter]))
     found = None
     for number, gradient in enumerate(gradients):
         sampler.before()

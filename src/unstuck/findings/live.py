@@ -270,7 +270,7 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
         Cause.ILL_CONDITIONED,
         min(confidence(gain.value, UNEQUAL * max(gained(look), NEGLIGIBLE * recent.scale / UNEQUAL)), SURE),
         (
-            estimated("krylov_gain", gain / recent.scale),
+            estimated("corrected_gain", gain / recent.scale),
             Evidence("along_update", gained(look) / recent.scale),
         ),
         f"A step that is corrected for curvature would lower the loss by {100 * gain.value / recent.scale:.3g} %, "
@@ -327,7 +327,7 @@ def least_noise(recent: Recent) -> float | None:
 def _gain(recent: Recent, look: Look) -> Evidence:
     assert look.krylov is not None  # noqa: S101  # see critical
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
-    return estimated("krylov_gain", gain / recent.scale)
+    return estimated("corrected_gain", gain / recent.scale)
 
 
 def _step_share(recent: Recent) -> tuple[Evidence, ...]:

@@ -33,7 +33,7 @@ def look_along(
     eigenvalue = judge.curvature(direction)
     slope = float(gradient @ direction)
     here = judge.judged(judge.base)
-    distances = [reach * index / _POINTS for index in range(-_POINTS, _POINTS + 1)]
+    distances = [reach * (index / _POINTS) for index in range(-_POINTS, _POINTS + 1)]
     losses = [here if distance == 0.0 else _loss(judge, direction, distance) for distance in distances]
     model = [here + slope * t + 0.5 * eigenvalue.value * t * t for t in distances]
     return Slice(name, eigenvalue, tuple(distances), tuple(losses), tuple(model))
