@@ -98,6 +98,12 @@ def test_a_step_that_could_be_many_times_longer_is_too_small():
     assert causes(look=look) == [Cause.STEP_TOO_SMALL]
 
 
+def test_a_step_along_which_the_loss_does_not_curve_is_too_small_where_there_is_something_to_gain():
+    look = replace(LOOK, update=Along(sure(-1e-7), sure(-1e-14)), krylov=Along(sure(-1.0), sure(1.0)))
+    assert causes(look=look) == [Cause.STEP_TOO_SMALL]
+    assert Cause.STEP_TOO_SMALL not in causes(look=replace(look, krylov=FLAT))
+
+
 def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-3)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.ILL_CONDITIONED]

@@ -1,5 +1,6 @@
 """A watched loop is recorded rightly whatever its form, and nothing in here gets in its way."""
 
+import gc
 import inspect
 import json
 import sqlite3
@@ -209,6 +210,23 @@ def test_a_loss_that_stands_still_is_told_with_its_cause(tmp_path, capsys):
     kinds = dict(rows(watched, "SELECT kind, document FROM events"))
     assert json.loads(kinds["finding"])["cause"] == "saddle-point"
     assert "stall" in kinds
+
+
+def test_a_run_whose_optimizer_is_gone_before_the_end_is_concluded_all_the_same(tmp_path):
+    def training():
+        model, inputs, labels = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        for _ in range(300):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+
+    with Watch(None, out=tmp_path, share=1e-9) as watched:
+        training()
+        gc.collect()
+    assert watched.steps == 300
+    (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'finding'")
+    assert "too short for a look" in said[0]
 
 
 def test_a_loss_that_is_no_number_is_told_at_once(tmp_path):

@@ -246,7 +246,11 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     if look is None or look.update is None or not falls_short(look):
         return None
     times = multiple(look)
-    if gained(look) < NEGLIGIBLE * recent.scale:
+    # Where the loss curves down along the step, or hardly at all, the quadratic model gives no best one.
+    ways = [gained(look)]
+    if look.krylov is not None:
+        ways.append(quadratic_gain(look.krylov.slope, look.krylov.curvature).value)
+    if max(ways) < NEGLIGIBLE * recent.scale:
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,

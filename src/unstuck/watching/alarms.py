@@ -32,6 +32,10 @@ NO_WAY_DOWN = (
     "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. "
     "It may be a minimum; `unstuck diagnose` certifies it"
 )
+TOO_SHORT = (
+    "not sure why: the run was too short for a look at its live graph, which may take no more than its share of the "
+    "time; `--share 0.1` (or `share=0.1`) lets it look sooner"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -80,7 +84,7 @@ class Alarms:
 
     def _several(self) -> bool:
         """Whether several optimizers have losses of their own: as in a game, none of them need fall then."""
-        followers = self._followers()
+        followers = [] if self.recorder is None else self.recorder.alive
         return len(followers) > 1 and sum(not one.shares for one in followers) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
@@ -153,8 +157,7 @@ class Alarms:
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
             return False
         follower.wanted = False
-        unsure = NO_WAY_DOWN if no_way_down(known, look) else NOT_SURE
-        self._conclude(follower, follower.step, findings, unsure)
+        self._conclude(follower, follower.step, findings, self._unsure(known, look))
         return True
 
     def finish(self) -> None:
@@ -163,6 +166,12 @@ class Alarms:
         for follower in self._followers():
             if follower.wanted:
                 self.diagnose(follower, self.look)
+
+    def _unsure(self, known: Recent, look: Look | None) -> str:
+        """What is said where no cause is named."""
+        if look is None and not self.looking.why_not:
+            return TOO_SHORT
+        return NO_WAY_DOWN if no_way_down(known, look) else NOT_SURE
 
     def _conclude(
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE

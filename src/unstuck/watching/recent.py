@@ -81,7 +81,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
 def wiring(model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int]) -> Wiring:
     """Compare what the model has with what the optimizers move; `reached` are ids of what had a gradient."""
     narrow = any(tensor.element_size() < _SINGLE for tensor in listed)
-    if model is None:
+    if model is None or not listed:  # the optimizers may be gone by now
         return Wiring(narrow=narrow)
     known = {id(tensor) for tensor in listed}
     trainable = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}

@@ -17,6 +17,9 @@ from unstuck.watching.looking import Looking
 from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.store import Store
 
+# How many optimizers that are no more are remembered.
+_GRAVES = 8
+
 # Share of the time that close looks at steps may take; what else is done at each step takes about as much again.
 _SHARE = 0.005
 
@@ -61,6 +64,7 @@ class Recorder:
         self._model = model
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
+        self._gone: deque[Follower] = deque(maxlen=_GRAVES)
         self._losses: list[Any] = []  # numbers, or tensors on a device
         self._unscaled: tuple[int, Any] | None = None
         self._inside: Optimizer | None = None
@@ -73,9 +77,14 @@ class Recorder:
         self.close = False
 
     @property
-    def followers(self) -> list[Follower]:
+    def alive(self) -> list[Follower]:
         """One an optimizer."""
         return list(self._followers.values())
+
+    @property
+    def followers(self) -> list[Follower]:
+        """Those, and the last of those that are gone."""
+        return [*self._gone, *self._followers.values()]
 
     def listed(self) -> list[Tensor]:
         """All parameters of all optimizers that stepped."""
@@ -219,9 +228,15 @@ class Recorder:
         key = id(optimizer)
         follower = self._followers[key] = Follower(self._count, optimizer, self._model)
         # Another one may get the same address later.
-        weakref.finalize(optimizer, self._followers.pop, key, None)
+        weakref.finalize(optimizer, self._bury, key)
         self._count += 1
         return follower
+
+    def _bury(self, key: int) -> None:
+        """Remember a few of those whose optimizer is gone: what they were about may still have to be said."""
+        follower = self._followers.pop(key, None)
+        if follower is not None:
+            self._gone.append(follower)
 
     def _write(
         self, follower: Follower, step: int, now: float, loss: float | None, rate: float | None
