@@ -255,9 +255,9 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     return Finding(
         Cause.STEP_TOO_SMALL,
         min(confidence(times, FALLS_SHORT), SURE),
-        (Evidence("best_step", times), *_step_share(recent)),
+        (Evidence("best_step", min(times, HUGE)), *_step_share(recent)),
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
-        f"so for {figure(times)} times their length. The run creeps.",
+        f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps.",
         "Raise the learning rate, or is its schedule at an end?",
     )
 
