@@ -4,6 +4,7 @@ A recipe such as `adam()` gives the rule of a method by name; `chain` composes o
 """
 
 from unstuck.optim.clip import ClipByNorm, ClipByValue
+from unstuck.optim.convert import convert
 from unstuck.optim.decay import DecoupledWeightDecay, WeightDecay
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.momenta import HeavyBall, MovingAverage, Nesterov, NesterovAverage
@@ -65,6 +66,7 @@ __all__ = [
     "adamw",
     "amsgrad",
     "chain",
+    "convert",
     "gradient_descent",
     "lamb",
     "lars",

@@ -18,7 +18,6 @@ from unstuck.optim.rule import Moment, Part, Role, Rule, chain
 
 # Where a part was put in later: the count of steps before it.
 SINCE = {Role.MOMENTUM: "momentum_since", Role.SCALE: "scale_since"}
-_AGES = ("step", *SINCE.values())
 
 
 class _Kept(Enum):
@@ -89,13 +88,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step(self) -> None:
         groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        norm = cache(lambda: _norm([checked_gradient(p) for _, params in groups for p in params]))
-        for _, params in groups:
-            for param in params:
-                checked_gradient(param)
+        gradients = [checked_gradient(param) for _, params in groups for param in params]
+        norm = cache(lambda: torch.nn.utils.get_total_norm(gradients))
         for group, params in groups:
             self._begin(group["rule"], params)
-            for same in alike(params, self.state, _AGES):
+            for same in alike(params, self._counts):
                 self._step_together(group, same, norm)
 
     def _begin(self, rule: Rule, params: Sequence[Tensor]) -> None:
@@ -103,7 +100,11 @@ class Optimizer(torch.optim.Optimizer):
             if "step" not in self.state[param]:
                 self.state[param]["step"] = 0
                 for part in rule.parts:
-                    self.state[param].update(part.start(_real(param)))
+                    self.state[param].update(part.start(as_real(param)))
+
+    def _counts(self, param: Tensor) -> tuple[int, int, int]:
+        state = self.state[param]
+        return state["step"], state.get("momentum_since", 0), state.get("scale_since", 0)
 
     def _step_together(
         self, group: Mapping[str, Any], params: list[Tensor], norm: Callable[[], Tensor]
@@ -114,8 +115,8 @@ class Optimizer(torch.optim.Optimizer):
             state["step"] += 1
         slots = [slot for part in rule.parts for slot in part.slots]
         columns = [
-            [_real(param) for param in params],
-            [_real(checked_gradient(param)) for param in params],
+            [as_real(param) for param in params],
+            [as_real(cast("Tensor", param.grad)) for param in params],
             *([state[slot] for state in states] for slot in slots),
         ]
         lr, maximize = float(group["lr"]), bool(group["maximize"])
@@ -177,7 +178,7 @@ class Optimizer(torch.optim.Optimizer):
             for slot in () if old is None else old.slots:
                 del state[slot]
             if new is not None:
-                state.update(new.start(_real(param)))
+                state.update(new.start(as_real(param)))
                 state[SINCE[role]] = state["step"]
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,9 +203,6 @@ def _replaced(rule: Rule, news: Mapping[Role, Part | None]) -> Rule:
     return rule
 
 
-def _real(tensor: Tensor) -> Tensor:
+def as_real(tensor: Tensor) -> Tensor:
+    """View complex numbers as pairs of real ones."""
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    return torch.nn.utils.get_total_norm(gradients)
