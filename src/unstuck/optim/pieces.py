@@ -1,34 +1,22 @@
 """Which tensors are stepped together: those that have taken equally many steps, in pieces that fit a cache."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-# Elements of a piece for every thread. Adam touches five tensors: 5 * 4 bytes * 2^15 is what a core's second-level
-# cache of 1 MiB holds with room; half and twice as many were no faster (benchmarks/optim.py). It is also the grain
-# below which PyTorch does not split elementwise work among threads.
-PIECE = 2**15
+# Elements of a piece for every thread. Adam's five tensors are then 5 MiB: they come from the third-level cache, and
+# what a piece costs in calls is little beside its work. From 2^15 to 2^20 it was the fastest (benchmarks/optim.py).
+PIECE = 2**18
 
 Columns = Sequence[Sequence[Tensor]]
 
 
-def alike(
-    params: Sequence[Tensor], state: Mapping[Tensor, Mapping[str, Any]], ages: Sequence[str]
-) -> list[list[Tensor]]:
-    """Part parameters into lists of one device, one type and the same counts in their state.
-
-    Args:
-        params: Parameters that have a state.
-        state: By parameter.
-        ages: Keys of the counts; one that is missing counts as 0.
-    """
+def alike(params: Sequence[Tensor], counts: Callable[[Tensor], Hashable]) -> list[list[Tensor]]:
+    """Part parameters into lists of one device, one type and the same counts of steps."""
     lists: dict[Hashable, list[Tensor]] = {}
     for param in params:
-        own = state[param]
-        key = (param.dtype, param.device, *(own.get(age, 0) for age in ages))
-        lists.setdefault(key, []).append(param)
+        lists.setdefault((param.dtype, param.device, counts(param)), []).append(param)
     return list(lists.values())
 
 
