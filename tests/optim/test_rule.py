@@ -22,10 +22,11 @@ from unstuck.optim import (
     lamb,
     momentum,
     radam,
+    recipes,
 )
 
-OTHERS = {"chain", "convert"}
-RULES = [getattr(everything, name)() for name in everything.__all__ if name.islower() and name not in OTHERS]
+ALSO = {"chain", *(name for name in everything.__all__ if name[0].isupper())}  # what recipes are made of
+RULES = [value() for name, value in vars(recipes).items() if name in everything.__all__ and name not in ALSO]
 
 
 def test_a_chain_of_chains_is_one_chain():

@@ -1,6 +1,7 @@
 r"""Optimizers made of parts: $\theta \leftarrow \theta - \frac{\eta}{\sigma} m$, a momentum, a scale and a rate.
 
 A recipe such as `adam()` gives the rule of a method by name; `chain` composes one of parts; `Optimizer` steps by it.
+A schedule such as `warmup(500).then(cosine(10_000))` changes the rate, through `LambdaLR`.
 """
 
 from unstuck.optim.clip import ClipByNorm, ClipByValue
@@ -35,6 +36,21 @@ from unstuck.optim.scales import (
     MeanOfSquares,
     SumOfSquares,
 )
+from unstuck.optim.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    exponential,
+    inverse_sqrt,
+    one_cycle,
+    polynomial,
+    rectified_warmup,
+    restarts,
+    scaled,
+    step_decay,
+    warmup,
+    warmup_stable_decay,
+)
 from unstuck.optim.trust import LayerwiseRate, TrustRatio
 
 __all__ = [
@@ -57,6 +73,7 @@ __all__ = [
     "RectifiedAverage",
     "Role",
     "Rule",
+    "Schedule",
     "SumOfSquares",
     "TrustRatio",
     "WeightDecay",
@@ -66,14 +83,26 @@ __all__ = [
     "adamw",
     "amsgrad",
     "chain",
+    "constant",
     "convert",
+    "cosine",
+    "exponential",
     "gradient_descent",
+    "inverse_sqrt",
     "lamb",
     "lars",
     "momentum",
     "nadam",
     "nesterov",
+    "one_cycle",
+    "polynomial",
     "radam",
+    "rectified_warmup",
+    "restarts",
     "rmsprop",
     "rmsprop_from_first",
+    "scaled",
+    "step_decay",
+    "warmup",
+    "warmup_stable_decay",
 ]
