@@ -48,10 +48,10 @@ def weights(model):
 def test_a_checkpoint_in_the_middle_of_a_run_goes_on_to_the_bit(name):
     through = network(torch.float32)
     optimizer = Optimizer(through.parameters(), RECIPES[name](), lr=0.01)
-    train(through, optimizer, 30)
+    train(through, optimizer, 15)
     file = io.BytesIO()
     torch.save({"model": through.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    train(through, optimizer, 30, begin=30)
+    train(through, optimizer, 15, begin=15)
 
     file.seek(0)
     saved = torch.load(file, weights_only=True)
@@ -59,7 +59,7 @@ def test_a_checkpoint_in_the_middle_of_a_run_goes_on_to_the_bit(name):
     resumed.load_state_dict(saved["model"])
     optimizer = Optimizer(resumed.parameters(), RECIPES[name](), lr=0.5)
     optimizer.load_state_dict(saved["optimizer"])
-    train(resumed, optimizer, 30, begin=30)
+    train(resumed, optimizer, 15, begin=15)
     assert torch.equal(weights(resumed), weights(through))
 
 

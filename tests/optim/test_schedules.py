@@ -155,7 +155,7 @@ def test_a_figure_shows_the_rate_at_every_step_of_a_short_schedule():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: warmup(0), "`steps` is a number of steps, at least 1, not 0"),
+        (lambda: warmup(0), "`steps` must be a whole number of at least 1, not 0"),
         (lambda: warmup(5, start=2.0), "`start` is a share of the rate"),
         (lambda: cosine(-1), "`steps`"),
         (lambda: exponential(0.0), "`factor` must be a positive"),

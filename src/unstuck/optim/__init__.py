@@ -36,8 +36,8 @@ from unstuck.optim.scales import (
     MeanOfSquares,
     SumOfSquares,
 )
+from unstuck.optim.schedule import Schedule
 from unstuck.optim.schedules import (
-    Schedule,
     constant,
     cosine,
     exponential,

@@ -105,10 +105,9 @@ class MovingAverage(Part):
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Go on along the average, after a scale along the average of what has been scaled."""
         average = moment.memory["exp_avg"]
-        scaled = not isinstance(direction.scale, Unscaled)
         foreach.lerp_(average, direction.movement(), 1 - self.beta)
         term = Term(average, denominator=1 - self.beta**moment.age if self.debias else 1.0)
-        return replace(direction, terms=(term,), scale=Unscaled() if scaled else direction.scale)
+        return replace(direction, terms=(term,), scale=Unscaled())
 
 
 @dataclass(frozen=True)

@@ -6,120 +6,12 @@ A schedule gives the factor that the base rate is multiplied by at step $t = 0, 
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.rectified import rectified
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-class _Plain:
-    """Gives a slotted class an empty `__dict__`: LambdaLR saves that of its function, and here it is plain data."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Schedule(_Plain):
-    """A factor of the rate for every step.
-
-    Attributes:
-        factor: The factor at a step that counts from 0.
-        length: How many steps it takes, None without an end. Past it, the factor stays.
-        name: What it is, as the Python that makes it.
-    """
-
-    factor: Callable[[int], float]
-    length: int | None
-    name: str
-
-    def __call__(self, step: int) -> float:
-        """Give the factor at a step, 0 for the first one.
-
-        Raises:
-            OptimizerError: `step` is negative.
-        """
-        if step < 0:
-            msg = f"`step` counts from 0, not {step}"
-            raise OptimizerError(msg)
-        return self.factor(step if self.length is None else min(step, self.length))
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def then(self, other: "Schedule") -> "Schedule":
-        """Let another schedule follow when this one's length is over; what follows counts from 0 again.
-
-        Raises:
-            OptimizerError: This schedule has no end.
-        """
-        if self.length is None:
-            msg = f"{self!r} has no end that another schedule could follow: give it its length by `steps`"
-            raise OptimizerError(msg)
-        end = self.length
-
-        def factor(step: int) -> float:
-            return self(step) if step < end else other(step - end)
-
-        length = None if other.length is None else end + other.length
-        return Schedule(factor, length, f"{self!r}.then({other!r})")
-
-    def steps(self, count: int) -> "Schedule":
-        """End after a number of steps.
-
-        Raises:
-            OptimizerError: `count` is below 1.
-        """
-        return replace(self, length=_count("count", count), name=f"{self!r}.steps({count})")
-
-    def figure(self, steps: int | None = None, *, lr: float = 1.0) -> "go.Figure":
-        """Draw the rate over the steps.
-
-        Args:
-            steps: How many; all, where the schedule has an end.
-            lr: The base rate.
-
-        Raises:
-            OptimizerError: The schedule has no end and `steps` is not given, or `steps` is below 1.
-        """
-        import plotly.graph_objects as go  # noqa: PLC0415  nothing but drawing needs it
-
-        count = self.length if steps is None else steps
-        if count is None:
-            msg = f"{self!r} has no end: say how many `steps` to draw"
-            raise OptimizerError(msg)
-        end = _count("steps", count)
-        shown = sorted({round(end * point / _POINTS) for point in range(_POINTS + 1)})
-        line = go.Scatter(x=shown, y=[lr * self(step) for step in shown], mode="lines", name="rate")
-        return go.Figure(line).update_layout(
-            title=repr(self), xaxis_title="step", yaxis_title="learning rate"
-        )
-
-
-_POINTS = 1000  # of a curve, more than a screen shows
-
-
-def _count(name: str, value: int) -> int:
-    if value < 1:
-        msg = f"`{name}` is a number of steps, at least 1, not {value}"
-        raise OptimizerError(msg)
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if not 0.0 < value < math.inf:
-        msg = f"`{name}` must be a positive finite number, not {value}"
-        raise OptimizerError(msg)
-    return value
-
-
-def _share(name: str, value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        msg = f"`{name}` is a share of the rate, from 0 to 1, not {value}"
-        raise OptimizerError(msg)
-    return value
+from unstuck.optim.schedule import Schedule
+from unstuck.optim.values import counted, positive, share
 
 
 def constant(factor: float = 1.0) -> Schedule:
@@ -128,7 +20,7 @@ def constant(factor: float = 1.0) -> Schedule:
     Raises:
         OptimizerError: `factor` is not positive.
     """
-    _positive("factor", factor)
+    positive("factor", factor)
     return Schedule(lambda _: factor, None, f"constant({factor})")
 
 
@@ -144,8 +36,8 @@ def warmup(steps: int, *, start: float = 0.0) -> Schedule:
     Raises:
         OptimizerError: `steps` is below 1 or `start` outside [0, 1].
     """
-    _count("steps", steps)
-    _share("start", start)
+    counted("steps", steps)
+    share("start", start)
     return Schedule(
         lambda step: min(1.0, start + (1.0 - start) * (step + 1) / steps),
         steps,
@@ -180,8 +72,8 @@ def cosine(steps: int, *, end: float = 0.0) -> Schedule:
     Raises:
         OptimizerError: `steps` is below 1 or `end` outside [0, 1].
     """
-    _count("steps", steps)
-    _share("end", end)
+    counted("steps", steps)
+    share("end", end)
     return Schedule(
         lambda step: end + (1.0 - end) * (1.0 + math.cos(math.pi * step / steps)) / 2.0,
         steps,
@@ -200,9 +92,9 @@ def polynomial(steps: int, *, power: float = 1.0, end: float = 0.0) -> Schedule:
     Raises:
         OptimizerError: `steps` is below 1, `power` not positive or `end` outside [0, 1].
     """
-    _count("steps", steps)
-    _positive("power", power)
-    _share("end", end)
+    counted("steps", steps)
+    positive("power", power)
+    share("end", end)
     return Schedule(
         lambda step: end + (1.0 - end) * (1.0 - step / steps) ** power,
         steps,
@@ -220,8 +112,8 @@ def step_decay(every: int, *, factor: float = 0.1) -> Schedule:
     Raises:
         OptimizerError: `every` is below 1 or `factor` not positive.
     """
-    _count("every", every)
-    _positive("factor", factor)
+    counted("every", every)
+    positive("factor", factor)
     return Schedule(lambda step: factor ** (step // every), None, f"step_decay({every}, factor={factor})")
 
 
@@ -234,7 +126,7 @@ def exponential(factor: float) -> Schedule:
     Raises:
         OptimizerError: It is not positive.
     """
-    _positive("factor", factor)
+    positive("factor", factor)
     return Schedule(lambda step: factor**step, None, f"exponential({factor})")
 
 
@@ -249,7 +141,7 @@ def inverse_sqrt(steps: int) -> Schedule:
     Raises:
         OptimizerError: It is below 1.
     """
-    _count("steps", steps)
+    counted("steps", steps)
     return Schedule(lambda step: math.sqrt(steps / (steps + step)), None, f"inverse_sqrt({steps})")
 
 
@@ -275,8 +167,8 @@ def one_cycle(steps: int, *, rise: float = 0.3, start: float = 0.04, end: float 
     Raises:
         OptimizerError: A part has no step, or a share is outside [0, 1].
     """
-    up = _count("steps * rise", round(steps * _share("rise", rise)))
-    down = _count("steps * (1 - rise)", steps - up)
+    up = counted("steps * rise", round(steps * share("rise", rise)))
+    down = counted("steps * (1 - rise)", steps - up)
     mirrored = cosine(up, end=start)
     whole = Schedule(lambda step: mirrored(up - step), up, "").then(cosine(down, end=end))
     return replace(whole, name=f"one_cycle({steps}, rise={rise}, start={start}, end={end})")
@@ -294,8 +186,8 @@ def restarts(first: int, count: int, *, growth: float = 2.0, end: float = 0.0) -
     Raises:
         OptimizerError: A number of steps is below 1, `growth` not positive or `end` outside [0, 1].
     """
-    _count("count", count)
-    _positive("growth", growth)
+    counted("count", count)
+    positive("growth", growth)
     whole = cosine(first, end=end)
     for cycle in range(1, count):
         whole = whole.then(cosine(round(first * growth**cycle), end=end))
@@ -315,4 +207,4 @@ def scaled(lr: float, *, batch: int, reference: int) -> float:
     Raises:
         OptimizerError: A batch size is below 1, or `lr` is not positive.
     """
-    return _positive("lr", lr) * _count("batch", batch) / _count("reference", reference)
+    return positive("lr", lr) * counted("batch", batch) / counted("reference", reference)
