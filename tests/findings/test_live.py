@@ -32,6 +32,7 @@ LOOK = Look(
     top_share=0.5,
     size=1000,
     update=Along(sure(-1e-6), sure(1e-6)),
+    descent=1e-6,
     krylov=FLAT,
     lowest=None,
     step_length=0.01,
@@ -72,6 +73,11 @@ def test_where_the_gradient_still_gains_it_is_no_saddle():
 def test_a_step_that_ends_as_steeply_uphill_as_it_began_downhill_is_too_large():
     assert causes(replace(RECENT, overshoot=sure(1.0))) == [Cause.STEP_TOO_LARGE]
     assert causes(replace(RECENT, overshoot=sure(0.2))) == []
+
+
+def test_where_the_loss_hardly_bends_along_a_step_it_does_not_bounce():
+    look = replace(LOOK, descent=1e-3)
+    assert causes(replace(RECENT, overshoot=sure(1.0)), look) == []
 
 
 def test_a_loss_far_above_where_it_began_was_thrown_there():

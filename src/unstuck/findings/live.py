@@ -39,6 +39,9 @@ VANISHED, PLACES = 1e-3, 4
 # it gains nothing. Noise of the gradient averages out of it: at a noise floor it is what rate and curvature say.
 BOUNCES = 0.5
 
+# Of the slope that a step begins with, what curvature takes away on it: nothing is left of it at 1.
+BENDS = 1.0
+
 # A loss that stands so many times as high as it began has been thrown there.
 THROWN, THROWN_SURE = 2.0, 0.8
 
@@ -180,10 +183,10 @@ def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
     )
 
 
-def step_too_large(recent: Recent, _look: Look | None) -> Finding | None:
+def step_too_large(recent: Recent, look: Look | None) -> Finding | None:
     """Steps end on the other side of the valley, or have thrown the loss far above where it began."""
     overshoot, began = recent.overshoot, recent.began
-    bounces = overshoot is not None and overshoot.surely_above(BOUNCES, sigmas=1.0)
+    bounces = overshoot is not None and overshoot.surely_above(BOUNCES, sigmas=1.0) and not _flat(look)
     thrown = began is not None and 0.0 < THROWN * began < recent.level
     if not (bounces or thrown) or overshoot is None or overshoot.value <= 0.0:
         return None
@@ -201,6 +204,13 @@ def step_too_large(recent: Recent, _look: Look | None) -> Finding | None:
         f"step began: the steps jump from one wall of the valley to the other, and the loss stays up.{high}",
         "Lower the learning rate, about tenfold; warm it up if the run has just begun.",
     )
+
+
+def _flat(look: Look | None) -> bool:
+    """Whether the loss hardly bends along a step: few batches an epoch, drawn in turns, look like bouncing, too."""
+    if look is None or look.update is None or look.descent is None:
+        return False
+    return look.update.curvature.value < BENDS * look.descent
 
 
 def dead_units(recent: Recent, _look: Look | None) -> Finding | None:

@@ -120,7 +120,8 @@ class Looker:
         self._judged: list[dict[str, tuple[float, float]]] = []
         self._judges = JUDGES
         self._bent: list[Tensor] = []  # products with the lowest direction
-        self._weights = torch.empty(0)
+        self._weights = self._gradient = torch.empty(0)
+        self._descent: float | None = None
         self.gradients = 0.0
         self.seconds = 0.0
 
@@ -178,7 +179,9 @@ class Looker:
         """Learn what the step after that batch has added to the weights."""
         if self.found and not self.moved:
             with self._timed():
-                self._directions["update"] = _flat(self._leaves, self._weights) - self._weights
+                step = _flat(self._leaves, self._weights) - self._weights
+                self._directions["update"] = step
+                self._descent = -float(self._gradient @ step)
 
     def judge(self, loss: Tensor, factor: float) -> None:
         """Measure slope and curvature along what was found, on another batch."""
@@ -205,6 +208,7 @@ class Looker:
             judges=len(self._judged),
             gradients=self.gradients,
             seconds=self.seconds,
+            descent=self._descent,
             **self._numbers,
         )
 
@@ -221,7 +225,7 @@ class Looker:
             raise MeasurementError(msg)
 
     def _sum_up(self, space: Subspace, graph: Graph, loss: float) -> None:
-        self._weights = graph.weights()
+        self._weights, self._gradient = graph.weights(), graph.gradient
         values = space.values.tolist()
         largest = max(abs(values[0]), abs(values[-1]))
         shares = space.within(graph.gradient)

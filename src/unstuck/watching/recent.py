@@ -7,7 +7,7 @@ from statistics import median
 
 from torch import Tensor, nn
 
-from unstuck.estimate import Estimate
+from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.records.live import Recent
 from unstuck.watching.models import matrices_of
 from unstuck.watching.samples import Group, Sample
@@ -66,7 +66,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         step_share=_median(own, _step_share),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
-        overshoot=_mean(own, lambda sample: sample.overshoot),
+        overshoot=_overshoot(own),
         silent=_silent(own, wired.layers),
         narrow=wired.narrow,
         samples=len(own),
@@ -132,6 +132,19 @@ def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
     if last < 0 or not all(weights[: last + 1]):
         return ()
     return tuple(name for name, size in zip(order[:last], gradients, strict=False) if size == 0.0)
+
+
+def _overshoot(samples: Sequence[Sample]) -> Estimate | None:
+    """Mean slope at the ends of the steps over mean slope at their beginnings: single ratios have heavy tails."""
+    known = [
+        (sample.overshoot, abs(sample.descent_cosine) * sample.gradient_norm * sample.update_norm)
+        for sample in samples
+        if sample.overshoot is not None and sample.descent_cosine
+    ]
+    known = [(value, weight) for value, weight in known if math.isfinite(value * weight) and weight > 0.0]
+    if len(known) < _FEWEST:
+        return None
+    return weighted_mean([value for value, _ in known], [weight for _, weight in known])
 
 
 def _depths(samples: Sequence[Sample], order: Sequence[str]) -> tuple[tuple[str, float], ...]:

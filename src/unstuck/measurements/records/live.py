@@ -35,6 +35,7 @@ class Look:
         top_share: Share of the squared gradient in the five directions of largest absolute curvature.
         size: Number of parameters.
         update: Along the step that the optimizer then made, from where it led to.
+        descent: What the step gains on the batch it was found on, to first order, -g.d.
         krylov: Along the damped Newton step in the space.
         lowest: Along the lowest Ritz vector, of length 1; None where it is not negative.
         step_length: Length of the step that the optimizer made.
@@ -53,6 +54,7 @@ class Look:
     top_share: float
     size: int
     update: Along | None
+    descent: float | None
     krylov: Along | None
     lowest: Along | None
     step_length: float | None
