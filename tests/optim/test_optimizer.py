@@ -11,6 +11,7 @@ from torch import nn
 from unstuck import optim
 from unstuck.optim import ClipByNorm, ClipByValue, HeavyBall, Optimizer, OptimizerError, chain, pieces
 
+# A row each, which the formatter would take apart.
 RECIPES = {
     recipe.__name__: recipe
     for recipe in (

@@ -78,6 +78,7 @@ def test_numbers_that_make_no_sense_are_refused_when_the_part_is_made(make):
         make()
 
 
+# A row each, which the formatter would take apart.
 @pytest.mark.parametrize(
     ("rule", "role", "new", "expected"),
     [

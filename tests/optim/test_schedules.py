@@ -137,7 +137,7 @@ def test_of_two_schedules_the_second_counts_from_the_end_of_the_first_and_then_s
     assert both(step) <= 1.0 + 1e-12
     assert both(step) >= 0.0
     assert both(both.length + step) == both(both.length)
-    assert eval(repr(both), vars(optim))(step) == both(step)  # noqa: S307
+    assert eval(repr(both), vars(optim))(step) == both(step)  # noqa: S307 - our own text
 
 
 def test_the_linear_scaling_rule():

@@ -28,6 +28,7 @@ from unstuck.cli.options import (
 )
 from unstuck.cli.output import put
 from unstuck.errors import UnstuckError
+from unstuck.watching.defaults import FOLDER, SHARE
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -189,15 +190,13 @@ def run(
     module: Annotated[
         bool, typer.Option("-m", help="SCRIPT is the name of a module, as for `python -m`.")
     ] = False,
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Folder for the run's file.")
-    ] = "unstuck-runs",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the run's file.")] = FOLDER,
     share: Annotated[
         float,
         typer.Option(
             min=0.0, max=0.5, metavar="SHARE", help="Share of the time for looks at the live graph; 0: none."
         ),
-    ] = 0.01,
+    ] = SHARE,
     tensorboard: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Write the numbers and findings for TensorBoard there, too."),

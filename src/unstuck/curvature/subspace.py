@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck.curvature.vectors import MatVec
+from unstuck.curvature.vectors import Basis, Operator, norm
 
 # What is left of a vector when the others are taken out of it is noise below this share of it.
 _NEW = 1e-5
@@ -18,6 +18,7 @@ class Subspace:
     r"""A block Krylov space and what the matrix does in it (Rayleigh-Ritz; Saad, 2011, section 4.3).
 
     Attributes:
+        operator: The matrix $H$.
         basis: Orthonormal rows $Q$.
         images: $Q H$, row by row.
         values: Ritz values, ascending: eigenvalues of $Q H Q^\top$, in float64 on the CPU.
@@ -25,28 +26,34 @@ class Subspace:
         asymmetry: $\|T - T^\top\|_F / \|T\|_F$ of $T = Q H Q^\top$, which is 0 for a symmetric matrix.
     """
 
-    basis: Float[Tensor, "k n"]
-    images: Float[Tensor, "k n"]
+    operator: Operator
+    basis: Basis
+    images: Basis
     values: Float[Tensor, " k"]
     coefficients: Float[Tensor, "k k"]
     asymmetry: float
 
     def vector(self, index: int) -> Float[Tensor, " n"]:
         """The Ritz vector of that number, of length 1."""
-        return self.coefficients[:, index].to(self.basis) @ self.basis
+        return self.combine(self.coefficients[:, index])
+
+    def combine(self, weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
+        """Sum of the rows of the basis, one weight for each."""
+        return self.basis.combine(weights.to(self.operator.like))
 
     def residual(self, index: int) -> float:
         r"""$\|Hy - \theta y\|$: there is an eigenvalue no further from the Ritz value than this."""
-        weights = self.coefficients[:, index].to(self.basis)
-        return float((weights @ self.images - float(self.values[index]) * (weights @ self.basis)).norm())
+        weights = self.coefficients[:, index].to(self.operator.like)
+        rest = self.images.combine(weights) - float(self.values[index]) * self.basis.combine(weights)
+        return norm(rest, self.operator.reduce)
 
     def within(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
         """Components of a vector along the Ritz vectors."""
-        return self.coefficients.T @ (self.basis @ vector).double().cpu()
+        return self.coefficients.T @ self.basis.coordinates(vector).double().cpu()
 
 
 def span(
-    matvec: MatVec,
+    operator: Operator,
     starts: Sequence[Float[Tensor, " n"]],
     size: int,
     go_on: Callable[[], bool] = lambda: True,
@@ -54,30 +61,28 @@ def span(
     """Multiply up to `size` vectors, first the starts, then what their images add, and look at the matrix there.
 
     Args:
-        matvec: Product with a vector of length 1.
+        operator: The matrix; what it multiplies has length 1.
         starts: Starting vectors that are not zero; each gets its share of the products.
         size: The most products.
         go_on: Is asked before each but the first two.
     """
-    basis: list[Tensor] = []
-    images: list[Tensor] = []
+    basis, images = Basis(operator), Basis(operator)
     for vector in _candidates(starts, images):
-        if len(basis) >= min(size, vector.numel()) or (len(basis) > 1 and not go_on()):
+        if len(basis) >= min(size, operator.size) or (len(basis) > 1 and not go_on()):
             break
-        fresh = _orthogonal(vector, basis)
+        fresh = _orthogonal(vector, basis, operator)
         if fresh is not None:
             basis.append(fresh)
-            images.append(matvec(fresh))
-    rows, products = torch.stack(basis), torch.stack(images)
-    inner = (rows @ products.T).double().cpu()
-    symmetric = (inner + inner.T) / 2.0
-    values, coefficients = torch.linalg.eigh(symmetric)
-    size_of = float(inner.norm())
-    asymmetry = float((inner - inner.T).norm()) / size_of if size_of > 0.0 else 0.0
-    return Subspace(rows, products, values, coefficients, asymmetry)
+            images.append(operator.matvec(fresh))
+    rows = [basis.coordinates(images[index]) for index in range(len(images))]
+    inner = torch.stack(rows).T.double().cpu()
+    values, coefficients = torch.linalg.eigh((inner + inner.T) / 2.0)
+    length = float(inner.norm())
+    asymmetry = float((inner - inner.T).norm()) / length if length > 0.0 else 0.0
+    return Subspace(operator, basis, images, values, coefficients, asymmetry)
 
 
-def _candidates(starts: Sequence[Tensor], images: list[Tensor]) -> Iterator[Tensor]:
+def _candidates(starts: Sequence[Tensor], images: Basis) -> Iterator[Tensor]:
     yield from starts
     index = 0
     while index < len(images):
@@ -85,13 +90,12 @@ def _candidates(starts: Sequence[Tensor], images: list[Tensor]) -> Iterator[Tens
         index += 1
 
 
-def _orthogonal(vector: Tensor, basis: Sequence[Tensor]) -> Tensor | None:
-    length = float(vector.norm())
+def _orthogonal(vector: Tensor, basis: Basis, operator: Operator) -> Tensor | None:
+    length = norm(vector, operator.reduce)
     if not 0.0 < length < float("inf"):
         return None
     left = vector / length
-    for _ in range(2):  # twice is enough (Parlett, 1998, section 6.9)
-        for row in basis:
-            left = left - (row @ left) * row
-    remains = float(left.norm())
+    if len(basis):
+        left, _ = basis.orthogonalise(left)
+    remains = norm(left, operator.reduce)
     return left / remains if remains > _NEW else None

@@ -6,7 +6,6 @@ check asks for more than doubt, and what it cannot tell it leaves open.
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 from unstuck.findings.glance import (
     FALLS_SHORT,
@@ -20,20 +19,21 @@ from unstuck.findings.glance import (
     quadratic_gain,
     rise,
 )
-from unstuck.findings.phrases import MOST, confidence, estimated, figure, surely_negative
+from unstuck.findings.logged import (
+    SURE,
+    dead_units,
+    frozen_parameters,
+    non_finite,
+    precision_stall,
+    stale_second_moment,
+    step_share,
+    vanishing_gradient,
+)
+from unstuck.findings.phrases import confidence, estimated, figure, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 
 Check = Callable[[Recent, Look | None], Finding | None]
-
-# More than half of the parameters that have a gradient stay as they are: most of the update is lost.
-MOST_LOST = 0.5
-
-# A decade, see STALE in findings/updates.py.
-STALE = 10.0
-
-# See VANISHED in findings/layers.py; and little by little means over four parts of the network at least.
-VANISHED, PLACES = 1e-3, 4
 
 # A step ends half as steeply uphill as it began downhill: on a quadratic that is rate times curvature = 1.5, and at 2
 # it gains nothing. Noise of the gradient averages out of it: at a noise floor it is what rate and curvature say.
@@ -51,14 +51,8 @@ NOISY = 3.0
 # Beyond this the noise scale is not worth a number.
 HUGE = 1e4
 
-# How sure it is that units are dead where a layer gets no gradient: a mask or a product with zero does the same.
-DEAD = 0.8
-
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0
-
-# Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
-SURE = 0.9
 
 
 def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
@@ -70,100 +64,6 @@ def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
 def no_way_down(recent: Recent, look: Look | None) -> bool:
     """Whether nothing is to be gained in any way that was looked at: it may be a minimum, or a saddle point yet."""
     return look is not None and critical(recent, look)
-
-
-def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
-    """The loss or the gradient is no number any more."""
-    if recent.not_finite is None:
-        return None
-    return Finding(
-        Cause.NON_FINITE,
-        MOST,
-        (Evidence("step", float(recent.not_finite)),),
-        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. What follows from "
-        "such a number is no number either.",
-        "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
-    )
-
-
-def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
-    """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
-    parts = [
-        f"{_names(names)} {'is' if len(names) == 1 else 'are'} {why}"
-        for names, why in (
-            (recent.unlisted, "in no optimizer"),
-            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
-        )
-        if names
-    ]
-    if not parts:
-        return None
-    return Finding(
-        Cause.FROZEN_PARAMETERS,
-        max(0.5, min(recent.left_out, SURE)),
-        (Evidence("excluded_share", recent.left_out),),
-        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}.",
-        "Give the optimizer the parameters of this very model; remove the .detach() or torch.no_grad() between them "
-        "and the loss; or set requires_grad=False where it is meant.",
-    )
-
-
-def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
-    """Most parameters that have a gradient are not changed by a step, and are kept with few digits.
-
-    In single precision a step that changes nothing is too small to matter, rounded or not.
-    """
-    if not recent.narrow or recent.unchanged is None or recent.unchanged <= MOST_LOST:
-        return None
-    return Finding(
-        Cause.PRECISION_STALL,
-        min(0.5 + 0.5 * recent.unchanged, SURE),
-        (Evidence("unchanged_share", recent.unchanged), *_step_share(recent)),
-        f"{100 * recent.unchanged:.3g} % of the parameters that have a gradient stay as they are at a step: what it "
-        "would add is less than half of the last digit they are kept with.",
-        "Keep float32 master weights (torch.autocast instead of model.half() or .bfloat16()); or are the steps too "
-        "small?",
-    )
-
-
-def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
-    """From the last layer to the first the relative gradient falls to less than a thousandth."""
-    layers = [(name, size) for name, size in recent.depths if size > 0.0]
-    if len(layers) < PLACES:
-        return None
-    # The strongest of each quarter: inside a block of attention, say, some layers always get far less than others.
-    cuts = [round(number * len(layers) / PLACES) for number in range(PLACES + 1)]
-    sizes = [max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)]
-    left = sizes[0] / sizes[-1]
-    # Little by little: no one place takes more than half of it, in decades.
-    steepest = min(before / after for before, after in pairwise(sizes))
-    if left > VANISHED or steepest < math.sqrt(left):
-        return None
-    first, last = recent.depths[0][0], recent.depths[-1][0]
-    return Finding(
-        Cause.VANISHING_GRADIENT,
-        min(confidence(-math.log10(left), -math.log10(VANISHED)), SURE),
-        (Evidence("gradient_left", left),),
-        f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
-        f"the weights. So `{first}` is hardly told by the loss how to change.",
-        "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
-    )
-
-
-def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
-    """The running mean of squares is a decade above the present gradients."""
-    ratio = recent.sigma_ratio
-    if ratio is None or ratio <= STALE:
-        return None
-    return Finding(
-        Cause.STALE_SECOND_MOMENT,
-        min(confidence(ratio, STALE), SURE),
-        (Evidence("sigma_ratio", ratio), *_step_share(recent)),
-        f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: "
-        "it still remembers gradients that are long gone.",
-        "Reset the optimizer's state, or let it forget faster (a smaller beta2 or alpha; RMSProp or Adam "
-        "instead of Adagrad).",
-    )
 
 
 def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
@@ -213,21 +113,6 @@ def _flat(look: Look | None) -> bool:
     return look.update.curvature.value < BENDS * look.descent
 
 
-def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
-    """No gradient at all comes to a layer, and the weights behind it are not zero."""
-    if not recent.silent:
-        return None
-    return Finding(
-        Cause.DEAD_UNITS,
-        DEAD,
-        (Evidence("silent_layers", float(len(recent.silent))),),
-        f"Not the least gradient comes to {_names(recent.silent)}, at any step that was looked at: the units behind "
-        "give nothing on any example, as ReLUs do when their inputs are all negative. No step can wake them up.",
-        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
-        "units (LeakyReLU, ELU) or normalisation before them.",
-    )
-
-
 def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     """A step is mostly noise, and what it gains on its own batch it loses on the others."""
     scale = least_noise(recent)
@@ -265,7 +150,7 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     return Finding(
         Cause.STEP_TOO_SMALL,
         min(confidence(times, FALLS_SHORT), SURE),
-        (Evidence("best_step", min(times, HUGE)), *_step_share(recent)),
+        (Evidence("best_step", min(times, HUGE)), *step_share(recent)),
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
         f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps.",
         "Raise the learning rate, or is its schedule at an end?",
@@ -342,12 +227,3 @@ def _gain(recent: Recent, look: Look) -> Evidence:
     assert look.krylov is not None  # noqa: S101  # see critical
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     return estimated("corrected_gain", gain / recent.scale)
-
-
-def _step_share(recent: Recent) -> tuple[Evidence, ...]:
-    return () if recent.step_share is None else (Evidence("step_share", recent.step_share),)
-
-
-def _names(names: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004

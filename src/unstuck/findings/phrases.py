@@ -2,12 +2,16 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 from scipy.special import ndtr
 
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Evidence
 from unstuck.measurements.records import Measurements
+
+# Names that are written out.
+_NAMED = 3
 
 # No claim is made with more confidence than this, whatever the numbers say: models of noise are models.
 MOST = 0.99
@@ -38,6 +42,12 @@ def share(gain: Estimate, measured: Measurements) -> Estimate:
 def figure(value: float) -> str:
     """A number as people write it: two digits, and powers of ten only where there is no other way."""
     return f"{value:,.0f}" if 1e2 <= value < 1e6 else f"{value:.2g}"  # noqa: PLR2004
+
+
+def named(names: Sequence[str]) -> str:
+    """Name the first three, and say how many more there are."""
+    shown = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def percent(gain: Estimate, measured: Measurements) -> str:

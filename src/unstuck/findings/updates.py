@@ -2,7 +2,7 @@
 
 import math
 
-from unstuck.findings.phrases import MOST, confidence, estimated, figure, percent, share
+from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, percent, share
 from unstuck.findings.progress import creeps, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
@@ -97,14 +97,11 @@ _CURES = {
 
 
 def _who(wiring: Wiring) -> str:
-    parts = [f"{_names(group.names)} {_WHY[group.reason]}" for group in wiring.left_out]
+    parts = [
+        f"{named(group.names)} {'is' if len(group.names) == 1 else 'are'} {_WHY[group.reason]}"
+        for group in wiring.left_out
+    ]
     return f"{100 * wiring.share:.3g} % of the parameters are not trained: " + "; ".join(parts)
-
-
-def _names(names: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
 
 
 def _advice(wiring: Wiring) -> str:

@@ -2,12 +2,11 @@
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from unstuck.errors import UnstuckError
-from unstuck.findings.records import Finding
-from unstuck.watching.watch import FOLDER, SHARE, Watch, watch
+from unstuck.integrations.watched import Watched
+from unstuck.watching.watch import watch
 
 
 def _callback() -> Any:
@@ -25,7 +24,7 @@ def _callback() -> Any:
 _Callback: Any = _callback()
 
 
-class WatchCallback(_Callback):
+class WatchCallback(Watched, _Callback):
     """Watches a fit: `Trainer(callbacks=[WatchCallback()])`.
 
     What is recorded goes to the Trainer's loggers, as `unstuck/...`, as often as they are written to.
@@ -34,15 +33,6 @@ class WatchCallback(_Callback):
         out: The folder that the run's file is written to.
         share: Of the time, that looks at the live graph may take; 0 turns them off.
     """
-
-    def __init__(self, *, out: str | Path = FOLDER, share: float = SHARE) -> None:
-        self._out, self._share = out, share
-        self.watch: Watch | None = None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Why the loss stands still, the last time it did; the strongest first."""
-        return () if self.watch is None else self.watch.findings
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to watch: the optimizers are there by now."""
@@ -69,14 +59,13 @@ class WatchCallback(_Callback):
         self._end(trainer, f"{type(exception).__name__}: {exception}")
 
     def _end(self, trainer: Any, state: str) -> None:
-        if self.watch is not None:
-            self.watch.end(state)
-            self._forward(trainer)
+        self.end(state)
+        self._forward(trainer)
 
     def _forward(self, trainer: Any) -> None:
         if self.watch is None:
             return
-        numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        numbers = self.numbers()
         said = self.watch.messages()
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=trainer.global_step)

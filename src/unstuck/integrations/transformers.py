@@ -1,12 +1,11 @@
 """A callback for the Trainer of Hugging Face Transformers."""
 
 import gc
-from pathlib import Path
 from typing import Any
 
 from unstuck.errors import UnstuckError
-from unstuck.findings.records import Finding
-from unstuck.watching.watch import FOLDER, SHARE, Watch, watch
+from unstuck.integrations.watched import Watched
+from unstuck.watching.watch import watch
 
 try:
     from transformers import TrainerCallback
@@ -18,7 +17,7 @@ except ImportError as missing:
 _TRACKERS = "transformers.integrations"
 
 
-class WatchCallback(TrainerCallback):
+class WatchCallback(Watched, TrainerCallback):
     """Watches a training: `Trainer(callbacks=[WatchCallback()])`.
 
     What is recorded goes to whatever the Trainer reports to (`report_to`), as `unstuck/...`, when it logs.
@@ -27,15 +26,6 @@ class WatchCallback(TrainerCallback):
         out: The folder that the run's file is written to.
         share: Of the time, that looks at the live graph may take; 0 turns them off.
     """
-
-    def __init__(self, *, out: str | Path = FOLDER, share: float = SHARE) -> None:
-        self._out, self._share = out, share
-        self.watch: Watch | None = None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Why the loss stands still, the last time it did; the strongest first."""
-        return () if self.watch is None else self.watch.findings
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Begin to watch."""
@@ -47,7 +37,7 @@ class WatchCallback(TrainerCallback):
         del logs
         if self.watch is None:
             return
-        numbers = {f"unstuck/{name}": value for name, value in self.watch.scalars().items()}
+        numbers = self.numbers()
         said = self.watch.messages()
         for tracker in self._trackers():
             tracker.on_log(args, state, control, logs=dict(numbers), **others)
@@ -59,8 +49,7 @@ class WatchCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Say the last word."""
         del args, state, control, others
-        if self.watch is not None:
-            self.watch.end("finished")
+        self.end("finished")
 
     def _trackers(self) -> list[Any]:
         """The others among the Trainer's callbacks that keep records. It names none, but its list holds us."""

@@ -55,7 +55,7 @@ class ClipByValue(Part):
     def __post_init__(self) -> None:
         nonnegative(self, "value")
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:  # noqa: ARG002
+    def step(self, direction: Direction, moment: Moment) -> Direction:  # noqa: ARG002 - of every part
         """Clip what comes in."""
         clipped = foreach.clamp_max(direction.movement(), self.value)
         foreach.clamp_min_(clipped, -self.value)

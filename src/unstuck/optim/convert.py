@@ -24,6 +24,7 @@ from unstuck.optim.rule import Rule, chain
 Group = Mapping[str, Any]
 
 # Options that are in the rule, that say how and not what is computed, or that are set anew.
+# A row each, which the formatter would take apart.
 _TAKEN = {
     "alpha", "amsgrad", "betas", "capturable", "centered", "dampening", "decoupled_weight_decay", "differentiable",
     "eps", "foreach", "fused", "initial_accumulator_value", "lr_decay", "momentum", "nesterov", "weight_decay",

@@ -54,6 +54,6 @@ class DecoupledWeightDecay(Part):
     def __post_init__(self) -> None:
         nonnegative(self, "weight_decay")
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:  # noqa: ARG002
+    def step(self, direction: Direction, moment: Moment) -> Direction:  # noqa: ARG002 - of every part
         """Have the parameters shrink."""
         return replace(direction, shrinking=direction.shrinking + self.weight_decay)

@@ -11,6 +11,7 @@ from unstuck.optim.fused import kernel
 from unstuck.optim.rule import chain
 
 # Options of groups in torch.optim that are numbers of a rule here: silently ignored they would change a training.
+# A row each, which the formatter would take apart.
 _OF_THE_RULE = {
     "alpha", "amsgrad", "betas", "centered", "dampening", "eps", "initial_accumulator_value", "lr_decay", "momentum",
     "momentum_decay", "nesterov", "weight_decay",

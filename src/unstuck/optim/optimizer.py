@@ -66,7 +66,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         super().add_param_group(checked_group({**self.defaults, **param_group}))
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - PyTorch overloads it
         """Move the parameters that have a gradient.
 
         Args:

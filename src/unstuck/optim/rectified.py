@@ -1,20 +1,18 @@
 r"""The scale of RAdam, which waits until it can be known."""
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
 from unstuck.optim import foreach
 from unstuck.optim.direction import Direction, Multiplied
-from unstuck.optim.rule import Moment, Part, Role
-from unstuck.optim.values import fraction, nonnegative
+from unstuck.optim.rule import Moment
+from unstuck.optim.scales import AveragingScale
 
-RECTIFIABLE = (
-    5.0  # terms in the average below which its variance is not finite, with a margin; Liu et al. have 4
-)
+# Terms in the average below which its variance is not finite, with a margin; Liu et al. have 4.
+RECTIFIABLE = 5.0
 
 
 @dataclass(frozen=True)
-class RectifiedAverage(Part):
+class RectifiedAverage(AveragingScale):
     r"""Adam's scale, trusted as far as its variance is known: RAdam (Liu et al., 2020, algorithm 2).
 
     The average holds $\rho_t = \rho_\infty - \frac{2 t \beta^t}{1 - \beta^t}$ terms, $\rho_\infty =
@@ -30,21 +28,9 @@ class RectifiedAverage(Part):
         OptimizerError: `beta` is not in [0, 1), or `eps` is negative or not finite.
     """
 
-    beta: float = 0.999
-    eps: float = field(default=1e-8, kw_only=True)
-
-    role: ClassVar[Role] = Role.SCALE
-    slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
-
-    def __post_init__(self) -> None:
-        fraction(self, "beta")
-        nonnegative(self, "eps")
-
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Divide by the root of the average, rectified, once there are terms enough to know it."""
-        squares = moment.memory["exp_avg_sq"]
-        foreach.mul_(squares, self.beta)
-        foreach.addcmul_(squares, direction.gradient, direction.gradient, 1 - self.beta)
+        squares = self.averaged(direction, moment)
         rectification = rectified(self.beta, moment.age)
         if rectification == 0.0:
             return replace(direction, scale=Multiplied())

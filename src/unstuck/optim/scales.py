@@ -21,11 +21,6 @@ from unstuck.optim.values import fraction, nonnegative
 NOTHING = 1e-30
 
 
-def _averaged(squares: Tensors, gradient: Tensors, beta: float) -> None:
-    foreach.mul_(squares, beta)
-    foreach.addcmul_(squares, gradient, gradient, 1 - beta)
-
-
 def _rooted(squares: Tensors, eps: float, correction: float = 1.0) -> Divided:
     """Divide by the root, the root itself by `correction`, plus epsilon; in Adam's order of rounding."""
     sigma = foreach.sqrt(squares)
@@ -100,7 +95,30 @@ class MeanOfSquares(Part):
 
 
 @dataclass(frozen=True)
-class AverageOfSquares(Part):
+class AveragingScale(Part):
+    """What scales by an exponential average of squared gradients have in common: their numbers, and its update."""
+
+    beta: float = 0.999
+    eps: float = field(default=1e-8, kw_only=True)
+
+    role: ClassVar[Role] = Role.SCALE
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
+
+    def __post_init__(self) -> None:
+        fraction(self, "beta")
+        nonnegative(self, "eps")
+
+    def averaged(self, direction: Direction, moment: Moment, beta: float | None = None) -> Tensors:
+        """Update the average, by another weight than its own if one is given, and give it."""
+        squares, gradient = moment.memory["exp_avg_sq"], direction.gradient
+        weight = self.beta if beta is None else beta
+        foreach.mul_(squares, weight)
+        foreach.addcmul_(squares, gradient, gradient, 1 - weight)
+        return squares
+
+
+@dataclass(frozen=True)
+class AverageOfSquares(AveragingScale):
     r"""The root of an exponential average: RMSProp's and, without its bias, Adam's (Kingma & Ba, 2015, algorithm 1).
 
     $v_t = \beta v_{t-1} + (1 - \beta) g_t^2$ from $v_0 = 0$; $\sigma_t = \sqrt{v_t}$ or $\sqrt{v_t / (1 - \beta^t)}$.
@@ -117,22 +135,12 @@ class AverageOfSquares(Part):
         OptimizerError: `beta` is not in [0, 1), or `eps` is negative or not finite.
     """
 
-    beta: float = 0.999
-    eps: float = field(default=1e-8, kw_only=True)
     debias: bool = field(default=True, kw_only=True)
     debias_first: bool = field(default=False, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
-    slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
-
-    def __post_init__(self) -> None:
-        fraction(self, "beta")
-        nonnegative(self, "eps")
-
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Divide by the root of the average."""
-        squares = moment.memory["exp_avg_sq"]
-        _averaged(squares, direction.gradient, self.beta)
+        squares = self.averaged(direction, moment)
         if not self.debias:
             return replace(direction, scale=_rooted(squares, self.eps))
         correction = 1 - self.beta**moment.age
@@ -142,7 +150,7 @@ class AverageOfSquares(Part):
 
 
 @dataclass(frozen=True)
-class AverageFromFirst(Part):
+class AverageFromFirst(AveragingScale):
     r"""The root of an exponential average that starts at the first gradient: RMSProp as it is often taught.
 
     $\sigma_1 = |g_1|$, $\sigma_t = \sqrt{\alpha \sigma_{t-1}^2 + (1 - \alpha) g_t^2}$: no bias towards 0, so the
@@ -159,22 +167,14 @@ class AverageFromFirst(Part):
     beta: float = 0.99
     eps: float = field(default=NOTHING, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
-    slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
-
-    def __post_init__(self) -> None:
-        fraction(self, "beta")
-        nonnegative(self, "eps")
-
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Divide by the root of the average."""
-        squares = moment.memory["exp_avg_sq"]
-        _averaged(squares, direction.gradient, self.beta if moment.age > 1 else 0.0)
+        squares = self.averaged(direction, moment, self.beta if moment.age > 1 else 0.0)
         return replace(direction, scale=_rooted(squares, self.eps))
 
 
 @dataclass(frozen=True)
-class CentredAverageOfSquares(Part):
+class CentredAverageOfSquares(AveragingScale):
     r"""The root of an estimated variance: centred RMSProp (Graves, 2013, equations 38-41).
 
     $v_t$ and $\bar g_t$ are the exponential averages of $g^2$ and of $g$; $\sigma_t = \sqrt{v_t - \bar g_t^2}$.
@@ -188,26 +188,19 @@ class CentredAverageOfSquares(Part):
     """
 
     beta: float = 0.99
-    eps: float = field(default=1e-8, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
     slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq", "grad_avg")
-
-    def __post_init__(self) -> None:
-        fraction(self, "beta")
-        nonnegative(self, "eps")
 
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Divide by the root of the variance."""
-        squares, mean = moment.memory["exp_avg_sq"], moment.memory["grad_avg"]
-        _averaged(squares, direction.gradient, self.beta)
+        squares, mean = self.averaged(direction, moment), moment.memory["grad_avg"]
         foreach.lerp_(mean, direction.gradient, 1 - self.beta)
         variance = foreach.addcmul(squares, mean, mean, value=-1)
         return replace(direction, scale=_rooted(variance, self.eps))
 
 
 @dataclass(frozen=True)
-class MaximumOfAverages(Part):
+class MaximumOfAverages(AveragingScale):
     r"""The root of the largest exponential average so far: AMSGrad (Reddi et al., 2018, algorithm 2).
 
     $\hat v_t = \max(\hat v_{t-1}, v_t)$, $\sigma_t = \sqrt{\hat v_t / (1 - \beta^t)}$, corrected after the maximum as
@@ -221,19 +214,10 @@ class MaximumOfAverages(Part):
         OptimizerError: `beta` is not in [0, 1), or `eps` is negative or not finite.
     """
 
-    beta: float = 0.999
-    eps: float = field(default=1e-8, kw_only=True)
-
-    role: ClassVar[Role] = Role.SCALE
     slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq", "max_exp_avg_sq")
-
-    def __post_init__(self) -> None:
-        fraction(self, "beta")
-        nonnegative(self, "eps")
 
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Divide by the root of the maximum."""
-        squares, largest = moment.memory["exp_avg_sq"], moment.memory["max_exp_avg_sq"]
-        _averaged(squares, direction.gradient, self.beta)
+        squares, largest = self.averaged(direction, moment), moment.memory["max_exp_avg_sq"]
         foreach.maximum_(largest, squares)
         return replace(direction, scale=_rooted(largest, self.eps, (1 - self.beta**moment.age) ** 0.5))

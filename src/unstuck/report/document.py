@@ -1,7 +1,6 @@
 """A verdict for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
 import json
-import math
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -9,6 +8,7 @@ from unstuck.curvature.records import Certificate, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Finding, Point, Remedy, Verdict
 from unstuck.measurements.records import Route, Slice, Stability
+from unstuck.plain import finite
 
 SCHEMA = 1
 
@@ -53,7 +53,7 @@ def to_document(verdict: Verdict) -> Document:
         "omitted": [asdict(omission) for omission in measured.omitted],
         "notes": list(verdict.notes),
     }
-    return cast("Document", _finite(document))
+    return cast("Document", finite(document))
 
 
 def to_json(verdict: Verdict) -> str:
@@ -159,13 +159,3 @@ def _spectrum(spectrum: Spectrum) -> Document:
         "noise": spectrum.noise,
         "products": spectrum.products,
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in cast("Document", value).items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast("list[Any]", value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,9 +1,8 @@
 """A verdict for people, in a terminal."""
 
-import io
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -12,6 +11,7 @@ from rich.text import Text
 from unstuck.findings.records import Verdict
 from unstuck.report import costs, eigenvalues, facts, headline, tried
 from unstuck.report.facts import Fact, Way
+from unstuck.report.text import as_text
 from unstuck.report.words import Tone
 
 STYLES: dict[Tone, str] = {"good": "green", "settled": "blue", "act": "red", "unsure": "yellow"}
@@ -34,17 +34,7 @@ def render(verdict: Verdict) -> RenderableType:
 
 def to_text(verdict: Verdict, width: int = 100) -> str:
     """Write a verdict as plain text of that width, without any terminal code."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-        legacy_windows=False,
-    )
-    console.print(render(verdict))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return as_text(render(verdict), width)
 
 
 def _headline(verdict: Verdict) -> RenderableType:

@@ -11,6 +11,7 @@ from typing import Any
 from unstuck.findings.live import conclude_live, no_way_down
 from unstuck.findings.records import Finding
 from unstuck.measurements.records.live import Look, Recent
+from unstuck.plain import finite
 from unstuck.watching import schema
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
@@ -124,7 +125,7 @@ class Alarms:
         follower = self.looking.subject
         if look is not None and isinstance(follower, Follower):
             self.look = look
-            document = json.dumps(_finite(asdict(look)))
+            document = json.dumps(finite(asdict(look)))
             row = (follower.number, look.step, self._now(), look.seconds, look.gradients, document)
             self._store.put(schema.LOOKS, row)
             return follower.wanted and not self.diagnose(follower, look)
@@ -200,7 +201,7 @@ class Alarms:
             whose = f", optimizer {follower.number}" if len(self._followers()) > 1 else ""
             self._say(f"step {step:,}{whose}: {message}")
         self.messages.append((step, kind, message))
-        row = (follower.number, step, self._now(), kind, message, json.dumps(_finite(document)))
+        row = (follower.number, step, self._now(), kind, message, json.dumps(finite(document)))
         self._store.put(schema.EVENTS, row)
 
     def _followers(self) -> list[Follower]:
@@ -208,12 +209,3 @@ class Alarms:
 
     def _now(self) -> float:
         return 0.0 if self.recorder is None else self.recorder.now
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

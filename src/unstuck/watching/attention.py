@@ -26,7 +26,7 @@ def twice_differentiable_attention() -> Generator[None]:
         value: Tensor,
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
-        is_causal: bool = False,  # noqa: FBT001, FBT002
+        is_causal: bool = False,  # noqa: FBT001, FBT002 - as in PyTorch
         **others: Any,
     ) -> Tensor:
         options: dict[str, Any] = {
@@ -41,7 +41,7 @@ def twice_differentiable_attention() -> Generator[None]:
             return original(query, key, value, **options)
         return _Twice.apply(query, key, value, original, options)
 
-    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]  # it has the same signature
     try:
         yield
     finally:

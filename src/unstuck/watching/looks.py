@@ -12,12 +12,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.curvature.subspace import Subspace, span
+from unstuck.curvature.vectors import Operator
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.records.live import Along, Look
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
+from unstuck.watching.models import parameters_of
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
 PRODUCTS, FEWEST = 10, 6
@@ -64,15 +66,18 @@ class Graph:
         self._leaves = list(parameters)
         self._factor = factor
         wide = any(parameter.dtype == torch.float64 for parameter in parameters)
-        self._dtype = torch.float64 if wide else torch.float32
+        dtype = torch.float64 if wide else torch.float32
+        self._like = torch.empty(0, dtype=dtype, device=parameters[0].device)
         with torch.enable_grad():
             found = torch.autograd.grad(
                 loss, self._leaves, create_graph=True, allow_unused=True, materialize_grads=True
             )
         self._curved = [index for index, gradient in enumerate(found) if gradient.requires_grad]
         self._gradients = found
-        self._decay = self._flat(decays) if decays is not None and any(map(torch.any, decays)) else None
-        self.gradient = factor * self._flat(found)
+        self._decay = (
+            _flat(decays, self._like) if decays is not None and any(map(torch.any, decays)) else None
+        )
+        self.gradient = factor * _flat(found, self._like)
         if self._decay is not None:
             self.gradient += self._decay * self.weights()
         if not self._curved:
@@ -91,16 +96,12 @@ class Graph:
             allow_unused=True,
             materialize_grads=True,
         )
-        image = self._factor * self._flat(found)
+        image = self._factor * _flat(found, self._like)
         return image if self._decay is None else image + self._decay * vector
 
     def weights(self) -> Float[Tensor, " n"]:
         """The parameters as one vector."""
-        return self._flat(self._leaves)
-
-    def _flat(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
-        device = self._leaves[0].device
-        return torch.cat([tensor.detach().reshape(-1).to(device, self._dtype) for tensor in tensors])
+        return _flat(self._leaves, self._like)
 
 
 class Looker:
@@ -170,7 +171,8 @@ class Looker:
             seeded = torch.Generator().manual_seed(self._seed)
             start = torch.randn(gradient.numel(), generator=seeded).to(gradient)
             starts = [gradient, start] if float(gradient.norm()) > 0.0 else [start]
-            space = span(lambda vector: self._product(graph, vector), starts, self._products, go_on)
+            hessian = Operator(lambda vector: self._product(graph, vector), gradient.numel(), gradient)
+            space = span(hessian, starts, self._products, go_on)
             value = factor * float(loss.detach())
             self._check(space, graph, value)
             self._sum_up(space, graph, value)
@@ -232,7 +234,7 @@ class Looker:
         order = space.values.abs().argsort(descending=True)
         total = float(shares.square().sum())
         damped = shares / (space.values.abs() + _DAMPING * largest).clamp_min(1e-300)
-        self._directions["krylov"] = -(space.coefficients @ damped).to(space.basis) @ space.basis
+        self._directions["krylov"] = -space.combine(space.coefficients @ damped)
         if values[0] < 0.0:
             self._directions["lowest"] = space.vector(0)
         self._numbers = {
@@ -271,13 +273,13 @@ class Looker:
 
 def differentiable(optimizer: Optimizer) -> list[Tensor]:
     """The parameters that a loss can be differentiated by."""
-    found = {id(tensor): tensor for group in optimizer.param_groups for tensor in group["params"]}
     return [
         tensor
-        for tensor in found.values()
+        for tensor in parameters_of(optimizer)
         if tensor.requires_grad and tensor.is_floating_point() and tensor.layout == torch.strided
     ]
 
 
 def _flat(tensors: Sequence[Tensor], like: Tensor) -> Float[Tensor, " n"]:
+    """One vector of all, of the type and on the device of another."""
     return torch.cat([tensor.detach().reshape(-1).to(like) for tensor in tensors])

@@ -7,9 +7,6 @@ from typing import Any
 
 from unstuck.watching.script import Script, once_imported, without_us
 
-# What the interpreter does with exceptions is not ours to change, but our own frames are not the user's concern.
-_Hook = Any
-
 
 def run(script: Script, *, out: str, share: float, board: str | None = None) -> None:
     """Run it, and watch; what it raises comes through, and with it the exit code.

@@ -130,5 +130,5 @@ class _AfterImport(importlib.abc.MetaPathFinder):
                 execute(module)
                 call()
 
-            loader.exec_module = exec_module  # type: ignore[method-assign]
+            loader.exec_module = exec_module  # type: ignore[method-assign]  # on this one loader
         return spec

@@ -114,7 +114,7 @@ class Store:
     def _look_for_the_file(self) -> None:
         """SQLite would go on writing to a file that has been removed."""
         try:
-            there = os.stat(self.path).st_ino  # noqa: PTH116
+            there = os.stat(self.path).st_ino  # noqa: PTH116 - as above
         except FileNotFoundError:
             there = None
         if there != self._file:

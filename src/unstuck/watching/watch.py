@@ -16,16 +16,11 @@ from unstuck.findings.records import Finding
 from unstuck.objective.sampling import reason
 from unstuck.watching import schema
 from unstuck.watching.alarms import Alarms
+from unstuck.watching.defaults import FOLDER, SHARE
 from unstuck.watching.hooks import attach
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.scalars import Forwarder, Writer, scalars
 from unstuck.watching.store import Store, new_path
-
-# Where runs are kept, unless it is said otherwise.
-FOLDER = "unstuck-runs"
-
-# Share of a run's time that looks at its live graph may take.
-SHARE = 0.01
 
 # After so many exceptions nothing more is recorded: something is wrong that will not go away.
 _MOST_TROUBLES = 20

@@ -1,10 +1,10 @@
 """A recorded run for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
 import json
-import math
 from dataclasses import asdict
 from typing import Any, cast
 
+from unstuck.plain import finite
 from unstuck.report.run import standing
 from unstuck.report.run.numbers import stability
 from unstuck.watching.recorded import Course, Event, Recorded
@@ -32,7 +32,7 @@ def to_document(recorded: Recorded) -> Document:
         "events": [_event(event) for event in recorded.events],
         "events_left_out": recorded.left_out,
     }
-    return cast("Document", _finite(document))
+    return cast("Document", finite(document))
 
 
 def to_json(recorded: Recorded) -> str:
@@ -77,13 +77,3 @@ def _event(event: Event) -> Document:
         "message": event.message,
         "document": dict(event.document),
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in cast("Document", value).items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast("list[Any]", value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -3,7 +3,8 @@
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live import MOST_LOST, NOISY, STALE
+from unstuck.findings.live import NOISY
+from unstuck.findings.logged import MOST_LOST, STALE
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import TIMES, count, percent, significant, with_error
 from unstuck.watching.recorded import Course, Glance, Now, Scale

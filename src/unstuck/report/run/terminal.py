@@ -1,6 +1,5 @@
 """A recorded run for people, in a terminal."""
 
-import io
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -17,6 +16,7 @@ from unstuck.report.run import standing
 from unstuck.report.run.chart import KINDS, Chart
 from unstuck.report.run.numbers import present
 from unstuck.report.terminal import STYLES
+from unstuck.report.text import as_text
 from unstuck.watching.recorded import Event, Recorded
 
 # Events that are listed, the last ones of more; the page and the document have them all.
@@ -46,17 +46,7 @@ def render(recorded: Recorded, *, ascii_only: bool = False) -> RenderableType:
 
 def to_text(recorded: Recorded, width: int = 100, *, ascii_only: bool = False) -> str:
     """Write a run as plain text of that width, without any terminal code."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-        legacy_windows=False,
-    )
-    console.print(render(recorded, ascii_only=ascii_only))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return as_text(render(recorded, ascii_only=ascii_only), width)
 
 
 class _Terminal:

@@ -1,6 +1,7 @@
 """The extreme curvatures that the looks found, and how near the steps are to the limit of stability."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -54,19 +55,10 @@ def _ends(
     colour: str,
 ) -> None:
     shown = [(look.step, value) for look, value in zip(looks, values, strict=True) if value is not None]
-    errors = [steady(value.stderr) for _, value in shown]
     figure.add_scatter(
         x=[step for step, _ in shown],
         y=[axis.at(value.value) for _, value in shown],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": _up(shown, errors, axis),
-            "arrayminus": _down(shown, errors, axis),
-            "color": colour,
-            "thickness": 1.2,
-            "width": 4,
-        },
+        error_y=_bars(shown, axis, colour, 1.2),
         mode="lines+markers",
         line={"color": colour, "width": 1.5},
         marker={"size": 7, "color": colour},
@@ -83,19 +75,10 @@ def _judged(figure: go.Figure, looks: Sequence[Glance], axis: SignedAxis) -> Non
     shown = [(look.step, look.judged) for look in looks if look.judged is not None]
     if not shown:
         return
-    errors = [steady(value.stderr) for _, value in shown]
     figure.add_scatter(
         x=[step for step, _ in shown],
         y=[axis.at(value.value) for _, value in shown],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": _up(shown, errors, axis),
-            "arrayminus": _down(shown, errors, axis),
-            "color": MARK,
-            "thickness": 1.0,
-            "width": 4,
-        },
+        error_y=_bars(shown, axis, MARK, 1.0),
         mode="markers",
         marker={"symbol": "diamond-open", "size": 10, "color": MARK},
         name="along the lowest, on other batches",
@@ -106,18 +89,20 @@ def _judged(figure: go.Figure, looks: Sequence[Glance], axis: SignedAxis) -> Non
     )
 
 
-def _up(shown: Sequence[tuple[int, Estimate]], errors: Sequence[float], axis: SignedAxis) -> list[float]:
-    return [
-        axis.at(value.value + error) - axis.at(value.value)
-        for (_, value), error in zip(shown, errors, strict=True)
-    ]
-
-
-def _down(shown: Sequence[tuple[int, Estimate]], errors: Sequence[float], axis: SignedAxis) -> list[float]:
-    return [
-        axis.at(value.value) - axis.at(value.value - error)
-        for (_, value), error in zip(shown, errors, strict=True)
-    ]
+def _bars(
+    shown: Sequence[tuple[int, Estimate]], axis: SignedAxis, colour: str, thickness: float
+) -> dict[str, Any]:
+    """Error bars on an axis that is not linear: each end where the axis puts it."""
+    values = [(value.value, steady(value.stderr)) for _, value in shown]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [axis.at(value + error) - axis.at(value) for value, error in values],
+        "arrayminus": [axis.at(value) - axis.at(value - error) for value, error in values],
+        "color": colour,
+        "thickness": thickness,
+        "width": 4,
+    }
 
 
 def _scale(figure: go.Figure, looks: Sequence[Glance], axis: SignedAxis) -> None:

@@ -1,0 +1,137 @@
+"""What the record of a live run says by itself, without a look at its graph."""
+
+import math
+from itertools import pairwise
+
+from unstuck.findings.phrases import MOST, confidence, figure, named
+from unstuck.findings.records import Cause, Evidence, Finding
+from unstuck.measurements.records.live import Look, Recent
+
+# More than half of the parameters that have a gradient stay as they are: most of the update is lost.
+MOST_LOST = 0.5
+
+# A decade, see STALE in findings/updates.py.
+STALE = 10.0
+
+# See VANISHED in findings/layers.py; and little by little means over four parts of the network at least.
+VANISHED, PLACES = 1e-3, 4
+
+# How sure it is that units are dead where a layer gets no gradient: a mask or a product with zero does the same.
+DEAD = 0.8
+
+# Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
+SURE = 0.9
+
+
+def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
+    """The loss or the gradient is no number any more."""
+    if recent.not_finite is None:
+        return None
+    return Finding(
+        Cause.NON_FINITE,
+        MOST,
+        (Evidence("step", float(recent.not_finite)),),
+        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. What follows from "
+        "such a number is no number either.",
+        "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
+    )
+
+
+def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
+    """No gradient at all comes to a layer, and the weights behind it are not zero."""
+    if not recent.silent:
+        return None
+    return Finding(
+        Cause.DEAD_UNITS,
+        DEAD,
+        (Evidence("silent_layers", float(len(recent.silent))),),
+        f"Not the least gradient comes to {named(recent.silent)}, at any step that was looked at: the units behind "
+        "give nothing on any example, as ReLUs do when their inputs are all negative. No step can wake them up.",
+        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
+        "units (LeakyReLU, ELU) or normalisation before them.",
+    )
+
+
+def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
+    """Most parameters that have a gradient are not changed by a step, and are kept with few digits.
+
+    In single precision a step that changes nothing is too small to matter, rounded or not.
+    """
+    if not recent.narrow or recent.unchanged is None or recent.unchanged <= MOST_LOST:
+        return None
+    return Finding(
+        Cause.PRECISION_STALL,
+        min(0.5 + 0.5 * recent.unchanged, SURE),
+        (Evidence("unchanged_share", recent.unchanged), *step_share(recent)),
+        f"{100 * recent.unchanged:.3g} % of the parameters that have a gradient stay as they are at a step: what it "
+        "would add is less than half of the last digit they are kept with.",
+        "Keep float32 master weights (torch.autocast instead of model.half() or .bfloat16()); or are the steps too "
+        "small?",
+    )
+
+
+def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
+    """From the last layer to the first the relative gradient falls to less than a thousandth."""
+    layers = [(name, size) for name, size in recent.depths if size > 0.0]
+    if len(layers) < PLACES:
+        return None
+    # The strongest of each quarter: inside a block of attention, say, some layers always get far less than others.
+    cuts = [round(number * len(layers) / PLACES) for number in range(PLACES + 1)]
+    sizes = [max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)]
+    left = sizes[0] / sizes[-1]
+    # Little by little: no one place takes more than half of it, in decades.
+    steepest = min(before / after for before, after in pairwise(sizes))
+    if left > VANISHED or steepest < math.sqrt(left):
+        return None
+    first, last = recent.depths[0][0], recent.depths[-1][0]
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        min(confidence(-math.log10(left), -math.log10(VANISHED)), SURE),
+        (Evidence("gradient_left", left),),
+        f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
+        f"the weights. So `{first}` is hardly told by the loss how to change.",
+        "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+    )
+
+
+def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
+    """The running mean of squares is a decade above the present gradients."""
+    ratio = recent.sigma_ratio
+    if ratio is None or ratio <= STALE:
+        return None
+    return Finding(
+        Cause.STALE_SECOND_MOMENT,
+        min(confidence(ratio, STALE), SURE),
+        (Evidence("sigma_ratio", ratio), *step_share(recent)),
+        f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: "
+        "it still remembers gradients that are long gone.",
+        "Reset the optimizer's state, or let it forget faster (a smaller beta2 or alpha; RMSProp or Adam "
+        "instead of Adagrad).",
+    )
+
+
+def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
+    """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
+    parts = [
+        f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
+        for names, why in (
+            (recent.unlisted, "in no optimizer"),
+            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
+        )
+        if names
+    ]
+    if not parts:
+        return None
+    return Finding(
+        Cause.FROZEN_PARAMETERS,
+        max(0.5, min(recent.left_out, SURE)),
+        (Evidence("excluded_share", recent.left_out),),
+        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}.",
+        "Give the optimizer the parameters of this very model; remove the .detach() or torch.no_grad() between them "
+        "and the loss; or set requires_grad=False where it is meant.",
+    )
+
+
+def step_share(recent: Recent) -> tuple[Evidence, ...]:
+    """Length of a step over that of the weights, as evidence."""
+    return () if recent.step_share is None else (Evidence("step_share", recent.step_share),)
