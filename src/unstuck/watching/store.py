@@ -79,11 +79,15 @@ class Store:
         """Write down something about the run; what was said of the same key before is replaced."""
         self.put(ABOUT, (key, value if isinstance(value, str) else json.dumps(value)))
 
+    def stop(self) -> None:
+        """End the thread; from now on only the caller writes."""
+        self._stop.set()
+        self._thread.join(timeout=10 * PERIOD)
+
     def close(self, state: str) -> None:
         """Write what is left, and how the run ended."""
         self.closed = True
-        self._stop.set()
-        self._thread.join(timeout=10 * PERIOD)
+        self.stop()
         self.note("state", state)
         self.note("ended", datetime.now(UTC).isoformat(timespec="seconds"))
         self.flush()

@@ -100,6 +100,8 @@ class Watch:
         self._detach()
         atexit.unregister(self.close)
         self._alarms.looking.give_up()
+        # The thread may be in the midst of hearing of a stall, and what is said last rests on that.
+        store.stop()
         self._gather()
         self._alarms.finish()
         store.close(state)
