@@ -112,12 +112,9 @@ def _median(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -
 
 def _mean(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> Estimate | None:
     values = _finite(samples, what)
-    count = len(values)
-    if count < _FEWEST:
+    if len(values) < _FEWEST:
         return None
-    mean = math.fsum(values) / count
-    spread = math.hypot(*(value - mean for value in values))
-    return Estimate(mean, spread / math.sqrt(count * (count - 1.0)), count - 1.0)
+    return weighted_mean(values, [1.0] * len(values))
 
 
 def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
