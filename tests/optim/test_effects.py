@@ -1,5 +1,8 @@
 """What each part is for, on surfaces where it can be seen: a flat and a steep direction, a small hill."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -38,14 +41,28 @@ def test_too_large_a_rate_bounces_between_the_walls():
     assert path[-1, 1].abs() > 1.0
 
 
+HUNDRED_THOUSAND = f"""
+import torch
+from unstuck import optim
+curvature = torch.tensor([{FLAT}, {STEEP}], dtype=torch.float64)  # of the valley
+theta = torch.ones(2, dtype=torch.float64, requires_grad=True)
+optimizer = optim.Optimizer([theta], optim.gradient_descent(), lr={1.0 / STEEP})
+for _ in range(100_000):
+    theta.grad = curvature * theta.detach()
+    optimizer.step()
+print(*theta.tolist())
+"""
+
+
 def test_a_rate_small_enough_does_not_arrive_in_a_hundred_thousand_updates():
-    lr = 1.0 / STEEP
-    path = walk(optim.gradient_descent(), valley, [1.0, 1.0], lr, 500)
-    steps = torch.arange(501, dtype=torch.float64)
-    assert torch.allclose(
-        path[:, 0], (1.0 - lr * FLAT) ** steps, rtol=1e-12
-    )  # so that the rest is known, too
-    assert (1.0 - lr * FLAT) ** 100_000 > 0.9
+    """In a process of its own, where a step is not slowed down by checks of its types."""
+    done = subprocess.run(
+        [sys.executable, "-c", HUNDRED_THOUSAND], capture_output=True, text=True, check=True
+    )
+    flat, steep = map(float, done.stdout.split())
+    assert steep == 0.0
+    assert flat > 0.9
+    assert flat == pytest.approx((1.0 - FLAT / STEEP) ** 100_000, rel=1e-9)
 
 
 @pytest.mark.parametrize("rule", [optim.adagrad_mean(), optim.adagrad(), optim.rmsprop_from_first(0.9)])

@@ -244,26 +244,70 @@ def test_layer_wise_steps_do_not_depend_on_the_length_of_the_gradient(scale, gra
 
 
 FRACTION = st.floats(0.0, 0.999)
-ADAMS = {optim.adam: Adam, optim.amsgrad: partial(Adam, amsgrad=True), optim.adamw: torch.optim.AdamW}
+SMALL = st.floats(0.0, 1.0)
+EPS = st.floats(1e-12, 1.0)
+RATE_AND_DECAY = {"lr": SMALL, "weight_decay": SMALL}
 
 
-@given(
-    st.sampled_from(list(ADAMS)),
-    st.tuples(FRACTION, FRACTION),
-    st.floats(1e-12, 1.0),
-    st.floats(0.0, 1.0),
-    st.floats(0.0, 1.0),
-    st.lists(st.integers(0, 5), max_size=3),
+def _sgd_pair(mu, dampening, kind, **both):
+    if kind == "nesterov" and mu > 0.0:  # PyTorch refuses Nesterov without momentum
+        return optim.nesterov(mu, weight_decay=both["weight_decay"]), partial(
+            SGD, momentum=mu, nesterov=True, **both
+        )
+    rule = optim.momentum(mu, dampening=dampening, weight_decay=both["weight_decay"])
+    # Without momentum PyTorch has no dampening either.
+    return (rule if mu > 0.0 else optim.gradient_descent(weight_decay=both["weight_decay"])), partial(
+        SGD, momentum=mu, dampening=dampening, **both
+    )
+
+
+def _adagrad_pair(eps, initial, **both):
+    rule = optim.adagrad(eps=eps, initial=initial, weight_decay=both["weight_decay"])
+    return rule, partial(torch.optim.Adagrad, eps=eps, initial_accumulator_value=initial, **both)
+
+
+def _rmsprop_pair(beta, eps, mu, *, centred, **both):
+    rule = optim.rmsprop(beta, eps=eps, centred=centred, decay=mu, weight_decay=both["weight_decay"])
+    return rule, partial(RMSprop, alpha=beta, eps=eps, momentum=mu, centered=centred, **both)
+
+
+ADAMS = {
+    optim.adam: Adam,
+    optim.amsgrad: partial(Adam, amsgrad=True),
+    optim.adamw: torch.optim.AdamW,
+    optim.nadam: torch.optim.NAdam,
+    optim.radam: torch.optim.RAdam,
+}
+
+
+def _adam_pair(recipe, betas, eps, **both):
+    return recipe(*betas, eps=eps, weight_decay=both["weight_decay"]), partial(
+        ADAMS[recipe], betas=betas, eps=eps, **both
+    )
+
+
+PAIRS = st.one_of(
+    st.builds(_sgd_pair, FRACTION, SMALL, st.sampled_from(["heavy ball", "nesterov"]), **RATE_AND_DECAY),
+    st.builds(_adagrad_pair, EPS, SMALL, **RATE_AND_DECAY),
+    st.builds(_rmsprop_pair, FRACTION, EPS, FRACTION, centred=st.booleans(), **RATE_AND_DECAY),
+    st.builds(_adam_pair, st.sampled_from(list(ADAMS)), st.tuples(FRACTION, FRACTION), EPS, **RATE_AND_DECAY),
 )
-@settings(max_examples=40)
-def test_whatever_the_numbers_and_shapes_adam_is_pytorchs(recipe, betas, eps, decay, lr, shape):
+
+
+@given(PAIRS, st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=3), st.booleans())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_whatever_the_numbers_and_shapes_every_recipe_is_pytorchs(pair, shapes, maximize):
+    rule, theirs = pair
     generator = torch.Generator().manual_seed(0)
-    one, other = (torch.ones(shape, requires_grad=True) for _ in range(2))
-    ours = Optimizer([one], recipe(*betas, eps=eps, weight_decay=decay), lr=lr)
-    theirs = ADAMS[recipe]([other], lr=lr, betas=betas, eps=eps, weight_decay=decay, foreach=False)
-    for _ in range(4):
-        one.grad = torch.randn(shape, generator=generator)
-        other.grad = one.grad.clone()
+    one, other = ([torch.ones(shape, requires_grad=True) for shape in shapes] for _ in range(2))
+    reference = theirs(other, maximize=maximize, foreach=False)
+    ours = Optimizer(one, rule, lr=reference.param_groups[0]["lr"], maximize=maximize)
+    for _ in range(6):
+        for mine, same in zip(one, other, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            same.grad = mine.grad.clone()
         ours.step()
-        theirs.step()
-        assert torch.equal(one, other)
+        reference.step()
+        assert all(
+            torch.equal(mine.nan_to_num(), same.nan_to_num()) for mine, same in zip(one, other, strict=True)
+        )

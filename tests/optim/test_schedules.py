@@ -20,6 +20,7 @@ from unstuck.optim import (
     rectified_warmup,
     restarts,
     scaled,
+    scaled_by_root,
     step_decay,
     warmup,
     warmup_stable_decay,
@@ -140,8 +141,26 @@ def test_of_two_schedules_the_second_counts_from_the_end_of_the_first_and_then_s
     assert eval(repr(both), vars(optim))(step) == both(step)  # noqa: S307 - our own text
 
 
-def test_the_linear_scaling_rule():
+def test_rates_scale_with_the_batch_linearly_or_with_its_root():
     assert scaled(0.1, batch=8192, reference=256) == pytest.approx(3.2)
+    assert scaled_by_root(0.001, batch=1024, reference=256) == pytest.approx(0.002)
+
+
+def test_the_root_rule_keeps_the_noise_of_adagrads_walk():
+    """Noise alone, averaged over a batch: after as many examples the weights have spread as far."""
+    generator = torch.Generator().manual_seed(0)
+
+    def spread(batch, lr):
+        theta = torch.zeros(20_000, dtype=torch.float64, requires_grad=True)
+        stepped = Optimizer([theta], optim.rmsprop_from_first(0.9), lr=lr)
+        for _ in range(1600 // batch):
+            theta.grad = torch.randn(20_000, dtype=torch.float64, generator=generator) / batch**0.5
+            stepped.step()
+        return theta.detach().std().item()
+
+    alone = spread(4, 0.01)
+    assert spread(64, scaled_by_root(0.01, batch=64, reference=4)) == pytest.approx(alone, rel=0.15)
+    assert spread(64, scaled(0.01, batch=64, reference=4)) > 3.0 * alone
 
 
 def test_a_figure_shows_the_rate_at_every_step_of_a_short_schedule():
@@ -170,6 +189,7 @@ def test_a_figure_shows_the_rate_at_every_step_of_a_short_schedule():
         (lambda: constant().figure(), "say how many `steps` to draw"),
         (lambda: cosine(5)(-1), "`step` counts from 0, not -1"),
         (lambda: scaled(0.1, batch=0, reference=1), "`batch`"),
+        (lambda: scaled_by_root(0.1, batch=1, reference=0), "`reference`"),
     ],
 )
 def test_what_is_no_schedule_is_refused_in_one_line(make, words):

@@ -1,15 +1,18 @@
 r"""Optimizers made of parts: $\theta \leftarrow \theta - \frac{\eta}{\sigma} m$, a momentum, a scale and a rate.
 
 A recipe such as `adam()` gives the rule of a method by name; `chain` composes one of parts; `Optimizer` steps by it.
-A schedule such as `warmup(500).then(cosine(10_000))` changes the rate, through `LambdaLR`.
+A schedule such as `warmup(500).then(cosine(10_000))` changes the rate, through `LambdaLR`; `Plateau` by the loss.
+`averaged` and `Swap` take the mean of weights.
 """
 
+from unstuck.optim.averaging import averaged, renew_batch_norm
 from unstuck.optim.clip import ClipByNorm, ClipByValue
 from unstuck.optim.convert import convert
 from unstuck.optim.decay import DecoupledWeightDecay, WeightDecay
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.momenta import HeavyBall, MovingAverage, Nesterov, NesterovAverage
 from unstuck.optim.optimizer import Optimizer
+from unstuck.optim.plateau import Plateau, PlateauLR
 from unstuck.optim.recipes import (
     adagrad,
     adagrad_mean,
@@ -47,10 +50,12 @@ from unstuck.optim.schedules import (
     rectified_warmup,
     restarts,
     scaled,
+    scaled_by_root,
     step_decay,
     warmup,
     warmup_stable_decay,
 )
+from unstuck.optim.swap import Stage, Swap, accuracy
 from unstuck.optim.trust import LayerwiseRate, TrustRatio
 
 __all__ = [
@@ -70,18 +75,24 @@ __all__ = [
     "Optimizer",
     "OptimizerError",
     "Part",
+    "Plateau",
+    "PlateauLR",
     "RectifiedAverage",
     "Role",
     "Rule",
     "Schedule",
+    "Stage",
     "SumOfSquares",
+    "Swap",
     "TrustRatio",
     "WeightDecay",
+    "accuracy",
     "adagrad",
     "adagrad_mean",
     "adam",
     "adamw",
     "amsgrad",
+    "averaged",
     "chain",
     "constant",
     "convert",
@@ -98,10 +109,12 @@ __all__ = [
     "polynomial",
     "radam",
     "rectified_warmup",
+    "renew_batch_norm",
     "restarts",
     "rmsprop",
     "rmsprop_from_first",
     "scaled",
+    "scaled_by_root",
     "step_decay",
     "warmup",
     "warmup_stable_decay",

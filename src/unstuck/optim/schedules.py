@@ -208,3 +208,20 @@ def scaled(lr: float, *, batch: int, reference: int) -> float:
         OptimizerError: A batch size is below 1, or `lr` is not positive.
     """
     return positive("lr", lr) * counted("batch", batch) / counted("reference", reference)
+
+
+def scaled_by_root(lr: float, *, batch: int, reference: int) -> float:
+    r"""Scale a rate with the root of the batch: $\eta \sqrt{B / B_0}$, for rules that divide by a scale.
+
+    Where noise dominates, $\sigma$ is that of the noise, which sinks like $1 / \sqrt B$ and makes the steps longer by
+    itself (Krizhevsky, 2014; You et al., 2020; Malladi et al., 2022, who have $1 - \beta$ grow like $B$, too).
+
+    Args:
+        lr: $\eta$, found with the batch size `reference`.
+        batch: $B$.
+        reference: $B_0$.
+
+    Raises:
+        OptimizerError: A batch size is below 1, or `lr` is not positive.
+    """
+    return positive("lr", lr) * math.sqrt(counted("batch", batch) / counted("reference", reference))
