@@ -13,6 +13,7 @@ import torch
 import typer
 
 import unstuck
+from recordings import stuck
 from unstuck.cli.arguments import seconds
 from unstuck.cli.commands import main
 from unstuck.cli.output import OutputError, prepare, write
@@ -69,6 +70,14 @@ def run(capsys):
 def write_file(path, text):
     path.write_text(dedent(text))
     return path
+
+
+def test_a_recorded_run_is_the_past_of_a_training(run):
+    code, out, _ = run(
+        "diagnose", "demo:saddle", "--history", stuck(), "--no-trials", "--budget", "5s", "--json", "-"
+    )
+    assert code == 0
+    assert json.loads(out)["past"]["last"] == 999
 
 
 def in_a_process(*arguments, **settings):

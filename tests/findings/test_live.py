@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live import conclude_live, least_noise, no_way_down
+from unstuck.findings.live import conclude_live, conclude_logged, least_noise, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
 
@@ -108,6 +108,46 @@ def test_a_step_along_which_the_loss_does_not_curve_is_too_small_where_there_is_
     look = replace(LOOK, update=Along(sure(-1e-7), sure(-1e-14)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.STEP_TOO_SMALL]
     assert Cause.STEP_TOO_SMALL not in causes(look=replace(look, krylov=FLAT))
+
+
+CREEPING = replace(RECENT, since=1, overshoot=Estimate(-0.8, 0.1, 8.0), step_share=1e-8, descent=1e-7)
+
+
+def test_a_run_whose_steps_lead_down_but_have_never_led_anywhere_has_too_small_ones():
+    assert causes(CREEPING, None) == [Cause.STEP_TOO_SMALL]
+    assert [finding.cause for finding in conclude_logged(CREEPING)] == [Cause.STEP_TOO_SMALL]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"since": 100},  # it has come down first: longer steps might bounce
+        {"overshoot": Estimate(-0.1, 0.1, 8.0)},  # no batch but its own bears a step out
+        {"overshoot": None},
+        {"step_share": 1e-3},  # the weights have gone far enough
+        {"descent": 1e-3},  # the steps promised much, and did not keep it
+        {"descent": 1e-11},  # nothing to gain as far as the weights reach: flat
+    ],
+)
+def test_without_one_of_its_signs_creeping_is_not_claimed(change):
+    assert causes(replace(CREEPING, **change), None) == []
+
+
+def test_steps_that_change_nothing_are_too_small_unless_there_is_nothing_to_gain_or_few_digits():
+    still = replace(RECENT, unchanged=1.0, reach=1.0)
+    assert causes(still, None) == [Cause.STEP_TOO_SMALL]
+    assert causes(replace(still, reach=1e-3), None) == []
+    assert causes(replace(still, narrow=True), None) == [Cause.PRECISION_STALL]
+
+
+def test_a_look_along_the_steps_overrules_the_record_on_creeping():
+    assert causes(CREEPING, replace(LOOK, update=Along(sure(0.0), sure(1.0)))) == []
+
+
+def test_what_a_look_could_gainsay_is_not_said_before_it():
+    bouncing = replace(RECENT, overshoot=sure(1.5))
+    assert causes(bouncing, None) == [Cause.STEP_TOO_LARGE]
+    assert conclude_logged(bouncing) == ()
 
 
 def test_a_great_gain_by_curvature_alone_is_ill_conditioning():

@@ -22,7 +22,7 @@ from unstuck.watching.store import Store
 store = Store(Path(sys.argv[1]), {}, lambda line: None)
 started = time.time()
 for step in range(10**9):
-    store.put(schema.STEPS, (0, step, time.time(), 1, 0.5, 0.1))
+    store.put(schema.STEPS, (0, step, time.time(), 1, 0.5, 0.1, 0))
     print(step, time.time(), flush=True)
     time.sleep(0.001)
 """
@@ -67,11 +67,11 @@ def killed(folder, numbers):
 
 def test_rows_are_there_half_a_second_later_for_whoever_reads_meanwhile(tmp_path):
     store = store_in(tmp_path)
-    store.put(schema.STEPS, (0, 1, 0.1, 1, 2.5, 0.1))
+    store.put(schema.STEPS, (0, 1, 0.1, 1, 2.5, 0.1, 0))
     deadline = time.monotonic() + 10.0
     while not rows(store.path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert rows(store.path) == [(0, 1, 0.1, 1, 2.5, 0.1)]
+    assert rows(store.path) == [(0, 1, 0.1, 1, 2.5, 0.1, 0)]
     store.close("finished")
     assert dict(rows(store.path, "about"))["state"] == "finished"
 
@@ -82,7 +82,7 @@ def test_a_folder_that_is_removed_is_told_once_and_is_no_error(tmp_path):
     store = store_in(tmp_path / "runs", said)
     shutil.rmtree(tmp_path / "runs")
     for step in range(3):
-        store.put(schema.STEPS, (0, step, 0.1, 1, 2.5, 0.1))
+        store.put(schema.STEPS, (0, step, 0.1, 1, 2.5, 0.1, 0))
         store.flush()
     store.close("finished")
     assert len(said) == 1
@@ -94,7 +94,7 @@ def test_when_the_disk_is_full_rows_wait_until_it_takes_them_again(tmp_path):
     store = store_in(tmp_path, said)
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
-    sent = [(0, step, 0.1, 1, 2.5, 0.1) for step in range(20_000)]
+    sent = [(0, step, 0.1, 1, 2.5, 0.1, 0) for step in range(20_000)]
     for row in sent:
         store.put(schema.STEPS, row)
     store.flush()
@@ -125,8 +125,8 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
 
 def test_nan_is_kept_as_null_and_infinity_as_itself(tmp_path):
     store = store_in(tmp_path)
-    store.put(schema.STEPS, (0, 1, 0.1, 1, float("nan"), None))
-    store.put(schema.STEPS, (0, 2, 0.1, 1, float("inf"), None))
+    store.put(schema.STEPS, (0, 1, 0.1, 1, float("nan"), None, 1))
+    store.put(schema.STEPS, (0, 2, 0.1, 1, float("inf"), None, 0))
     store.close("finished")
     assert [row[4] for row in rows(store.path)] == [None, float("inf")]
 

@@ -4,6 +4,7 @@ import gc
 import inspect
 import json
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -113,6 +114,16 @@ def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):
                 functional.cross_entropy(model(inputs), labels).backward()
                 optimizer.step()
     assert rows(watched, "SELECT * FROM events") == []
+
+
+def test_what_follows_a_pretraining_is_tested_though_that_one_s_optimizer_is_still_there(tmp_path):
+    model, inputs, labels = problem()
+    first = torch.optim.SGD(model.parameters(), lr=0.1)
+    second = torch.optim.SGD(model[2].parameters(), lr=0.0)
+    with Watch([first, second], out=tmp_path, share=0.0) as watched:
+        train(model, first, inputs, labels, 60)
+        train(model, second, inputs, labels, 400)
+    assert rows(watched, "SELECT DISTINCT optimizer FROM events WHERE kind = 'finding'") == [(1,)]
 
 
 # PyTorch calls its own functions deprecated when it begins to compile.
@@ -226,7 +237,58 @@ def test_a_run_whose_optimizer_is_gone_before_the_end_is_concluded_all_the_same(
         gc.collect()
     assert watched.steps == 300
     (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'finding'")
-    assert "too short for a look" in said[0]
+    assert "stay as they are at a step" in said[0]
+
+
+def noisy_targets(*, rate, steps, folder, noise=30.0):
+    """Regression where the noise of a batch hides for a long time whether the loss falls."""
+    torch.manual_seed(0)
+    model, teacher = nn.Linear(16, 1), torch.randn(16, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    with watch(model, optimizer, out=folder) as watched:
+        for _ in range(steps):
+            inputs = torch.randn(64, 16)
+            targets = inputs @ teacher + noise * torch.rand(1) * torch.randn(64, 1)
+            optimizer.zero_grad()
+            functional.mse_loss(model(inputs), targets + 20.0).backward()
+            optimizer.step()
+            time.sleep(0.0005)
+    return watched
+
+
+def test_steps_that_cannot_get_anywhere_are_told_though_noise_hides_that_the_loss_stands_still(tmp_path):
+    assert [one.cause for one in noisy_targets(rate=1e-9, steps=1100, folder=tmp_path).findings] == [
+        Cause.STEP_TOO_SMALL
+    ]
+    healthy = noisy_targets(rate=1e-2, steps=1100, folder=tmp_path / "healthy")
+    assert healthy.findings == ()
+
+
+def test_a_loss_that_its_first_steps_have_thrown_up_is_noted_once(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=10.0)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for _ in range(600):
+            inputs = torch.randn(4, 8)
+            optimizer.zero_grad()
+            functional.mse_loss(model(inputs), inputs[:, :1]).backward()
+            optimizer.step()
+    assert capsys.readouterr().err.count("has never been as low as it began") == 1
+
+
+def test_what_no_optimizer_has_is_noted_though_the_loss_falls(tmp_path, capsys):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.05)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(300):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+            time.sleep(0.001)
+    notes = [text for (text,) in rows(watched, "SELECT message FROM events WHERE kind = 'note'")]
+    assert [text for text in notes if "`0.weight`, `0.bias` are in no optimizer" in text] == notes[-1:]
+    assert "in no optimizer" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_is_told_at_once(tmp_path):

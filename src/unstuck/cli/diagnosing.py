@@ -11,9 +11,9 @@ from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import prepare, put, write
 from unstuck.cli.progress import shown
 from unstuck.diagnosis import Diagnosis
-from unstuck.history import History
 from unstuck.pipeline import diagnose
 from unstuck.report.words import CAUSES
+from unstuck.watching.histories import read_history
 
 DONE, ACTION, INTERRUPTED = 0, 1, 130
 
@@ -61,7 +61,7 @@ def run(request: Request) -> int:
 
 
 def _diagnosed(request: Request, errors: Console) -> Diagnosis:
-    history = History.read(request.history) if request.history else None
+    history = read_history(request.history) if request.history else None
     training = loaded(request.target, request.checkpoint, request.steps, errors)
     with shown(errors) as progress:
         return diagnose(

@@ -22,9 +22,9 @@ Checkpoint = Annotated[
 HistoryFile = Annotated[
     str | None,
     typer.Option(
-        metavar="CSV",
-        help="What the run wrote down: a column `loss`, and if there are, `step`, `gradient_norm`, `learning_rate`, "
-        "`validation_loss`.",
+        metavar="FILE",
+        help="What the run wrote down: a run that `unstuck run` recorded, or CSV with a column `loss`, and if there "
+        "are, `step`, `gradient_norm`, `learning_rate`, `validation_loss`.",
     ),
 ]
 Steps = Annotated[

@@ -21,6 +21,7 @@ from unstuck.findings.glance import (
 )
 from unstuck.findings.logged import (
     SURE,
+    creeping,
     dead_units,
     frozen_parameters,
     non_finite,
@@ -58,6 +59,12 @@ UNEQUAL = 5.0
 def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """Every cause that the record and the look bear out, what explains the others first."""
     found = [check(recent, look) for check in CHECKS]
+    return tuple(finding for finding in found if finding is not None)
+
+
+def conclude_logged(recent: Recent) -> tuple[Finding, ...]:
+    """Those that no look could gainsay."""
+    found = [check(recent, None) for check in LOGGED]
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -138,7 +145,9 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
 
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
-    if look is None or look.update is None or not falls_short(look):
+    if look is None or look.update is None:
+        return creeping(recent, look)
+    if not falls_short(look):
         return None
     times = multiple(look)
     # Where the loss curves down along the step, or hardly at all, the quadratic model gives no best one.
@@ -210,6 +219,17 @@ CHECKS: tuple[Check, ...] = (
     gradient_noise,
     step_too_small,
     ill_conditioned,
+    frozen_parameters,
+)
+
+# Bouncing is told from a round trip of few batches by a look alone, if there is one.
+LOGGED: tuple[Check, ...] = (
+    non_finite,
+    dead_units,
+    precision_stall,
+    vanishing_gradient,
+    stale_second_moment,
+    creeping,
     frozen_parameters,
 )
 

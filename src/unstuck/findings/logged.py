@@ -1,9 +1,11 @@
 """What the record of a live run says by itself, without a look at its graph."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
-from unstuck.findings.phrases import MOST, confidence, figure, named
+from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE
+from unstuck.findings.phrases import MOST, confidence, estimated, figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 
@@ -18,6 +20,9 @@ VANISHED, PLACES = 1e-3, 4
 
 # How sure it is that units are dead where a layer gets no gradient: a mask or a product with zero does the same.
 DEAD = 0.8
+
+# Steps that make up the beginning, see _BEGINNING in watching/stalls.py.
+BEGINNING = 16
 
 # Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
 SURE = 0.9
@@ -110,25 +115,87 @@ def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+def creeping(recent: Recent, _look: Look | None) -> Finding | None:
+    """From the start the steps have led down, and nowhere: they cannot have moved the loss, however noisy it is.
+
+    Of a run that has come down first the record does not say whether longer steps would lead further, or bounce.
+    """
+    if (still := motionless(recent)) is not None:
+        return still
+    overshoot, share, descent = recent.overshoot, recent.step_share, recent.descent
+    if recent.since > BEGINNING or overshoot is None or not share or descent is None:
+        return None
+    left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
+    steps = recent.until * share  # of the weights' length, if they all went one way
+    if (
+        not overshoot.surely_below(0.0, sigmas=2.0)
+        or FALLS_SHORT * steps > 1.0  # so many times as far would not be beyond the scale of the weights
+        or recent.until * descent > NEGLIGIBLE * recent.scale
+        or left / share < NEGLIGIBLE * recent.scale
+    ):
+        return None
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
+        (*step_share(recent), estimated("overshoot", overshoot)),
+        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
+        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The steps do lead "
+        f"down: where one ends, the loss of another batch still falls along it, {figure(-overshoot.value)} times as "
+        "steeply as its own fell where it began.",
+        "Raise the learning rate, tenfold and more.",
+    )
+
+
+def motionless(recent: Recent) -> Finding | None:
+    """Most weights are not changed by a step, in single precision, though the gradient has something to give."""
+    lost, reach = recent.unchanged, recent.reach
+    if (
+        recent.narrow
+        or lost is None
+        or lost <= MOST_LOST
+        or reach is None
+        or reach < NEGLIGIBLE * recent.scale
+    ):
+        return None
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(0.5 + 0.5 * lost, SURE),
+        (Evidence("unchanged_share", lost), *step_share(recent)),
+        f"The gradient is not zero, and yet {100 * lost:.3g} % of the parameters that have one stay as they are at a "
+        "step: the learning rate is zero, or so small that what it adds is rounded away.",
+        "Raise the learning rate, or is its schedule at an end?",
+    )
+
+
 def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
     """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
-    parts = [
-        f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
-        for names, why in (
-            (recent.unlisted, "in no optimizer"),
-            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
-        )
-        if names
-    ]
-    if not parts:
+    left = untrained(recent.unlisted, recent.unreached, recent.left_out)
+    if not left:
         return None
     return Finding(
         Cause.FROZEN_PARAMETERS,
         max(0.5, min(recent.left_out, SURE)),
         (Evidence("excluded_share", recent.left_out),),
-        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}.",
+        f"{left}.",
         "Give the optimizer the parameters of this very model; remove the .detach() or torch.no_grad() between them "
         "and the loss; or set requires_grad=False where it is meant.",
+    )
+
+
+def untrained(unlisted: Sequence[str], unreached: Sequence[str], share: float) -> str:
+    """Say which parameters are not trained, and why; nothing if all are."""
+    parts = [
+        f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
+        for names, why in (
+            (unlisted, "in no optimizer"),
+            (unreached, "cut off from the loss, so that no gradient comes to them"),
+        )
+        if names
+    ]
+    return (
+        f"{100 * share:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}"
+        if parts
+        else ""
     )
 
 

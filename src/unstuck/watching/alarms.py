@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from unstuck.findings.live import conclude_live, no_way_down
-from unstuck.findings.records import Finding
+from unstuck.findings.live import conclude_live, conclude_logged, no_way_down
+from unstuck.findings.logged import creeping, untrained
+from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
 from unstuck.watching.follower import Follower
+from unstuck.watching.heights import Heights, High
 from unstuck.watching.looking import Looking
-from unstuck.watching.recent import recent, wiring
+from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
-from unstuck.watching.stalls import Moving, Stall, Stalls
+from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall, Stalls
 from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
@@ -37,7 +39,27 @@ TOO_SHORT = (
     "not sure why: the run was too short for a look at its live graph, which may take no more than its share of the "
     "time; `--share 0.1` (or `share=0.1`) lets it look sooner"
 )
+TOO_HIGH = (
+    "since step {:,} the loss has never been as low as it began, at {:.4g}, and mostly it is more than twice that. "
+    "Unless it is the loss of something else by now, the steps are too large: lower the learning rate"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
+
+
+class _Heard:
+    """What is remembered of the losses of one optimizer."""
+
+    def __init__(self, first: float, begun: int) -> None:
+        self.first = first
+        self.begun = self.last = begun  # in steps of all optimizers
+        self.tests, self.heights = Stalls(), Heights()
+        self.total, self.count = 0.0, 0
+        self.rate: float | None = None  # when the steps last doubled
+
+    @property
+    def mean(self) -> float:
+        """Of all that were finite."""
+        return self.total / self.count
 
 
 class Alarms:
@@ -52,9 +74,11 @@ class Alarms:
     def __init__(self, store: Store, say: Callable[[str], None], share: float) -> None:
         self._store = store
         self._say = say
-        self._tests: dict[int, Stalls] = {}
-        self._first: dict[int, float] = {}
+        self._heard: dict[int, _Heard] = {}
+        self._clock = 0
+        self._noted: set[tuple[int, str]] = set()
         self._broken: set[int] = set()
+        self._told: dict[int, set[Cause]] = {}  # of the stall that holds, what was said already
         self.standing: dict[int, Stall] = {}
         self.findings: tuple[Finding, ...] = ()
         self.look: Look | None = None
@@ -71,27 +95,62 @@ class Alarms:
             if follower.loss is not None and follower.number not in self._broken:
                 self._break(follower, step, "loss")
             return
-        tests = self._tests.get(follower.number)
-        if tests is None:
-            tests = self._tests[follower.number] = Stalls()
-            self._first[follower.number] = loss
-        if self._several():
+        heard = self._heard.get(follower.number) or self._begin(follower, loss)
+        self._clock += 1
+        heard.last = self._clock
+        if self._several(heard):
             return
-        told = tests.add(loss, rate)
+        heard.total, heard.count = heard.total + loss, heard.count + 1
+        self._remark(follower, step, heard.heights.add(loss))
+        if step & (step - 1) == 0:
+            warming = rate is not None and heard.rate is not None and rate > heard.rate
+            heard.rate = rate
+            if step >= HORIZON and not warming:
+                self._creep(follower, step, heard)
+        told = heard.tests.add(loss, rate)
         if isinstance(told, Stall):
             self._stand_still(follower, told)
         elif isinstance(told, Moving):
             self._move(follower, told)
 
-    def _several(self) -> bool:
-        """Whether several optimizers have losses of their own: as in a game, none of them need fall then."""
+    def _begin(self, follower: Follower, loss: float) -> _Heard:
+        heard = self._heard[follower.number] = _Heard(loss, self._clock)
+        return heard
+
+    def _remark(self, follower: Follower, step: int, high: High | None) -> None:
+        """Say what is worth a word whether or not the loss stands still."""
+        if high is not None:
+            self._note(follower, step, "high", TOO_HIGH.format(high.since, high.began))
+        recorder = self.recorder
+        # Now and then: it takes a few samples to know what is reached.
+        if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
+            known = wiring(follower.model_now(), recorder.listed(), recorder.reached())
+            left = untrained(known.unlisted, known.unreached, known.left_out)
+            if left and len(follower.samples) >= FEWEST:
+                self._note(follower, step, "wiring", left)
+
+    def _note(self, follower: Follower, step: int, what: str, message: str) -> None:
+        """Say it once."""
+        if (follower.number, what) not in self._noted:
+            self._noted.add((follower.number, what))
+            self._event(follower, step, "note", message, {})
+
+    def _several(self, heard: _Heard) -> bool:
+        """Whether several optimizers have losses of their own: as in a game, none of them need fall then.
+
+        One that has not stepped in the last half of this one's time has had its part, as a pretraining has.
+        """
         followers = [] if self.recorder is None else self.recorder.alive
-        return len(followers) > 1 and sum(not one.shares for one in followers) > 1
+        if len(followers) < 2:  # noqa: PLR2004 - itself
+            return False
+        since = (heard.begun + self._clock) / 2.0
+        own = [one for one in followers if not one.shares]
+        return sum(self._heard[one.number].last >= since for one in own if one.number in self._heard) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
         self.standing[follower.number] = stall
         level = follower.sign * stall.level
-        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._first[follower.number]
+        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].first
         message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
         if done:
             message = (
@@ -100,14 +159,19 @@ class Alarms:
         self._event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
         if done:
             return
-        if self.looking.why_not:
+        told = self._told.setdefault(follower.number, set())
+        if self.looking.why_not or self._ending:
             self.diagnose(follower, None)
-        else:
-            follower.wanted = True
-            follower.due = 0.0
+            return
+        follower.wanted = True
+        follower.due = 0.0
+        found = conclude_logged(self._known(follower, stall.since, stall.level))
+        if found and {finding.cause for finding in found} != told:  # a look may say more, later
+            self._conclude(follower, follower.step, found)
 
     def _move(self, follower: Follower, moving: Moving) -> None:
         self.standing.pop(follower.number, None)
+        self._told.pop(follower.number, None)
         follower.wanted = False
         level = follower.sign * moving.level
         message = f"the loss improves again since step {moving.since:,}: it is at {level:.4g}"
@@ -145,28 +209,52 @@ class Alarms:
         if stall is None or self.recorder is None:
             follower.wanted = False
             return True
-        known = recent(
-            list(follower.samples),
-            since=stall.since,
-            until=follower.step,
-            level=stall.level,
-            began=self._first.get(follower.number),
-            scale=max(abs(stall.level), sys.float_info.min),
-            wired=wiring(follower.model_now(), self.recorder.listed(), self.recorder.reached()),
-        )
+        known = self._known(follower, stall.since, stall.level)
         findings = conclude_live(known, look)
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
             return False
         follower.wanted = False
-        self._conclude(follower, follower.step, findings, self._unsure(known, look))
+        if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
+            self._conclude(follower, follower.step, findings, self._unsure(known, look))
         return True
 
     def finish(self) -> None:
-        """Say what has not been said: of what still waits for a look."""
+        """Say what has not been said: of what still waits for a look, or stands still since the last test."""
         self._ending = True
         for follower in self._followers():
+            heard = self._heard.get(follower.number)
             if follower.wanted:
-                self.diagnose(follower, self.look)
+                self.diagnose(follower, self.look if self.looking.subject is follower else None)
+            elif heard is not None and follower.number not in self.standing and not self._several(heard):
+                stall = heard.tests.conclude()
+                if stall is not None:
+                    self._stand_still(follower, stall)
+                elif follower.step >= FIRST_LOOK:
+                    self._creep(follower, follower.step, heard)
+
+    def _creep(self, follower: Follower, step: int, heard: _Heard) -> None:
+        """Say that the steps are too small to get anywhere, where noise hides that the loss stands still."""
+        if follower.number in self.standing or (follower.number, "creep") in self._noted:
+            return
+        found = creeping(self._known(follower, 1, heard.mean), None)
+        if found is not None:
+            self._noted.add((follower.number, "creep"))
+            self._conclude(follower, step, (found,))
+
+    def _known(self, follower: Follower, since: int, level: float) -> Recent:
+        """What the record says of the steps since then."""
+        recorder = self.recorder
+        return recent(
+            list(follower.samples),
+            since=since,
+            until=follower.step,
+            level=level,
+            began=self._heard[follower.number].first,
+            scale=max(abs(level), sys.float_info.min),
+            wired=Wiring()
+            if recorder is None
+            else wiring(follower.model_now(), recorder.listed(), recorder.reached()),
+        )
 
     def _unsure(self, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""
@@ -178,6 +266,7 @@ class Alarms:
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE
     ) -> None:
         self.findings = findings
+        self._told[follower.number] = {finding.cause for finding in findings}
         if not findings:
             self._event(follower, step, "finding", unsure, {"cause": None})
         for finding in findings:

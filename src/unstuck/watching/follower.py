@@ -31,7 +31,7 @@ class Follower:
         self.due = 0.0  # when the next step is to be looked at closely
         self.cost = 0.0
         self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
-        self.together = [0, 0.0]  # steps of one row, and the sum of their losses
+        self.together = [0, 0.0, 0]  # steps of one row, the sum of their losses, and how many are NaN
 
     def model_now(self) -> nn.Module | None:
         """Whose parameters they are, if that is known."""

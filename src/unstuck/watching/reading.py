@@ -48,12 +48,15 @@ _SLACK = 2.0
 
 _FINITE = "abs({0}) < 1.7e308"
 
+# How many losses of a row are NaN: a column that files of earlier versions have not.
+BROKEN = "not_a_number"
+
 _CURVE = """
     SELECT min(step), max(step), max(time), sum(count),
            sum(CASE WHEN fine THEN loss * count END) / sum(CASE WHEN fine THEN count END),
            min(CASE WHEN fine THEN loss END), max(CASE WHEN fine THEN loss END),
-           avg(rate), sum(fine IS NOT 1)
-    FROM (SELECT *, abs(loss) < 1.7e308 AS fine FROM steps WHERE optimizer = ?)
+           avg(rate), sum(coalesce(broken, loss IS NULL) > 0 OR coalesce(abs(loss) >= 1.7e308, 0))
+    FROM (SELECT *, abs(loss) < 1.7e308 AS fine, {broken} AS broken FROM steps WHERE optimizer = ?)
     GROUP BY step / ? ORDER BY 1
 """
 
@@ -101,7 +104,9 @@ def _course(
     name, model, parameters = connection.execute(
         "SELECT name, model, parameters FROM optimizers WHERE optimizer = ?", (number,)
     ).fetchone() or ("optimizer", None, None)
-    curve = tuple(Part(*row) for row in connection.execute(_CURVE, (number, _width(steps, POINTS))))
+    (broken,) = known(connection, "steps", (BROKEN,))
+    question = _CURVE.format(broken=broken)
+    curve = tuple(Part(*row) for row in connection.execute(question, (number, _width(steps, POINTS))))
     looks = _looks(connection, number)
     (cost,) = connection.execute("SELECT total(cost) FROM samples WHERE optimizer = ?", (number,)).fetchone()
     return Course(

@@ -16,7 +16,7 @@ from unstuck.watching.samples import Group, Sample
 _SINGLE = 4
 
 # Fewer samples than this have no spread to tell an error from.
-_FEWEST = 4
+FEWEST = 4
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
     own = [sample for step, _, sample in samples if step >= since]
-    if len(own) < _FEWEST:
-        own = [sample for _, _, sample in samples][-_FEWEST:]
+    if len(own) < FEWEST:
+        own = [sample for _, _, sample in samples][-FEWEST:]
     return Recent(
         since=since,
         until=until,
@@ -64,6 +64,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
         gradient_norm=_median(own, lambda sample: sample.gradient_norm),
         step_share=_median(own, _step_share),
+        reach=_median(own, lambda sample: sample.gradient_norm * sample.weight_norm),
+        descent=_median(own, _descent),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
@@ -100,6 +102,12 @@ def _step_share(sample: Sample) -> float | None:
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
 
 
+def _descent(sample: Sample) -> float | None:
+    if sample.descent_cosine is None:
+        return None
+    return sample.descent_cosine * sample.gradient_norm * sample.update_norm
+
+
 def _finite(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> list[float]:
     values = [what(sample) for sample in samples]
     return [value for value in values if value is not None and math.isfinite(value)]
@@ -112,7 +120,7 @@ def _median(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -
 
 def _mean(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> Estimate | None:
     values = _finite(samples, what)
-    if len(values) < _FEWEST:
+    if len(values) < FEWEST:
         return None
     return weighted_mean(values, [1.0] * len(values))
 
@@ -134,12 +142,10 @@ def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
 def _overshoot(samples: Sequence[Sample]) -> Estimate | None:
     """Mean slope at the ends of the steps over mean slope at their beginnings: single ratios have heavy tails."""
     known = [
-        (sample.overshoot, abs(sample.descent_cosine) * sample.gradient_norm * sample.update_norm)
-        for sample in samples
-        if sample.overshoot is not None and sample.descent_cosine
+        (sample.overshoot, abs(_descent(sample) or 0.0)) for sample in samples if sample.overshoot is not None
     ]
     known = [(value, weight) for value, weight in known if math.isfinite(value * weight) and weight > 0.0]
-    if len(known) < _FEWEST:
+    if len(known) < FEWEST:
         return None
     return weighted_mean([value for value, _ in known], [weight for _, weight in known])
 

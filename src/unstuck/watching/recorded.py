@@ -24,7 +24,7 @@ class Part:
         low: Least of them; of steps that were written down as means, least of the means.
         high: Greatest.
         rate: Mean learning rate of the first parameter group.
-        missing: Rows without a finite loss.
+        missing: Rows with a loss that is NaN or infinite; in files that do not tell them apart, or is not known.
     """
 
     first: int

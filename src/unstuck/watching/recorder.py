@@ -241,17 +241,19 @@ class Recorder:
     def _write(
         self, follower: Follower, step: int, now: float, loss: float | None, rate: float | None
     ) -> None:
+        # SQLite keeps NaN as NULL, and so what is not known: which of them it is stands beside it.
+        broken = int(loss is not None and math.isnan(loss))
         if step <= _EACH:
-            self._store.put(schema.STEPS, (follower.number, step, now, 1, loss, rate))
+            self._store.put(schema.STEPS, (follower.number, step, now, 1, loss, rate, broken))
             return
         together = follower.together
         together[0] += 1
         together[1] += math.nan if loss is None else loss
-        if together[0] >= 1 << (step // _EACH).bit_length() - 1:
-            self._store.put(
-                schema.STEPS, (follower.number, step, now, together[0], together[1] / together[0], rate)
-            )
-            together[0], together[1] = 0, 0.0
+        together[2] += broken
+        count, total, broken = together
+        if count >= 1 << (step // _EACH).bit_length() - 1:
+            self._store.put(schema.STEPS, (follower.number, step, now, count, total / count, rate, broken))
+            follower.together = [0, 0.0, 0]
 
     def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler

@@ -32,7 +32,10 @@ OPTIMIZERS = Table(
     "optimizers",
     {"optimizer": "INTEGER PRIMARY KEY", "name": "TEXT", "model": "TEXT", "parameters": "INTEGER"},
 )
-STEPS = Table("steps", {**WHERE, "count": "INTEGER NOT NULL", "loss": "REAL", "rate": "REAL"})
+STEPS = Table(
+    "steps",
+    {**WHERE, "count": "INTEGER NOT NULL", "loss": "REAL", "rate": "REAL", "not_a_number": "INTEGER"},
+)
 SAMPLES = Table(
     "samples",
     {

@@ -180,6 +180,10 @@ class Stalls:
         self._left -= 1
         return None if self._left else self._close()
 
+    def conclude(self) -> Stall | None:
+        """Look once more, at the end: what spacing the looks has put off is not lost."""
+        return self._stalled() if self.stall is None and self._closed >= FIRST_LOOK else None
+
     def _turn(self, rate: float | None) -> None:
         before, self._rate = self._rate, rate
         if rate is None or before is None:

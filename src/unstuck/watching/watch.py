@@ -209,7 +209,9 @@ def _unwrapped(optimizer: Any) -> Any:
 
 
 def _to_standard_error(message: str, /) -> None:
-    sys.stderr.write(f"unstuck: {message}\n")
+    # A progress bar leaves its line open, and draws it anew.
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{clear}unstuck: {message}\n")
     sys.stderr.flush()
 
 

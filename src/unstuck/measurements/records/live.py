@@ -80,6 +80,8 @@ class Recent:
         gradient_cosine: Median cosine between successive gradients.
         gradient_norm: Median length of the gradient.
         step_share: Median length of an update over that of the weights.
+        reach: Median of what a way as long as the weights promises: length of the gradient times that of the weights.
+        descent: Median of what a step promises on its own batch, to first order: -g.d.
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
         overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
@@ -105,6 +107,8 @@ class Recent:
     gradient_cosine: float | None = None
     gradient_norm: float | None = None
     step_share: float | None = None
+    reach: float | None = None
+    descent: float | None = None
     sigma_ratio: float | None = None
     unchanged: float | None = None
     overshoot: Estimate | None = None

@@ -115,7 +115,7 @@ def _fact(label: str, value: float | None, meaning: str, unit: str = "") -> Fact
 def _loss(course: Course) -> tuple[Fact, ...]:
     now = course.now
     if now.loss is None:
-        lost = any(part.mean is not None for part in course.curve)
+        lost = course.curve[-1].missing > 0
         return (Fact("loss", "not a number", f"the last {count(now.window, 'step')}"),) if lost else ()
     facts = (Fact("loss", significant(now.loss, 4), f"mean of the last {count(now.window, 'step')}"),)
     if now.lowest is None or now.lowest_step is None or now.lowest >= now.loss:

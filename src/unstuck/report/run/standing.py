@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from typing import Any
 
+from unstuck.findings.live import THROWN
 from unstuck.findings.records import Cause
 from unstuck.report.numbers import count, probability, seconds
 from unstuck.report.words import Tone, cause_word
+from unstuck.watching.heights import stays_above
 from unstuck.watching.recorded import Course, Event, Recorded
 from unstuck.watching.stalls import FIRST_LOOK
 
@@ -71,12 +73,25 @@ def standing(recorded: Recorded, course: Course) -> Standing:
             return Standing("Nothing left to gain", said(_stall(recorded, course)), "settled", ())
         why = "" if reasons else _why(recorded, found)
         return Standing(f"The loss has stood still since step {since:,}", why, "act", reasons)
+    if reasons:  # what the steps say by themselves, however noisy the loss is
+        return Standing(reasons[0].name, "", "act", reasons)
+    return _without_stall(course)
+
+
+def _without_stall(course: Course) -> Standing:
     if all(part.mean is None for part in course.curve):
         meaning = "Before its steps no backward pass of a single, finite number was seen."
         return Standing("The loss is not known", meaning, "unsure", ())
     if course.steps < FIRST_LOOK:
         meaning = f"A stall is looked for from step {FIRST_LOOK} on."
         return Standing("Too early to tell", meaning, "unsure", ())
+    if _is_high(course):
+        meaning = (
+            "Not one of the last half of its steps had a loss as low as the first, and mostly it is more than twice "
+            "that. Unless it is the loss of something else by now, as in games and with rewards, the steps are too "
+            "large: lower the learning rate, about tenfold, or warm it up."
+        )
+        return Standing("The loss stays above where it began", meaning, "unsure", ())
     return Standing("No stall", "Nothing says that the loss has stopped improving.", "good", ())
 
 
@@ -192,18 +207,27 @@ def said(event: Event) -> str:
     return event.message[:1].upper() + event.message[1:]
 
 
+def _is_high(course: Course) -> bool:
+    half = [part for part in course.curve if part.first > course.steps / 2 and part.low is not None]
+    began = course.curve[0].low
+    if began is None or not half:
+        return False
+    above = sum(part.count for part in half if part.mean is not None and part.mean > THROWN * began)
+    lowest = min(part.low for part in half if part.low is not None)
+    return stays_above(began, lowest, above / sum(part.count for part in half))
+
+
 def _telling(kinds: Sequence[str]) -> str:
     return next((kind for kind in ("finding", "stall") if kind in kinds), kinds[0])
 
 
 def _findings(recorded: Recorded, course: Course) -> list[Event]:
-    """What was found since the loss stands still; that something is no number holds for good."""
+    """What was found since the loss stands still, or moves; that something is no number holds for good."""
     told = recorded.told(course.number)
     last = max((index for index, event in enumerate(told) if event.kind in {"stall", "moving"}), default=-1)
     broken = [event for event in told if event.document.get("cause") == Cause.NON_FINITE.value]
     recent = [event for event in told[last + 1 :] if event.kind == "finding" and event not in broken]
-    still = recent if recorded.stalled_since(course.number) is not None else []
-    return broken[:1] + _newest(still)
+    return broken[:1] + _newest(recent)
 
 
 def _newest(found: Sequence[Event]) -> list[Event]:
