@@ -1,6 +1,7 @@
 """A run that is stuck is got moving: in place, all of it or nothing, and in a checkpoint that the script can load."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import unstuck
 from objective.fingerprint import unchanged
-from unstuck import Training, supervised
+from unstuck import Training, optim, supervised
 from unstuck.cli import main
 from unstuck.demos import DEMOS
 from unstuck.objective.undoing import all_or_nothing
@@ -268,3 +269,24 @@ class TestCommand:
         code, _, err = run("treat", "demo:lecture")
         assert code == 2
         assert "--out" in err
+
+
+def test_an_optimizer_composed_of_parts_gets_its_momentum_and_its_checkpoint_loads(tmp_path):
+    def composed(params, lr, rule=None):
+        return optim.Optimizer(params, rule or optim.gradient_descent(), lr=lr)
+
+    training = stuck(rate=1e-3, make=composed)
+    diagnosis = unstuck.diagnose(training, trials=False)
+    treated = unstuck.treat(training, diagnosis, remedy="momentum")
+    assert treated.optimizer is training.optimizer
+    assert repr(training.optimizer.param_groups[0]["rule"]) == repr(optim.momentum(0.9))
+    assert treated.code == ("optimizer.replace(momentum=unstuck.optim.HeavyBall(0.9))",)
+    assert treated.after < treated.before
+    buffers = [training.optimizer.state[param]["momentum_buffer"] for param in training.model.parameters()]
+    assert all(buffer.any() for buffer in buffers)
+    torch.save(treated.state, tmp_path / "treated.pt")
+    saved = torch.load(tmp_path / "treated.pt", weights_only=True)
+    again = stuck(rate=1.0, make=partial(composed, rule=optim.momentum(0.9)))
+    again.optimizer.load_state_dict(saved["optimizer_state_dict"])
+    loaded = [again.optimizer.state[param]["momentum_buffer"] for param in again.model.parameters()]
+    assert all(map(torch.equal, loaded, buffers))

@@ -17,28 +17,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.errors import MeasurementError
-from unstuck.measurements.moments import as_number
-from unstuck.measurements.second_moments import KEYS
+from unstuck.measurements.composed import Response, averaged, composed
+from unstuck.measurements.second_moments import as_number, key_of
 from unstuck.objective import Objective
+from unstuck.objective.decay import decouples
 from unstuck.objective.parameters import Parameters
+from unstuck.optim import Optimizer as Composed
 
 # RAdam divides by its second moment once it rests on so many steps (Liu et al., 2020, algorithm 2; PyTorch's value).
 _RECTIFIED = 5.0
 
 Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Response:
-    """How an optimizer moves one parameter tensor.
-
-    Attributes:
-        rate: Step for a gradient of 1 without momentum: the learning rate over the scale.
-        limit: Largest rate times curvature at which the steps do not grow.
-    """
-
-    rate: Tensor | float
-    limit: float
 
 
 Rule = Callable[[Settings, Settings], Response]
@@ -85,7 +74,9 @@ def metric_of(optimizer: Optimizer, objective: Objective) -> Metric:
         for slot in parameters.slots
     ]
     responses = [
-        _met(optimizer, rule(group, state), state) if group and _has_scale(optimizer, state) else None
+        _met(key_of(optimizer, group), rule(group, state), state)
+        if group and _has_scale(key_of(optimizer, group), state)
+        else None
         for group, state in zip(found, states, strict=True)
     ]
     if not any(responses):
@@ -102,15 +93,13 @@ def metric_of(optimizer: Optimizer, objective: Objective) -> Metric:
     )
 
 
-def _has_scale(optimizer: Optimizer, state: Settings) -> bool:
+def _has_scale(key: str | None, state: Settings) -> bool:
     """Whether the optimizer divides by nothing, or by what it has met in a step."""
-    key = KEYS.get(type(optimizer))
     return key is None or (key in state and as_number(state["step"]) > 0.0)
 
 
-def _met(optimizer: Optimizer, response: Response, state: Settings) -> Response:
+def _met(key: str | None, response: Response, state: Settings) -> Response:
     """The response without the numbers whose second moment is zero."""
-    key = KEYS.get(type(optimizer))
     if key is None or not isinstance(response.rate, Tensor):
         return response
     second = state.get(f"max_{key}", state[key])
@@ -140,8 +129,7 @@ def _outside(
     """What the objective counts as weight decay though it is not part of the gradient."""
     if objective.decay is None:
         return None
-    apart = isinstance(optimizer, torch.optim.AdamW)
-    marks = [float(apart or bool(group and group.get("decoupled_weight_decay"))) for group in groups]
+    marks = [float(bool(group and decouples(optimizer, group))) for group in groups]
     return objective.decay * _flat(objective.parameters, [*marks]) if any(marks) else None
 
 
@@ -182,14 +170,14 @@ def _adam(group: Settings, state: Settings) -> Response:
     beta1, beta2 = map(as_number, group["betas"])
     square = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
     scale = (square / (1.0 - beta2**steps)).sqrt() + group["eps"]
-    return Response(as_number(group["lr"]) / (1.0 - beta1**steps) / scale, _averaged(beta1))
+    return Response(as_number(group["lr"]) / (1.0 - beta1**steps) / scale, averaged(beta1))
 
 
 def _adamax(group: Settings, state: Settings) -> Response:
     steps = as_number(state["step"])
     beta1 = as_number(group["betas"][0])
     rates = as_number(group["lr"]) / (1.0 - beta1**steps) / state["exp_inf"]
-    return Response(rates, _averaged(beta1))
+    return Response(rates, averaged(beta1))
 
 
 def _radam(group: Settings, state: Settings) -> Response:
@@ -199,10 +187,10 @@ def _radam(group: Settings, state: Settings) -> Response:
     most = 2.0 / (1.0 - beta2) - 1.0
     length = most - 2.0 * steps * beta2**steps / (1.0 - beta2**steps)
     if length <= _RECTIFIED:
-        return Response(torch.full_like(state["exp_avg_sq"], rate), _averaged(beta1))
+        return Response(torch.full_like(state["exp_avg_sq"], rate), averaged(beta1))
     rectified = ((length - 4.0) * (length - 2.0) * most / ((most - 4.0) * (most - 2.0) * length)) ** 0.5
     scale = (state["exp_avg_sq"].sqrt() + group["eps"]) / (1.0 - beta2**steps) ** 0.5
-    return Response(rate * rectified / scale, _averaged(beta1))
+    return Response(rate * rectified / scale, averaged(beta1))
 
 
 def _nadam(group: Settings, state: Settings) -> Response:
@@ -218,11 +206,6 @@ def _nadam(group: Settings, state: Settings) -> Response:
     return Response(as_number(group["lr"]) / scale, 2.0 / (own + averaged))
 
 
-def _averaged(beta: float) -> float:
-    """The limit with an exponential average of the gradient, which alternation leaves (1 - b) / (1 + b) of."""
-    return 2.0 * (1.0 + beta) / (1.0 - beta)
-
-
 # Subclasses may mean something else, so that classes are compared and not asked for kinship.
 _RULES: dict[type[Optimizer], Rule] = {
     torch.optim.SGD: _sgd,
@@ -235,4 +218,5 @@ _RULES: dict[type[Optimizer], Rule] = {
     torch.optim.NAdam: _nadam,
     torch.optim.RAdam: _radam,
     torch.optim.Adamax: _adamax,
+    Composed: composed,
 }

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.estimate import Estimate
-from unstuck.measurements.second_moments import KEYS, holds
+from unstuck.measurements.second_moments import as_number, holds, is_known, weight
 from unstuck.measurements.steps import State
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
+from unstuck.optim import Rule, reading
 
 # The error comes from the jackknife over so many sets of batches: each costs one copy of the parameters.
 _GROUPS = 4
@@ -48,7 +49,7 @@ class Moments:
             cast("State", optimizer.state[slot.parameter]) if holds(optimizer, slot.parameter, key) else {}
             for slot in self._slots
         ]
-        self._decoupled = isinstance(optimizer, torch.optim.AdamW) or type(optimizer) not in KEYS
+        self._decoupled = isinstance(optimizer, torch.optim.AdamW) or not is_known(optimizer)
 
     def present(self, only: Sequence[int]) -> list[Squares]:
         """Measure the squared gradient of each batch as the optimizer sees it, in a few sets of batches."""
@@ -140,25 +141,11 @@ class Moments:
         return present.totals[number] / (1 if self._largest else present.count)
 
     def _factor(self, number: int) -> float:
-        """What is stored for gradients whose mean square is 1 throughout."""
-        state, group = self._states[number], self._groups[number]
-        step, betas = max(as_number(state.get("step")), 1.0), group.get("betas")
-        if self._key == "sum":
-            return step
-        if self._key in ("exp_avg_sq", "v") and isinstance(betas, tuple | list):
-            beta = as_number(cast("Sequence[Any]", betas)[-1])
-            return 1.0 - beta**step if 0.0 <= beta < 1.0 else 1.0
-        return 1.0
+        return weight(self._groups[number], self._states[number], self._key)
 
     def _coupled(self, group: State) -> float:
         """Weight decay that enters the gradient; of strangers' optimizers nobody knows."""
+        if isinstance(rule := group.get("rule"), Rule):
+            return reading.decays(rule)[0]
         apart = self._decoupled or group.get("decoupled_weight_decay", False)
         return 0.0 if apart else as_number(group.get("weight_decay"))
-
-
-def as_number(value: Any) -> float:
-    """A setting or a counter as a number; 0 where there is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        return 0.0

@@ -1,11 +1,14 @@
 """Where optimizers keep the mean of squared gradients."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from unstuck.optim import Optimizer as Composed
+from unstuck.optim import Role, Rule, reading
 
 # Subclasses may mean something else by the same key, so that classes are compared and not asked for kinship.
 KEYS: dict[type[Optimizer], str] = {
@@ -24,12 +27,25 @@ KEYS: dict[type[Optimizer], str] = {
 _LIKELY = ("exp_avg_sq", "square_avg", "second_moment", "v", "sum")
 
 
+def key_of(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
+    """Name the entry that holds the second moment of a group's parameters, if the optimizer's rule is known."""
+    if type(optimizer) is Composed:
+        scale = reading.scale_of(group["rule"])
+        return scale.slots[0] if scale else None
+    return KEYS.get(type(optimizer))
+
+
+def is_known(optimizer: Optimizer) -> bool:
+    """Whether what the optimizer calls by the keys of PyTorch is what PyTorch calls so."""
+    return type(optimizer) is Composed or type(optimizer) in KEYS
+
+
 def known_key(optimizer: Optimizer, parameters: Sequence[Tensor]) -> tuple[str | None, bool]:
     """Name the entry of the state that holds the second moment, and say whether that is an assumption."""
-    key = KEYS.get(type(optimizer))
-    for candidate in (key,) if key else _LIKELY:
+    keys = [key for group in optimizer.param_groups if (key := key_of(optimizer, group))]
+    for candidate in keys or ([] if type(optimizer) is Composed else _LIKELY):
         if any(holds(optimizer, parameter, candidate) for parameter in parameters):
-            return candidate, key is None
+            return candidate, not keys
     return None, False
 
 
@@ -40,3 +56,25 @@ def holds(optimizer: Optimizer, parameter: Tensor, key: str) -> bool:
     if not isinstance(value, Tensor) or value.shape != parameter.shape or not value.is_floating_point():
         return False
     return not bool((value < 0.0).any())  # squares they cannot be
+
+
+def weight(group: Mapping[str, Any], state: Mapping[str, Any], key: str) -> float:
+    """Give what is stored under the key for gradients whose mean square is 1 throughout."""
+    if isinstance(rule := group.get("rule"), Rule):
+        scale = reading.scale_of(rule)
+        return scale.weight(max(reading.age(state, Role.SCALE), 1)) if scale else 1.0
+    step, betas = max(as_number(state.get("step")), 1.0), group.get("betas")
+    if key == "sum":
+        return step
+    if key in ("exp_avg_sq", "v") and isinstance(betas, tuple | list):
+        beta = as_number(cast("Sequence[Any]", betas)[-1])
+        return 1.0 - beta**step if 0.0 <= beta < 1.0 else 1.0
+    return 1.0
+
+
+def as_number(value: Any) -> float:
+    """A setting or a counter as a number; 0 where there is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return 0.0

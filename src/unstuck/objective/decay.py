@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.objective.parameters import Parameters
+from unstuck.optim import Role, Rule, reading
 
 # Optimizers that add weight_decay * theta to the gradient, unless a group says decoupled_weight_decay.
 _COUPLED = (
@@ -50,8 +51,10 @@ def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> F
 
 
 def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> float | Tensor:
+    if isinstance(rule := group.get("rule"), Rule):
+        return _composed(rule, state)
     decay = float(group.get("weight_decay", 0.0))
-    decoupled = isinstance(optimizer, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
+    decoupled = decouples(optimizer, group)
     if not decay or not isinstance(optimizer, _COUPLED):
         return 0.0
     if not decoupled:
@@ -61,3 +64,18 @@ def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, A
     correction = 1.0 - group["betas"][1] ** float(state["step"])
     second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
     return decay * ((second / correction).sqrt() + group["eps"])
+
+
+def _composed(rule: Rule, state: dict[str, Any]) -> float | Tensor:
+    coupled, apart = reading.decays(rule)
+    if not apart or rule.part(Role.SCALE) is None:
+        return coupled + apart
+    inverse = reading.inverse_scale(rule, state)
+    return coupled if inverse is None else coupled + apart / inverse
+
+
+def decouples(optimizer: Optimizer, group: dict[str, Any]) -> bool:
+    """Whether a group's weight decay is apart from the gradient that goes through the scale."""
+    if isinstance(rule := group.get("rule"), Rule):
+        return reading.decays(rule)[1] > 0.0
+    return isinstance(optimizer, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))

@@ -140,11 +140,15 @@ class NesterovAverage(Part):
         """Go on along this direction and the average, each with its weight."""
         average, incoming = moment.memory["exp_avg"], direction.movement()
         foreach.lerp_(average, incoming, 1 - self.beta)
-        now = _decay(self.beta, self.warming, moment.age)
-        ahead = _decay(self.beta, self.warming, moment.age + 1)
-        product = _product(self.beta, self.warming, moment.age)
-        terms = (Term(incoming, 1.0 - now, 1.0 - product), Term(average, ahead, 1.0 - product * ahead))
-        return replace(direction, terms=terms, scale=Unscaled())
+        own, averaged = self.weights(moment.age)
+        return replace(direction, terms=(Term(incoming, *own), Term(average, *averaged)), scale=Unscaled())
+
+    def weights(self, age: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Give the weights of direction and average after `age` steps, as numerators and denominators."""
+        now = _decay(self.beta, self.warming, age)
+        ahead = _decay(self.beta, self.warming, age + 1)
+        product = _product(self.beta, self.warming, age)
+        return (1.0 - now, 1.0 - product), (ahead, 1.0 - product * ahead)
 
 
 def _decay(beta: float, warming: float, age: int) -> float:

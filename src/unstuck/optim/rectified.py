@@ -1,10 +1,10 @@
 r"""The scale of RAdam, which waits until it can be known."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from unstuck.optim import foreach
-from unstuck.optim.direction import Direction, Multiplied
-from unstuck.optim.rule import Moment
+from unstuck.optim.direction import Multiplied, Tensors
 from unstuck.optim.scales import AveragingScale
 
 # Terms in the average below which its variance is not finite, with a margin; Liu et al. have 4.
@@ -28,17 +28,20 @@ class RectifiedAverage(AveragingScale):
         OptimizerError: `beta` is not in [0, 1), or `eps` is negative or not finite.
     """
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the average, rectified, once there are terms enough to know it."""
-        squares = self.averaged(direction, moment)
-        rectification = rectified(self.beta, moment.age)
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Multiplied:
+        """Give the rectified root of the average once there are terms enough to know it, and 1 before."""
+        rectification = rectified(self.beta, age)
         if rectification == 0.0:
-            return replace(direction, scale=Multiplied())
-        rate = foreach.sqrt(squares)
+            return Multiplied()
+        rate = foreach.sqrt(memory["exp_avg_sq"])
         foreach.add_(rate, self.eps)
         foreach.reciprocal_(rate)
-        foreach.mul_(rate, (1 - self.beta**moment.age) ** 0.5)
-        return replace(direction, scale=Multiplied(rate, rectification))
+        foreach.mul_(rate, self.weight(age) ** 0.5)
+        return Multiplied(rate, rectification)
+
+    def weight(self, age: int) -> float:
+        """Give the correction for the bias."""
+        return 1 - self.beta**age
 
 
 def rectified(beta: float, age: int) -> float:

@@ -4,6 +4,7 @@ All are root mean squares of the gradients so far, and differ in how they weigh 
 $\sigma + \epsilon$, with $\epsilon$ outside the root as in PyTorch.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstuck.optim import foreach
-from unstuck.optim.direction import Direction, Divided, Tensors
+from unstuck.optim.direction import Direction, Divided, Scale, Tensors
 from unstuck.optim.rule import Moment, Part, Role
 from unstuck.optim.values import fraction, nonnegative
 
@@ -30,8 +31,31 @@ def _rooted(squares: Tensors, eps: float, correction: float = 1.0) -> Divided:
     return Divided(sigma)
 
 
+class ScalePart(Part):
+    """What all scales have in common: they gather gradients, and divide by what has been gathered."""
+
+    role: ClassVar[Role] = Role.SCALE
+
+    @abstractmethod
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Write what is remembered, in place."""
+
+    @abstractmethod
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Scale:
+        """Give what the movement is divided by after `age` steps: a function of what is remembered by then."""
+
+    def weight(self, age: int) -> float:  # noqa: ARG002 - of those that have a bias
+        """Give what is remembered after `age` steps of gradients whose mean square is 1, or what counts as that."""
+        return 1.0
+
+    def step(self, direction: Direction, moment: Moment) -> Direction:
+        """Divide by the scale as it is with this gradient."""
+        self.gather(direction, moment)
+        return replace(direction, scale=self.divisor(moment.memory, moment.age))
+
+
 @dataclass(frozen=True)
-class SumOfSquares(Part):
+class SumOfSquares(ScalePart):
     r"""The root of the sum over all the past: Adagrad as in PyTorch (Duchi et al., 2011, figure 1).
 
     $\sigma_t = \sqrt{v_0 + \sum_{s \le t} g_s^2}$: the steps shrink like $1/\sqrt t$ even where gradients do not.
@@ -48,7 +72,6 @@ class SumOfSquares(Part):
     eps: float = field(default=1e-10, kw_only=True)
     initial: float = field(default=0.0, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
     slots: ClassVar[tuple[str, ...]] = ("sum",)
 
     def __post_init__(self) -> None:
@@ -58,15 +81,21 @@ class SumOfSquares(Part):
         """Start at `initial`: one tensor of the parameter's shape."""
         return {"sum": torch.full_like(param, self.initial)}
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the sum."""
-        total = moment.memory["sum"]
-        foreach.addcmul_(total, direction.gradient, direction.gradient, 1)
-        return replace(direction, scale=_rooted(total, self.eps))
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Add the squares."""
+        foreach.addcmul_(moment.memory["sum"], direction.gradient, direction.gradient, 1)
+
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:  # noqa: ARG002 - of every scale
+        """Give the root of the sum."""
+        return _rooted(memory["sum"], self.eps)
+
+    def weight(self, age: int) -> float:
+        """Give the count of summands."""
+        return float(age)
 
 
 @dataclass(frozen=True)
-class MeanOfSquares(Part):
+class MeanOfSquares(ScalePart):
     r"""The root of the mean over all the past: Adagrad as it is often taught.
 
     $\sigma_t = \sqrt{\frac{1}{t} \sum_{s \le t} g_s^2}$, $t = 1, 2, \dots$: the steps shrink only where gradients
@@ -81,40 +110,47 @@ class MeanOfSquares(Part):
 
     eps: float = field(default=NOTHING, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
     slots: ClassVar[tuple[str, ...]] = ("sum",)
 
     def __post_init__(self) -> None:
         nonnegative(self, "eps")
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the mean."""
-        total = moment.memory["sum"]
-        foreach.addcmul_(total, direction.gradient, direction.gradient, 1)
-        return replace(direction, scale=_rooted(foreach.div(total, moment.age), self.eps))
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Add the squares."""
+        foreach.addcmul_(moment.memory["sum"], direction.gradient, direction.gradient, 1)
+
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:
+        """Give the root of the mean."""
+        return _rooted(foreach.div(memory["sum"], age), self.eps)
+
+    def weight(self, age: int) -> float:
+        """Give the count of summands."""
+        return float(age)
 
 
 @dataclass(frozen=True)
-class AveragingScale(Part):
+class AveragingScale(ScalePart):
     """What scales by an exponential average of squared gradients have in common: their numbers, and its update."""
 
     beta: float = 0.999
     eps: float = field(default=1e-8, kw_only=True)
 
-    role: ClassVar[Role] = Role.SCALE
     slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
 
     def __post_init__(self) -> None:
         fraction(self, "beta")
         nonnegative(self, "eps")
 
-    def averaged(self, direction: Direction, moment: Moment, beta: float | None = None) -> Tensors:
-        """Update the average, by another weight than its own if one is given, and give it."""
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Update the average."""
+        self.average(direction, moment, self.beta)
+
+    @staticmethod
+    def average(direction: Direction, moment: Moment, beta: float) -> None:
+        """Let the past have this weight in the average of squares."""
         squares, gradient = moment.memory["exp_avg_sq"], direction.gradient
-        weight = self.beta if beta is None else beta
-        foreach.mul_(squares, weight)
-        foreach.addcmul_(squares, gradient, gradient, 1 - weight)
-        return squares
+        foreach.mul_(squares, beta)
+        foreach.addcmul_(squares, gradient, gradient, 1 - beta)
 
 
 @dataclass(frozen=True)
@@ -138,15 +174,16 @@ class AverageOfSquares(AveragingScale):
     debias: bool = field(default=True, kw_only=True)
     debias_first: bool = field(default=False, kw_only=True)
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the average."""
-        squares = self.averaged(direction, moment)
-        if not self.debias:
-            return replace(direction, scale=_rooted(squares, self.eps))
-        correction = 1 - self.beta**moment.age
-        if self.debias_first:
-            return replace(direction, scale=_rooted(foreach.div(squares, correction), self.eps))
-        return replace(direction, scale=_rooted(squares, self.eps, correction**0.5))
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:
+        """Give the root of the average."""
+        squares, correction = memory["exp_avg_sq"], self.weight(age)
+        if self.debias_first and self.debias:
+            return _rooted(foreach.div(squares, correction), self.eps)
+        return _rooted(squares, self.eps, correction**0.5)
+
+    def weight(self, age: int) -> float:
+        """Give the correction, if there is one."""
+        return 1 - self.beta**age if self.debias else 1.0
 
 
 @dataclass(frozen=True)
@@ -167,10 +204,13 @@ class AverageFromFirst(AveragingScale):
     beta: float = 0.99
     eps: float = field(default=NOTHING, kw_only=True)
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the average."""
-        squares = self.averaged(direction, moment, self.beta if moment.age > 1 else 0.0)
-        return replace(direction, scale=_rooted(squares, self.eps))
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Update the average, or begin it."""
+        self.average(direction, moment, self.beta if moment.age > 1 else 0.0)
+
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:  # noqa: ARG002 - of every scale
+        """Give the root of the average."""
+        return _rooted(memory["exp_avg_sq"], self.eps)
 
 
 @dataclass(frozen=True)
@@ -191,12 +231,15 @@ class CentredAverageOfSquares(AveragingScale):
 
     slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq", "grad_avg")
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the variance."""
-        squares, mean = self.averaged(direction, moment), moment.memory["grad_avg"]
-        foreach.lerp_(mean, direction.gradient, 1 - self.beta)
-        variance = foreach.addcmul(squares, mean, mean, value=-1)
-        return replace(direction, scale=_rooted(variance, self.eps))
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Update both averages."""
+        super().gather(direction, moment)
+        foreach.lerp_(moment.memory["grad_avg"], direction.gradient, 1 - self.beta)
+
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:  # noqa: ARG002 - of every scale
+        """Give the root of the variance."""
+        mean = memory["grad_avg"]
+        return _rooted(foreach.addcmul(memory["exp_avg_sq"], mean, mean, value=-1), self.eps)
 
 
 @dataclass(frozen=True)
@@ -216,8 +259,15 @@ class MaximumOfAverages(AveragingScale):
 
     slots: ClassVar[tuple[str, ...]] = ("exp_avg_sq", "max_exp_avg_sq")
 
-    def step(self, direction: Direction, moment: Moment) -> Direction:
-        """Divide by the root of the maximum."""
-        squares, largest = self.averaged(direction, moment), moment.memory["max_exp_avg_sq"]
-        foreach.maximum_(largest, squares)
-        return replace(direction, scale=_rooted(largest, self.eps, (1 - self.beta**moment.age) ** 0.5))
+    def gather(self, direction: Direction, moment: Moment) -> None:
+        """Update the average and the maximum."""
+        super().gather(direction, moment)
+        foreach.maximum_(moment.memory["max_exp_avg_sq"], moment.memory["exp_avg_sq"])
+
+    def divisor(self, memory: Mapping[str, Tensors], age: int) -> Divided:
+        """Give the root of the maximum."""
+        return _rooted(memory["max_exp_avg_sq"], self.eps, self.weight(age) ** 0.5)
+
+    def weight(self, age: int) -> float:
+        """Give the correction for the bias."""
+        return 1 - self.beta**age

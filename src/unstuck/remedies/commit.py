@@ -68,6 +68,11 @@ def _optimizer(training: Training, run: Run) -> Optimizer:
     if own is not None and type(own) is type(theirs):
         for group in theirs.param_groups[len(own.param_groups) :]:
             own.add_param_group({**group, "params": [originals[id(tensor)] for tensor in group["params"]]})
+        for mine, copied in zip(own.param_groups, theirs.param_groups, strict=True):
+            if (
+                "rule" in copied
+            ):  # which a remedy may have changed, and a composed optimizer loads no other's state
+                mine["rule"] = copied["rule"]
         optimizer = own
     else:
         groups: list[dict[str, Any]] = [

@@ -7,6 +7,8 @@ import torch
 from torch.optim import Optimizer
 
 from unstuck.findings.records import Cause
+from unstuck.optim import HeavyBall, Role, Rule, reading
+from unstuck.optim import Optimizer as Composed
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
@@ -22,10 +24,16 @@ _SCALES = ("exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
 def momentum(known: Situation) -> Sequence[Treatment]:
     """Give plain gradient descent a momentum, at the present rate."""
     optimizer = known.training.optimizer
-    if not isinstance(optimizer, torch.optim.SGD) or any(g["momentum"] for g in optimizer.param_groups):
+    if optimizer is None or not _is_plain(optimizer):
         return []
+    line = f'for group in optimizer.param_groups:\n    group["momentum"] = {MOMENTUM}'
+    if isinstance(optimizer, Composed):
+        line = f"optimizer.replace(momentum=unstuck.optim.HeavyBall({MOMENTUM}))"
 
     def apply(run: Run) -> None:
+        if isinstance(run.optimizer, Composed):
+            run.optimizer.replace(momentum=HeavyBall(MOMENTUM))
+            return
         for group in run.optimizer.param_groups:
             group["momentum"] = MOMENTUM
 
@@ -34,7 +42,7 @@ def momentum(known: Situation) -> Sequence[Treatment]:
             "momentum",
             frozenset({Cause.ILL_CONDITIONED, Cause.STEP_TOO_SMALL, Cause.PLATEAU}),
             f"momentum {MOMENTUM}",
-            (f'for group in optimizer.param_groups:\n    group["momentum"] = {MOMENTUM}',),
+            (line,),
             "Polyak, 1964; Sutskever et al., 2013",
             apply,
         )
@@ -82,9 +90,15 @@ def _adam(rate: float) -> Treatment:
 
 def fresh_adam(optimizer: Optimizer, rate: float) -> torch.optim.Adam:
     """Give an Adam for the parameters that an optimizer moves, with its weight decay if that is one for all."""
-    decays = {float(group.get("weight_decay", 0.0)) for group in optimizer.param_groups}
+    decays = {_decay(group) for group in optimizer.param_groups}
     decay = decays.pop() if len(decays) == 1 else 0.0
     return torch.optim.Adam(_groups(optimizer), lr=rate, weight_decay=decay)
+
+
+def _decay(group: dict[str, Any]) -> float:
+    if isinstance(rule := group.get("rule"), Rule):
+        return sum(reading.decays(rule))
+    return float(group.get("weight_decay", 0.0))
 
 
 def _groups(optimizer: Optimizer) -> list[Any]:
@@ -95,7 +109,17 @@ def _groups(optimizer: Optimizer) -> list[Any]:
     return parameters
 
 
+def _is_plain(optimizer: Optimizer) -> bool:
+    """Whether it is gradient descent without momentum, which can be given one."""
+    if isinstance(optimizer, Composed):
+        rules: list[Rule] = [group["rule"] for group in optimizer.param_groups]
+        return not any(rule.part(role) for rule in rules for role in (Role.MOMENTUM, Role.SCALE))
+    return isinstance(optimizer, torch.optim.SGD) and not any(g["momentum"] for g in optimizer.param_groups)
+
+
 def _is_adaptive(optimizer: Optimizer) -> bool:
+    if isinstance(optimizer, Composed):
+        return any(group["rule"].part(Role.SCALE) for group in optimizer.param_groups)
     states = cast("list[dict[str, Any]]", list(optimizer.state.values()))
     known: tuple[Callable[..., Any], ...] = (torch.optim.SGD, torch.optim.ASGD, torch.optim.LBFGS)
     if type(optimizer) in known:

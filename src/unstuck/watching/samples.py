@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unstuck.measurements.second_moments import holds, known_key
+from unstuck.measurements.second_moments import holds, known_key, weight
 from unstuck.watching.models import layer_of, model_of, names_of, parameters_of, unwrapped
 
 # Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
@@ -233,16 +233,8 @@ class Sampler:
             return gradient.new_full((), math.nan)
         found = self._thinned([self._optimizer.state[tensor][key] for tensor in self._tensors])
         mean = found.square().mean() if key == "exp_inf" else found.mean()
-        return mean / self._weight(key)
-
-    def _weight(self, key: str) -> float:
-        """How much of a mean the running sum holds by now: 1 - beta^t, or the number of steps of a plain sum."""
         group, state = self._optimizer.param_groups[0], self._optimizer.state[self._tensors[0]]
-        steps = float(state.get("step", 0.0))
-        if key == "sum":
-            return max(steps, 1.0)
-        decays = group.get("betas") if key == "exp_avg_sq" else None
-        return 1.0 - float(decays[1]) ** steps if decays and steps else 1.0
+        return mean / weight(group, state, key)
 
     def _gradients(self) -> Float[Tensor, " n"]:
         scale = getattr(self._optimizer, "grad_scale", None)  # of a fused step, which takes it off itself
