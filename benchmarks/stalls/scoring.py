@@ -42,7 +42,7 @@ def stalls(losses: Iterable[float], rates: Iterable[float] | None = None) -> lis
         told = [watched.add(loss) for loss in losses]
     else:
         told = [watched.add(loss, rate) for loss, rate in zip(losses, rates, strict=True)]
-    return [one for one in told if isinstance(one, Stall)]
+    return [one for one in (*told, watched.conclude()) if isinstance(one, Stall)]
 
 
 def alarm(

@@ -134,10 +134,24 @@ def test_without_one_of_its_signs_creeping_is_not_claimed(change):
 
 
 def test_steps_that_change_nothing_are_too_small_unless_there_is_nothing_to_gain_or_few_digits():
-    still = replace(RECENT, unchanged=1.0, reach=1.0)
+    still = replace(RECENT, unchanged=0.9, reach=1.0, step_share=1e-9)
     assert causes(still, None) == [Cause.STEP_TOO_SMALL]
     assert causes(replace(still, reach=1e-3), None) == []
+    assert (
+        causes(replace(still, step_share=1e-3), None) == []
+    )  # the others move: most have no gradient to speak of
     assert causes(replace(still, narrow=True), None) == [Cause.PRECISION_STALL]
+
+
+def test_several_layers_of_zeros_without_a_gradient_are_a_saddle_point_and_one_is_not():
+    assert causes(replace(RECENT, zeros=("0", "2")), None) == [Cause.SADDLE_POINT]
+    assert causes(replace(RECENT, zeros=("0",)), None) == []
+
+
+def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
+    stale = replace(RECENT, sigma_ratio=1e5)
+    assert causes(stale, None) == [Cause.STALE_SECOND_MOMENT]
+    assert causes(replace(stale, silent=("0",)), None) == [Cause.DEAD_UNITS]
 
 
 def test_a_look_along_the_steps_overrules_the_record_on_creeping():

@@ -101,6 +101,15 @@ def test_with_constant_gradients_sigma_is_their_root_mean_square(make):
     assert found.sigma_ratio == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad])
+def test_weight_decay_that_is_squared_with_the_gradient_does_not_make_sigma_look_stale(make):
+    weights = parameter(3.0, -4.0, 5.0)
+    optimizer = make([weights], lr=1e-6, weight_decay=10.0)
+    found = sample(optimizer, [vector(0.1, 0.2, 0.1)] * 3000)
+    assert found.sigma_ratio == pytest.approx(1.0, rel=1e-2)
+    assert found.gradient_norm == pytest.approx(math.sqrt(0.06))
+
+
 def test_layers_and_groups_add_up_to_the_whole():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))

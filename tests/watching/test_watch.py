@@ -240,6 +240,24 @@ def test_a_run_whose_optimizer_is_gone_before_the_end_is_concluded_all_the_same(
     assert "stay as they are at a step" in said[0]
 
 
+def test_layers_of_zeros_are_told_from_the_record_of_a_run_too_short_for_a_look(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    inputs, labels = torch.randn(64, 8), torch.randint(0, 3, (64,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=1e-9) as watched:
+        for _ in range(600):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+            time.sleep(0.0005)
+    assert [finding.cause for finding in watched.findings] == [Cause.SADDLE_POINT]
+    (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'finding'")
+    assert "`0`, `2` are exactly zero" in said[0]
+
+
 def noisy_targets(*, rate, steps, folder, noise=30.0):
     """Regression where the noise of a batch hides for a long time whether the loss falls."""
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ from unstuck.findings.logged import (
     stale_second_moment,
     step_share,
     vanishing_gradient,
+    zero_layers,
 )
 from unstuck.findings.phrases import confidence, estimated, figure, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
@@ -76,10 +77,10 @@ def no_way_down(recent: Recent, look: Look | None) -> bool:
 def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
     """The gradient has next to nothing to give, and the curvature is negative on batches it was not found on."""
     if look is None or look.lowest is None or not critical(recent, look):
-        return None
+        return zero_layers(recent, look)
     curvature = look.lowest.curvature
     if not curvature.surely_below(least_curvature(look)):
-        return None
+        return zero_layers(recent, look)
     return Finding(
         Cause.SADDLE_POINT,
         min(surely_negative(curvature), SURE),
@@ -226,6 +227,7 @@ CHECKS: tuple[Check, ...] = (
 LOGGED: tuple[Check, ...] = (
     non_finite,
     dead_units,
+    zero_layers,
     precision_stall,
     vanishing_gradient,
     stale_second_moment,

@@ -21,6 +21,9 @@ VANISHED, PLACES = 1e-3, 4
 # How sure it is that units are dead where a layer gets no gradient: a mask or a product with zero does the same.
 DEAD = 0.8
 
+# And that layers of zeros are why: what is pruned or masked looks the same, and is meant.
+ZEROS = 0.8
+
 # Steps that make up the beginning, see _BEGINNING in watching/stalls.py.
 BEGINNING = 16
 
@@ -54,6 +57,25 @@ def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
         "give nothing on any example, as ReLUs do when their inputs are all negative. No step can wake them up.",
         "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
         "units (LeakyReLU, ELU) or normalisation before them.",
+    )
+
+
+def zero_layers(recent: Recent, _look: Look | None) -> Finding | None:
+    """Two layers of zeros or more keep the gradient from each other: the loss depends on their product alone.
+
+    Where a product of several factors that are all zero stands still, its gradient and, from the third factor on, its
+    curvature vanish; yet changing all of them at once changes the loss, up or down: a saddle point.
+    """
+    if len(recent.zeros) < 2:  # noqa: PLR2004  # a single one may be masked, or wait for its input
+        return None
+    return Finding(
+        Cause.SADDLE_POINT,
+        ZEROS,
+        (Evidence("zero_layers", float(len(recent.zeros))),),
+        f"All weights of {named(recent.zeros)} are exactly zero, and so is every gradient that they have had: layers "
+        "of zeros keep the gradient from each other. This is a saddle point, and no gradient leads away from it.",
+        "Initialise these layers at random, as PyTorch does by itself; only the last one of a branch may begin at "
+        "zero.",
     )
 
 
@@ -102,7 +124,8 @@ def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
 def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
     """The running mean of squares is a decade above the present gradients."""
     ratio = recent.sigma_ratio
-    if ratio is None or ratio <= STALE:
+    # Where units have died the gradient is gone with them, and no other scale would bring it back.
+    if ratio is None or ratio <= STALE or recent.silent:
         return None
     return Finding(
         Cause.STALE_SECOND_MOMENT,
@@ -147,15 +170,14 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
 
 
 def motionless(recent: Recent) -> Finding | None:
-    """Most weights are not changed by a step, in single precision, though the gradient has something to give."""
-    lost, reach = recent.unchanged, recent.reach
-    if (
-        recent.narrow
-        or lost is None
-        or lost <= MOST_LOST
-        or reach is None
-        or reach < NEGLIGIBLE * recent.scale
-    ):
+    """Most weights are not changed by a step, in single precision, though the gradient has something to give.
+
+    Where the others do move, it is the gradient of most that is next to nothing, as behind saturated units.
+    """
+    lost, reach, share = recent.unchanged, recent.reach, recent.step_share
+    if recent.narrow or lost is None or lost <= MOST_LOST or reach is None or share is None:
+        return None
+    if reach < NEGLIGIBLE * recent.scale or FALLS_SHORT * recent.until * share > 1.0:
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,

@@ -50,6 +50,14 @@ def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> F
     return flat if bool(flat.any()) else None
 
 
+def coupled(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    r"""Give $\lambda$ where the optimizer adds $\lambda \theta$ to the gradient that goes through the scale."""
+    if isinstance(rule := group.get("rule"), Rule):
+        return reading.decays(rule)[0]
+    known = isinstance(optimizer, _COUPLED) and not decouples(optimizer, group)
+    return float(group.get("weight_decay", 0.0)) if known else 0.0
+
+
 def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> float | Tensor:
     if isinstance(rule := group.get("rule"), Rule):
         return _composed(rule, state)

@@ -70,6 +70,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "unchanged_share": ("parameters that a step leaves unchanged", "share"),
     "sigma_ratio": ("sigma over the present size of the gradient", "times"),
     "gradient_cosine": ("cosine between successive gradients", "plain"),
+    "zero_layers": ("layers whose weights and gradients are all zero", "plain"),
     "overshoot": ("slope at a step's end, uphill, over that at its start", "times"),
     "level_over_beginning": ("loss over that of the first step", "times"),
     "silent_layers": ("layers without any gradient", "plain"),

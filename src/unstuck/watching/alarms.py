@@ -126,7 +126,7 @@ class Alarms:
         if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
             known = wiring(follower.model_now(), recorder.listed(), recorder.reached())
             left = untrained(known.unlisted, known.unreached, known.left_out)
-            if left and len(follower.samples) >= FEWEST:
+            if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
                 self._note(follower, step, "wiring", left)
 
     def _note(self, follower: Follower, step: int, what: str, message: str) -> None:

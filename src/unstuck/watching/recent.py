@@ -70,6 +70,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
         silent=_silent(own, wired.layers),
+        zeros=_zeros(own),
         narrow=wired.narrow,
         samples=len(own),
         unreached=wired.unreached,
@@ -137,6 +138,20 @@ def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
     if last < 0 or not all(weights[: last + 1]):
         return ()
     return tuple(name for name, size in zip(order[:last], gradients, strict=False) if size == 0.0)
+
+
+def _zeros(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Layers whose weights and gradients are exactly zero in all samples, where the steps move others."""
+    names = list(samples[-1].layers) if samples else []
+    return tuple(
+        name
+        for name in names
+        if all(
+            (group := sample.layers.get(name)) is not None
+            and group.weight_norm == group.gradient_norm == group.update_norm == 0.0
+            for sample in samples
+        )
+    )
 
 
 def _overshoot(samples: Sequence[Sample]) -> Estimate | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.measurements.second_moments import holds, known_key, weight
+from unstuck.objective.decay import coupled
 from unstuck.watching.models import layer_of, model_of, names_of, parameters_of, unwrapped
 
 # Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
@@ -48,7 +49,7 @@ class Sample:
         noise: $\mathrm{tr}\,\Sigma / B$, the variance of a step's gradient: $|g_k - g_{k-1}|^2 / 2$, or from the
             micro-batches. Divided by the signal, after averaging both, it is the noise scale in batches.
         sigma: Root mean of the optimizer's running mean of squares.
-        sigma_ratio: That over the root mean square of $g_k$.
+        sigma_ratio: That over the root mean square of what the optimizer squares: $g_k$ and its coupled weight decay.
         unchanged: Share of the parameters with a gradient that the step leaves as they are.
         overshoot: $-g_{k+1} \cdot d_k / g_k \cdot d_k$, the slope along the step where it ends over that where it
             began, with the sign turned: -1 where the loss is a straight line, 0 where the step ends at the bottom,
@@ -188,10 +189,11 @@ class Sampler:
                 (moved & (update == 0.0)).sum().to(gradient),
                 moved.sum().to(gradient),
                 self._mean_square(gradient),
+                self._squared(gradient, before),
             ]
         )
         sums = torch.stack([self._sums(gradient), self._sums(before), self._sums(update)])
-        along, past, square, down, step, signal_, noise_, still, all_, moment = numbers.tolist()
+        along, past, square, down, step, signal_, noise_, still, all_, moment, taken = numbers.tolist()
         parts = [
             _lengths(*row, stride=stride) for *row, stride in zip(*sums.tolist(), self._strides, strict=True)
         ]
@@ -207,7 +209,7 @@ class Sampler:
             signal=signal_,
             noise=noise_,
             sigma=None if math.isnan(moment) else math.sqrt(moment),
-            sigma_ratio=None if math.isnan(moment) else _ratio(math.sqrt(moment), math.sqrt(square / count)),
+            sigma_ratio=None if math.isnan(moment) else _ratio(math.sqrt(moment), math.sqrt(taken / count)),
             unchanged=_ratio(still, all_),
             overshoot=None,
             layers=self._by_layer(parts),
@@ -225,6 +227,19 @@ class Sampler:
             noise = count * shares.var(dim=0).sum()
             return sums[-1] @ sums[-1] - noise, noise
         return gradient @ last, (gradient - last).square().sum() / 2.0
+
+    def _squared(self, gradient: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> Tensor:
+        """Sum of squares of what the optimizer takes for the gradient: with its coupled weight decay."""
+        of = {
+            id(tensor): coupled(self._optimizer, group)
+            for group in self._optimizer.param_groups
+            for tensor in group["params"]
+        }
+        if any(of.values()):
+            decays = weights.new_tensor([of.get(id(tensor), 0.0) for tensor in self._tensors])
+            lengths = torch.tensor(self._lengths, device=weights.device)
+            gradient = gradient + decays.repeat_interleave(lengths) * weights
+        return gradient @ gradient
 
     def _mean_square(self, gradient: Float[Tensor, " n"]) -> Tensor:
         """Mean of the optimizer's running mean of squares, debiased; NaN where it keeps none."""

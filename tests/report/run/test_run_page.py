@@ -69,7 +69,7 @@ def test_every_figure_has_a_caption_and_there_are_only_those_with_data():
     full, little = to_html(read(stuck())), to_html(read(short()))
     for page in (full, little):
         assert page.count("<figcaption>") == page.count('class="plot"')
-    for name in ("course", "updates", "gradients", "angles", "sigma"):
+    for name in ("course", "updates", "gradients", "angles", "overshoot", "sigma"):
         assert f'id="figure-{name}-0"' in full
     assert 'id="figure-course-0"' in little
     for name in ("updates", "curvature", "noise"):

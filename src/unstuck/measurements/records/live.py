@@ -86,6 +86,7 @@ class Recent:
         unchanged: Median share of the parameters that a step leaves as they are.
         overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
         silent: Names of the layers to which no gradient comes at all, though it comes to a later one.
+        zeros: Names of the layers whose weights and gradients are all exactly zero.
         narrow: Whether parameters are kept in a type narrower than float32.
         samples: How many there are.
         unreached: Parameters that should train and get no gradient, by name.
@@ -113,6 +114,7 @@ class Recent:
     unchanged: float | None = None
     overshoot: Estimate | None = None
     silent: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
     narrow: bool = False
     samples: int = 0
     unreached: tuple[str, ...] = ()

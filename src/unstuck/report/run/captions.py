@@ -33,6 +33,12 @@ CAPTIONS: dict[str, str] = {
         "the walls of a valley; around zero they have little in common, near one the steps creep along one slope. "
         "The step itself follows the negative gradient less closely under momentum or Adam."
     ),
+    "overshoot": (
+        "How the loss runs where a step ends, over how it fell where the step began: at minus one it falls as "
+        "before, and the step could have been far longer; at zero the step ends at the bottom; at one, as high on "
+        "the other side. Single points scatter, since the two slopes come from two batches: what counts is their "
+        "mean. Above the dotted line steps are too large."
+    ),
     "noise": (
         "With a batch as many times larger, half of a step would be noise; below the dotted line batches are large "
         "enough as they are. A triangle is a lower bound: there the gradient cannot be told from noise at all."

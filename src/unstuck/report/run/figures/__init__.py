@@ -12,6 +12,7 @@ from unstuck.report.run.figures.course import course
 from unstuck.report.run.figures.curvature import curvature
 from unstuck.report.run.figures.layers import gradients, updates
 from unstuck.report.run.figures.noise import noise
+from unstuck.report.run.figures.overshoot import overshoot
 from unstuck.report.run.figures.pace import pace
 from unstuck.report.run.figures.sigma import sigma
 from unstuck.watching.recorded import Course, Recorded
@@ -23,6 +24,7 @@ FIGURES: dict[str, Callable[[Recorded, Course], go.Figure | None]] = {
     "gradients": gradients,
     "curvature": curvature,
     "angles": angles,
+    "overshoot": overshoot,
     "noise": noise,
     "sigma": sigma,
     "pace": pace,
