@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unstuck.findings.live import conclude_live, conclude_logged, no_way_down
-from unstuck.findings.logged import creeping, untrained
+from unstuck.findings.logged import creeping, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
@@ -106,7 +106,7 @@ class Alarms:
             warming = rate is not None and heard.rate is not None and rate > heard.rate
             heard.rate = rate
             if step >= HORIZON and not warming:
-                self._creep(follower, step, heard)
+                self._creep(follower, heard)
         told = heard.tests.add(loss, rate)
         if isinstance(told, Stall):
             self._stand_still(follower, told)
@@ -230,16 +230,18 @@ class Alarms:
                 if stall is not None:
                     self._stand_still(follower, stall)
                 elif follower.step >= FIRST_LOOK:
-                    self._creep(follower, follower.step, heard)
+                    self._creep(follower, heard)
 
-    def _creep(self, follower: Follower, step: int, heard: _Heard) -> None:
+    def _creep(self, follower: Follower, heard: _Heard) -> None:
         """Say that the steps are too small to get anywhere, where noise hides that the loss stands still."""
         if follower.number in self.standing or (follower.number, "creep") in self._noted:
             return
-        found = creeping(self._known(follower, 1, heard.mean), None)
+        known = self._known(follower, 1, heard.mean)
+        # Without any gradient the loss cannot move either.
+        found = creeping(known, None) or (zero_layers(known, None) if known.gradient_norm == 0.0 else None)
         if found is not None:
             self._noted.add((follower.number, "creep"))
-            self._conclude(follower, step, (found,))
+            self._conclude(follower, follower.step, (found,))
 
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""

@@ -231,11 +231,12 @@ class Sampler:
     def _squared(self, gradient: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> Tensor:
         """Sum of squares of what the optimizer takes for the gradient: with its coupled weight decay."""
         of = {
-            id(tensor): coupled(self._optimizer, group)
+            id(tensor): decay
             for group in self._optimizer.param_groups
+            if (decay := coupled(self._optimizer, group))
             for tensor in group["params"]
         }
-        if any(of.values()):
+        if of:
             decays = weights.new_tensor([of.get(id(tensor), 0.0) for tensor in self._tensors])
             lengths = torch.tensor(self._lengths, device=weights.device)
             gradient = gradient + decays.repeat_interleave(lengths) * weights

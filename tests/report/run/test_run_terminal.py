@@ -24,6 +24,32 @@ def test_what_was_found_stands_in_the_headline_and_in_the_list():
     assert "finished: 999 steps" in text
 
 
+@pytest.mark.parametrize(
+    ("losses", "title"),
+    [
+        ([1.0, *[5.0] * 299], "The loss stays above where it began"),
+        ([1.0, *[5.0] * 200, 1.0, *[5.0] * 98], "No stall"),  # it has been down again
+        ([1.0, *[1.9] * 299], "No stall"),
+        ([-1.0, *[5.0] * 299], "No stall"),
+    ],
+)
+def test_a_loss_that_stays_above_where_it_began_is_not_passed_over(tmp_path, losses, title):
+    steps = [(0, step, 0.1 * step, 1, loss, 0.1, 0) for step, loss in enumerate(losses, 1)]
+    assert title in to_text(read(handmade(tmp_path / "run.sqlite", steps=steps)))
+
+
+def test_a_finding_that_needs_no_stall_is_the_headline(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
+    document = (
+        '{"cause": "step-too-small", "confidence": 0.9, "explanation": "They creep.", "advice": "Run."}'
+    )
+    events = [(0, 256, 25.6, "finding", "step-too-small", document)]
+    text = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events)))
+    assert "No stall" not in text
+    assert "Step too small" in text.splitlines()[0]
+    assert "They creep." in text
+
+
 def test_a_killed_run_says_when_it_was_last_heard_of():
     text = to_text(read(killed()))
     assert "was killed after step" in text
