@@ -4,7 +4,7 @@ A healthy curve is a recorded training on real data, cut where the loss of *all*
 no longer falls by 4 % per doubling of the steps over its last half and its last quarter; a stalled one has its onset
 where that loss comes to stay within 3 % of where it ends. Synthetic curves are known by construction. Every other
 family belongs to the second half. No threshold was chosen by these figures; the longer windows were added after a
-first look at the delays of both halves.
+first look at the delays of both halves. The end of a curve is one more look, as the end of a run is.
 """
 
 import argparse
