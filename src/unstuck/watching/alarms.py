@@ -76,7 +76,7 @@ class Alarms:
         self._say = say
         self._heard: dict[int, _Heard] = {}
         self._clock = 0
-        self._noted: set[tuple[int, str]] = set()
+        self._noted: set[tuple[int | str, ...]] = set()
         self._broken: set[int] = set()
         self._told: dict[int, set[Cause]] = {}  # of the stall that holds, what was said already
         self.standing: dict[int, Stall] = {}
@@ -120,20 +120,21 @@ class Alarms:
     def _remark(self, follower: Follower, step: int, high: High | None) -> None:
         """Say what is worth a word whether or not the loss stands still."""
         if high is not None:
-            self._note(follower, step, "high", TOO_HIGH.format(high.since, high.began))
+            self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
         recorder = self.recorder
         # Now and then: it takes a few samples to know what is reached.
         if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
             known = wiring(follower.model_now(), recorder.listed(), recorder.reached())
             left = untrained(known.unlisted, known.unreached, known.left_out)
             if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
-                self._note(follower, step, "wiring", left)
+                self._note(follower, step, left, {"left_out": known.left_out})
 
-    def _note(self, follower: Follower, step: int, what: str, message: str) -> None:
-        """Say it once."""
-        if (follower.number, what) not in self._noted:
-            self._noted.add((follower.number, what))
-            self._event(follower, step, "note", message, {})
+    def _note(self, follower: Follower, step: int, message: str, document: dict[str, Any]) -> None:
+        """Say it once, whatever its numbers."""
+        what = (follower.number, *document)
+        if what not in self._noted:
+            self._noted.add(what)
+            self._event(follower, step, "note", message, document)
 
     def _several(self, heard: _Heard) -> bool:
         """Whether several optimizers have losses of their own: as in a game, none of them need fall then.

@@ -38,6 +38,13 @@ def test_a_loss_that_stays_above_where_it_began_is_not_passed_over(tmp_path, los
     assert title in to_text(read(handmade(tmp_path / "run.sqlite", steps=steps)))
 
 
+def test_what_is_not_trained_stands_beside_the_loss_that_falls(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 1.0 / step, 0.1, 0) for step in range(1, 300)]
+    events = [(0, 128, 12.8, "note", "90 % of the parameters are not trained", '{"left_out": 0.9}')]
+    text = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events)))
+    assert "But 90 % of the parameters are not trained." in text
+
+
 def test_a_finding_that_needs_no_stall_is_the_headline(tmp_path):
     steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
     document = (

@@ -75,10 +75,10 @@ def standing(recorded: Recorded, course: Course) -> Standing:
         return Standing(f"The loss has stood still since step {since:,}", why, "act", reasons)
     if reasons:  # what the steps say by themselves, however noisy the loss is
         return Standing(reasons[0].name, "", "act", reasons)
-    return _without_stall(course)
+    return _without_stall(recorded, course)
 
 
-def _without_stall(course: Course) -> Standing:
+def _without_stall(recorded: Recorded, course: Course) -> Standing:
     if all(part.mean is None for part in course.curve):
         meaning = "Before its steps no backward pass of a single, finite number was seen."
         return Standing("The loss is not known", meaning, "unsure", ())
@@ -92,7 +92,10 @@ def _without_stall(course: Course) -> Standing:
             "large: lower the learning rate, about tenfold, or warm it up."
         )
         return Standing("The loss stays above where it began", meaning, "unsure", ())
-    return Standing("No stall", "Nothing says that the loss has stopped improving.", "good", ())
+    meaning = "Nothing says that the loss has stopped improving."
+    if left := _left_out(recorded, course):
+        return Standing("No stall", f"{meaning} But {left}.", "unsure", ())
+    return Standing("No stall", meaning, "good", ())
 
 
 def worst(recorded: Recorded) -> Standing:
@@ -205,6 +208,12 @@ def said(event: Event) -> str:
         rest = f" What to do: {reason.todo}" if reason.todo else ""
         return f"{reason.name} ({reason.sureness}): {reason.explanation or reason.meaning}{rest}"
     return event.message[:1].upper() + event.message[1:]
+
+
+def _left_out(recorded: Recorded, course: Course) -> str:
+    """Which parameters are not trained, if that was noted."""
+    notes = [event for event in recorded.events if event.kind == "note" and "left_out" in event.document]
+    return next((event.message for event in notes if event.optimizer == course.number), "")
 
 
 def _is_high(course: Course) -> bool:
