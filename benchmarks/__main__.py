@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.tables import write
 
-NAMES = ("accuracy", "products", "peers", "cost", "large", "escape", "recording")
+NAMES = ("accuracy", "products", "peers", "cost", "large", "escape", "recording", "optim")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -123,8 +123,11 @@ def test_fused_goes_on_where_ages_differ(gradients):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"scale": HeavyBall()}, r"HeavyBall\(decay=0.9, dampening=0.0\) is no scale of a rule"),
-        ({"momentum": SumOfSquares()}, "is no momentum of a rule"),
+        ({"scale": HeavyBall()}, r"`scale` must be such a part, as AverageOfSquares\(0.99\), not HeavyBall"),
+        (
+            {"momentum": SumOfSquares()},
+            r"`momentum` must be such a part, as HeavyBall\(0.9\), not SumOfSquares",
+        ),
         ({"momentum": Nesterov(), "scale": SumOfSquares()}, "no fused kernel"),
     ],
 )

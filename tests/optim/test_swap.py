@@ -1,6 +1,4 @@
 import io
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -136,17 +134,3 @@ def test_what_cannot_be_done_is_refused_in_one_line(make, words):
     with pytest.raises(OptimizerError, match=words) as error:
         make()
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("[], print, 5", "`batches` must be a function, such as lambda generator: DataLoader("),
-        ("print, 0.1, 5", "`optimizer` must be a function, such as lambda model: Optimizer("),
-    ],
-)
-def test_what_is_no_function_is_refused_by_name(arguments, words):
-    """In a process of its own, where types are not checked."""
-    code = f"from unstuck.optim import Stage; Stage({arguments})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert words in done.stderr.splitlines()[-1]

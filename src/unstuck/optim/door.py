@@ -9,6 +9,7 @@ from torch import Tensor
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.fused import kernel
 from unstuck.optim.rule import chain
+from unstuck.optim.values import is_real
 
 # Options of groups in torch.optim that are numbers of a rule here: silently ignored they would change a training.
 # A row each, which the formatter would take apart.
@@ -32,7 +33,7 @@ def checked_group(group: dict[str, Any]) -> dict[str, Any]:
     if isinstance(lr, Tensor) and lr.numel() != 1:
         msg = f"`lr` must be one number, not a tensor of shape {tuple(lr.shape)}"
         raise OptimizerError(msg)
-    if not 0.0 <= float(lr) < math.inf:
+    if not (isinstance(lr, Tensor) or is_real(lr)) or not 0.0 <= float(lr) < math.inf:
         msg = f"`lr` must be a finite number and not negative, not {lr!r}; to go up, pass maximize=True"
         raise OptimizerError(msg)
     if group["fused"] and kernel(rule) is None:

@@ -126,7 +126,8 @@ class Optimizer(torch.optim.Optimizer):
             memory = dict(zip(slots, columns[2:], strict=True))
             fused(columns[0], columns[1], memory, Now(states[0]["step"], lr, maximize))
             return
-        for theta, gradient, *rest in pieces(columns, whole=rule.layerwise):
+        scaled = rule.part(Role.SCALE) is not None
+        for theta, gradient, *rest in pieces(columns, whole=rule.layerwise, scaled=scaled):
             direction = Direction.along(foreach.neg(gradient) if maximize else gradient)
             memory = dict(zip(slots, rest, strict=True))
             for part, age in zip(rule.parts, ages, strict=True):
@@ -156,7 +157,8 @@ class Optimizer(torch.optim.Optimizer):
         news = {role: part for role, part in asked.items() if not isinstance(part, _Kept)}
         for role, part in news.items():
             if part is not None and getattr(part, "role", None) is not role:
-                msg = f"{part!r} is no {role} of a rule"
+                like = "HeavyBall(0.9)" if role is Role.MOMENTUM else "AverageOfSquares(0.99)"
+                msg = f"`{role}` must be such a part, as {like}, not {part!r}"
                 raise OptimizerError(msg)
         rules = [_replaced(group["rule"], news) for group in self.param_groups]
         for group, rule in zip(self.param_groups, rules, strict=True):

@@ -9,6 +9,10 @@ from torch import Tensor
 # what a piece costs in calls is little beside its work. From 2^15 to 2^20 it was the fastest (benchmarks/optim.py).
 PIECE = 2**18
 
+# Times that where nothing divides: three sums over three tensors leave little to gain in a cache, and a momentum's
+# steps are shorter by a fifth with large tensors whole (benchmarks/optim.py).
+UNSCALED = 4
+
 Columns = Sequence[Sequence[Tensor]]
 
 
@@ -20,7 +24,7 @@ def alike(params: Sequence[Tensor], counts: Callable[[Tensor], Hashable]) -> lis
     return list(lists.values())
 
 
-def pieces(columns: Columns, *, whole: bool) -> Iterator[Columns]:
+def pieces(columns: Columns, *, whole: bool, scaled: bool = True) -> Iterator[Columns]:
     """Cut columns of tensors into pieces that stay in a CPU's cache while all of a step is done to them.
 
     Many small tensors make one piece, a large one is many: so each is read from memory once a step, as by a fused
@@ -29,11 +33,12 @@ def pieces(columns: Columns, *, whole: bool) -> Iterator[Columns]:
     Args:
         columns: Columns of equal length; what stands in one row is one parameter and what belongs to it.
         whole: Whether the tensors must not be cut.
+        scaled: Whether the rule has a scale, with a tensor more to make and all to be read again and again.
     """
     if columns[0][0].device.type != "cpu":
         yield columns
         return
-    largest = PIECE * torch.get_num_threads()
+    largest = PIECE * torch.get_num_threads() * (1 if scaled else UNSCALED)
     start, held = 0, 0
     for row, tensors in enumerate(zip(*columns, strict=True)):
         size = tensors[0].numel()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -85,7 +85,13 @@ class Plateau:
 
         Args:
             losses: Of every step so far, None where none was measured.
+
+        Raises:
+            OptimizerError: They are no sequence: a plateau is no function of the step, as LambdaLR wants one.
         """
+        if not isinstance(cast("object", losses), Sequence):
+            msg = f"a plateau needs the losses so far, not {losses!r}: apply it by `plateau.scheduler(optimizer)`"
+            raise OptimizerError(msg)
         return self.rate(reduce(self.seen, losses, Seen()))
 
     def rate(self, seen: Seen) -> float:

@@ -141,5 +141,7 @@ def _parts(given: object) -> tuple[Part, ...]:
         case Part():
             return (given,)
         case _:
-            msg = f"a rule is made of parts such as HeavyBall(0.9), not of {given!r}"
+            name = getattr(given, "__name__", None)
+            asked = f"; call it: {name}()" if callable(given) and name else ""
+            msg = f"a rule is made of parts such as HeavyBall(0.9), not of {given!r}{asked}"
             raise OptimizerError(msg)

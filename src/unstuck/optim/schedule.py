@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.values import counted
@@ -64,8 +64,12 @@ class Schedule(_Plain):
             other: A `Schedule`, or a `Plateau`, which counts no losses before.
 
         Raises:
-            OptimizerError: This schedule has no end.
+            OptimizerError: This schedule has no end, or what follows is no schedule.
         """
+        given = cast("object", other)
+        if not isinstance(given, Following) or isinstance(given, type):
+            msg = f"what follows must be a schedule such as cosine(10_000), not {other!r}"
+            raise OptimizerError(msg)
         if self.length is None:
             msg = f"{self!r} has no end that another schedule could follow: give it its length by `steps`"
             raise OptimizerError(msg)

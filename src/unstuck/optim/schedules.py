@@ -186,6 +186,7 @@ def restarts(first: int, count: int, *, growth: float = 2.0, end: float = 0.0) -
     Raises:
         OptimizerError: A number of steps is below 1, `growth` not positive or `end` outside [0, 1].
     """
+    counted("first", first)
     counted("count", count)
     positive("growth", growth)
     whole = cosine(first, end=end)

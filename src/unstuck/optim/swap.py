@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +97,8 @@ class Swap:
                 `torch.save`; `torch.load(weights_only=True)` reads it.
 
         Raises:
-            OptimizerError: A phase gave no batch; `resume` is of more copies than there are.
+            OptimizerError: A phase gave no batch, or no optimizer of the model that it was given; `resume` is of
+                more copies than there are.
         """
         mode = model.training
         mean, done = self._resumed(model, resume)
@@ -150,7 +151,7 @@ def accuracy(model: nn.Module, batches: Iterable[Sequence[Tensor]]) -> float:
 
 def _train(model: nn.Module, loss: Loss, stage: Stage, seed: int) -> None:
     model.train()
-    optimizer = stage.optimizer(model)
+    optimizer = _made(stage, model)
     scheduler = LambdaLR(optimizer, stage.schedule or constant())
     with _seeded(seed) as generator:
         done, enough = 0, False
@@ -168,6 +169,18 @@ def _train(model: nn.Module, loss: Loss, stage: Stage, seed: int) -> None:
             if stage.until is not None:
                 enough = stage.until(model.eval())
                 model.train()
+
+
+def _made(stage: Stage, model: nn.Module) -> torch.optim.Optimizer:
+    optimizer = cast("object", stage.optimizer(model))
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        msg = f"`optimizer` must make an optimizer of the model that it is given, not {optimizer!r:.60}"
+        raise OptimizerError(msg)
+    own = set(map(id, model.parameters()))
+    if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        msg = "`optimizer` made one of another model's parameters: it must be new, of the model that it is given"
+        raise OptimizerError(msg)
+    return optimizer
 
 
 @contextmanager

@@ -1,8 +1,15 @@
 """Numbers of a part or of a schedule, looked at when it is made."""
 
 import math
+from numbers import Integral, Real
+from typing import TypeGuard
 
 from unstuck.optim.errors import OptimizerError
+
+
+def is_real(value: object) -> TypeGuard[float]:
+    """Whether it is a number, of Python or of NumPy."""
+    return isinstance(value, Real)
 
 
 def nonnegative(part: object, *names: str) -> None:
@@ -13,7 +20,7 @@ def nonnegative(part: object, *names: str) -> None:
     """
     for name in names:
         value = getattr(part, name)
-        if not (0.0 <= value < math.inf):
+        if not (is_real(value) and 0.0 <= value < math.inf):
             msg = f"`{name}` must be a finite number and not negative: {part!r}"
             raise OptimizerError(msg)
 
@@ -25,7 +32,8 @@ def fraction(part: object, *names: str) -> None:
         OptimizerError: One of them is.
     """
     for name in names:
-        if not (0.0 <= getattr(part, name) < 1.0):
+        value = getattr(part, name)
+        if not (is_real(value) and 0.0 <= value < 1.0):
             msg = f"`{name}` is the weight of the past in an average, at least 0 and below 1: {part!r}"
             raise OptimizerError(msg)
 
@@ -36,8 +44,8 @@ def counted(name: str, value: int) -> int:
     Raises:
         OptimizerError: It is one.
     """
-    if value < 1:
-        msg = f"`{name}` must be a whole number of at least 1, not {value}"
+    if not isinstance(value, Integral) or value < 1:
+        msg = f"`{name}` must be a whole number of at least 1, not {value!r}"
         raise OptimizerError(msg)
     return value
 
@@ -48,8 +56,8 @@ def positive(name: str, value: float) -> float:
     Raises:
         OptimizerError: It is one.
     """
-    if not 0.0 < value < math.inf:
-        msg = f"`{name}` must be a positive finite number, not {value}"
+    if not (is_real(value) and 0.0 < value < math.inf):
+        msg = f"`{name}` must be a positive finite number, not {value!r}"
         raise OptimizerError(msg)
     return value
 
@@ -60,7 +68,7 @@ def share(name: str, value: float) -> float:
     Raises:
         OptimizerError: It is one.
     """
-    if not 0.0 <= value <= 1.0:
-        msg = f"`{name}` is a share of the rate, from 0 to 1, not {value}"
+    if not (is_real(value) and 0.0 <= value <= 1.0):
+        msg = f"`{name}` is a share of the rate, from 0 to 1, not {value!r}"
         raise OptimizerError(msg)
     return value
