@@ -13,7 +13,7 @@ from unstuck.optim.direction import Direction
 from unstuck.optim.door import checked_gradient, checked_group, checked_saved
 from unstuck.optim.errors import OptimizerError
 from unstuck.optim.fused import Now, kernel
-from unstuck.optim.pieces import alike, pieces
+from unstuck.optim.pieces import State, alike, pieces
 from unstuck.optim.rule import Moment, Part, Role, Rule, chain
 
 # Where a part was put in later: the count of steps before it.
@@ -91,36 +91,39 @@ class Optimizer(torch.optim.Optimizer):
         gradients = [checked_gradient(param) for _, params in groups for param in params]
         norm = cache(lambda: torch.nn.utils.get_total_norm(gradients))
         for group, params in groups:
-            self._begin(group["rule"], params)
-            for same in alike(params, self._counts):
-                self._step_together(group, same, norm)
+            states = self._begun(group["rule"], params)
+            for alike_params, alike_states in alike(params, states, _counts):
+                self._step_together(group, alike_params, alike_states, norm)
 
-    def _begin(self, rule: Rule, params: Sequence[Tensor]) -> None:
-        for param in params:
-            if "step" not in self.state[param]:
-                self.state[param]["step"] = 0
+    def _begun(self, rule: Rule, params: Sequence[Tensor]) -> list[State]:
+        """Give what is remembered of parameters; finding it takes a good part of a step of small tensors."""
+        states: list[State] = [self.state[param] for param in params]
+        for param, state in zip(params, states, strict=True):
+            if "step" not in state:
+                state["step"] = 0
                 for part in rule.parts:
-                    self.state[param].update(part.start(as_real(param)))
-
-    def _counts(self, param: Tensor) -> tuple[int, int, int]:
-        state = self.state[param]
-        return state["step"], state.get("momentum_since", 0), state.get("scale_since", 0)
+                    state.update(part.start(as_real(param)))
+        return states
 
     def _step_together(
-        self, group: Mapping[str, Any], params: list[Tensor], norm: Callable[[], Tensor]
+        self,
+        group: Mapping[str, Any],
+        params: Sequence[Tensor],
+        states: Sequence[State],
+        norm: Callable[[], Tensor],
     ) -> None:
         """Step parameters that have the same counts."""
-        rule, states = cast("Rule", group["rule"]), [self.state[param] for param in params]
+        rule = cast("Rule", group["rule"])
         for state in states:
             state["step"] += 1
         slots = [slot for part in rule.parts for slot in part.slots]
         columns = [
-            [as_real(param) for param in params],
-            [as_real(cast("Tensor", param.grad)) for param in params],
+            _real(params),
+            _real([cast("Tensor", param.grad) for param in params]),
             *([state[slot] for state in states] for slot in slots),
         ]
         lr, maximize = float(group["lr"]), bool(group["maximize"])
-        ages = [states[0]["step"] - states[0].get(SINCE.get(part.role), 0) for part in rule.parts]
+        ages = [states[0]["step"] - states[0].get(SINCE.get(part.role, ""), 0) for part in rule.parts]
         fused = kernel(rule) if group["fused"] and len(set(ages)) <= 1 else None
         if fused is not None:
             memory = dict(zip(slots, columns[2:], strict=True))
@@ -203,6 +206,14 @@ def _replaced(rule: Rule, news: Mapping[Role, Part | None]) -> Rule:
     for role, part in news.items():
         rule = rule.replaced(role, part)
     return rule
+
+
+def _counts(state: State) -> tuple[int, int, int]:
+    return state["step"], state.get("momentum_since", 0), state.get("scale_since", 0)
+
+
+def _real(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
 
 
 def as_real(tensor: Tensor) -> Tensor:

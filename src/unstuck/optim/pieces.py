@@ -1,6 +1,7 @@
 """Which tensors are stepped together: those that have taken equally many steps, in pieces that fit a cache."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +14,22 @@ PIECE = 2**18
 # steps are shorter by a fifth with large tensors whole (benchmarks/optim.py).
 UNSCALED = 4
 
+State = dict[str, Any]
 Columns = Sequence[Sequence[Tensor]]
 
 
-def alike(params: Sequence[Tensor], counts: Callable[[Tensor], Hashable]) -> list[list[Tensor]]:
-    """Part parameters into lists of one device, one type and the same counts of steps."""
-    lists: dict[Hashable, list[Tensor]] = {}
-    for param in params:
-        lists.setdefault((param.dtype, param.device, counts(param)), []).append(param)
+def alike(
+    params: Sequence[Tensor], states: Sequence[State], counts: Callable[[State], Hashable]
+) -> list[tuple[list[Tensor], list[State]]]:
+    """Part parameters and their states into lists of one device, one type and the same counts of steps."""
+    lists: dict[Hashable, tuple[list[Tensor], list[State]]] = {}
+    last, same = None, None
+    for param, state in zip(params, states, strict=True):
+        key = (counts(state), param.dtype, param.device)
+        if same is None or key != last:  # to hash every device would take as long as a small tensor's step
+            last, same = key, lists.setdefault(key, ([], []))
+        same[0].append(param)
+        same[1].append(state)
     return list(lists.values())
 
 
