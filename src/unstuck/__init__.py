@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unstuck.diagnosis import Diagnosis
     from unstuck.findings.records import Cause
+    from unstuck.flatness import Sharpness, sharpness
     from unstuck.history import History
     from unstuck.pipeline import diagnose
     from unstuck.training import Training, supervised
@@ -21,11 +22,13 @@ _HOMES = {
     "Cause": "unstuck.findings.records",
     "Diagnosis": "unstuck.diagnosis",
     "History": "unstuck.history",
+    "Sharpness": "unstuck.flatness",
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
     "Watch": "unstuck.watching.watch",
     "diagnose": "unstuck.pipeline",
     "escape": "unstuck.treating",
+    "sharpness": "unstuck.flatness",
     "supervised": "unstuck.training",
     "treat": "unstuck.treating",
     "watch": "unstuck.watching.watch",
@@ -35,11 +38,13 @@ __all__ = [
     "Cause",
     "Diagnosis",
     "History",
+    "Sharpness",
     "Training",
     "Treated",
     "Watch",
     "diagnose",
     "escape",
+    "sharpness",
     "supervised",
     "treat",
     "watch",

@@ -1,7 +1,6 @@
 """From a training to its diagnosis: the one place that sees every stage."""
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,9 +24,10 @@ from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
-from unstuck.objective.ledger import Ledger
-from unstuck.objective.pace import seconds_per_gradient
-from unstuck.objective.sampling import reason, repeated, total_bytes
+from unstuck.objective.affordable import FEWEST_BATCHES, affordable
+from unstuck.objective.ledger import Ledger, peak_bytes
+from unstuck.objective.pace import fastest
+from unstuck.objective.sampling import reason, repeated
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
 
@@ -42,18 +42,8 @@ _ROUNDS = (0.25, 0.9)
 # Share of the budget for measuring, when remedies are to be tried afterwards.
 _MEASURING = 0.5
 
-# Half of these judge; with fewer the standard error over batches is hardly known.
-_FEWEST_BATCHES = 16
-
 # Shares of the memory: for graphs, for Lanczos vectors, for the sample.
 _GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
-
-# Where all the data are no more than so many times what time allows for, they are all taken.
-_NEARLY_ALL = 3.0
-
-# But of more batches than this no more are needed: 256 find and 256 judge, and the error of a mean over those is a
-# sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
-_MOST_BATCHES = 512
 
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
@@ -176,7 +166,7 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     bill = Bill(Ledger())
     if found := _find_non_finite(training, first, bill):
         return _broken(training, first, found, bill, spending)
-    pace = _seconds_per_example(training, first)
+    pace = fastest(Objective(training, first.batches)) / first.examples
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
         try:
@@ -198,44 +188,10 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     return diagnosis
 
 
-def _seconds_per_example(training: Training, first: Draw) -> float:
-    """Time the gradient of one batch, and stay with one thread if more do not pay, as for small models."""
-    objective = Objective(training, first.batches)
-    threads, together = torch.get_num_threads(), seconds_per_gradient(objective)
-    torch.set_num_threads(1)
-    alone = seconds_per_gradient(objective)
-    if alone > together:
-        torch.set_num_threads(threads)
-    return min(alone, together) / first.examples
-
-
-def _sample(training: Training, spending: _Spending, affordable: float) -> Draw:
+def _sample(training: Training, spending: _Spending, examples: float) -> Draw:
     """Draw as many batches as time and memory allow, at least a few."""
-    room = _DATA * spending.memory
-    most = affordable / _TYPICAL_COST
-    size, count = 0.0, _count(training)
-
-    def enough(batches: int, examples: int) -> bool:
-        nonlocal size
-        if batches == 1:
-            size = one_batch
-        # All the data, if they are not much more: then nothing is left to sampling error.
-        all_of_them = count <= _MOST_BATCHES and examples * count / batches <= _NEARLY_ALL * most
-        affordable_only = batches >= _FEWEST_BATCHES and examples >= most and not all_of_them
-        return affordable_only or batches >= _MOST_BATCHES or batches * size > room
-
-    one_batch = float(
-        total_bytes(draw(training.data, seed=spending.seed, enough=lambda n, _: n >= 1).batches[0].content)
-    )
-    return draw(training.data, seed=spending.seed, enough=enough)
-
-
-def _count(training: Training) -> float:
-    """How many batches there are, if the data know."""
-    try:
-        return float(len(training.data))  # type: ignore[arg-type]  # what has no length says so
-    except (TypeError, NotImplementedError):
-        return math.inf
+    most, room = examples / _TYPICAL_COST, _DATA * spending.memory
+    return affordable(training.data, seed=spending.seed, most=most, room=room)
 
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
@@ -243,9 +199,9 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     spending.told("the gradient", 0.01)
     objectives = _objectives(training, drawn, bill.ledger)
     stochastic = objectives.precise.stochastic
-    if stochastic and len(drawn.batches) < _FEWEST_BATCHES:
+    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
         # One pass over the data shows one draw of the dropout; judging needs several.
-        drawn = repeated(drawn, _FEWEST_BATCHES)
+        drawn = repeated(drawn, FEWEST_BATCHES)
         objectives = _objectives(training, drawn, bill.ledger)
     sample = Sample(
         examples=drawn.examples,
@@ -302,7 +258,7 @@ def _cost(bill: Bill, drawn: Draw, spending: _Spending, engine: str) -> Cost:
         gradients=bill.ledger.gradients(drawn.examples),
         products=bill.ledger.products,
         seconds=seconds,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=peak_bytes(),
         engine=engine,
         measurements=bill.items(drawn.examples, seconds),
     )
@@ -332,16 +288,6 @@ def _enough(measured: Measurements) -> bool:
 def _about_steps(measured: Measurements) -> bool:
     """Whether the loss does not fall, and nothing but steps could explain it."""
     return not falls(measured) and not settled(conclude(measured, _NOTHING))
-
-
-def _peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource  # noqa: PLC0415  # does not exist on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _untold(stage: str, share: float) -> None:

@@ -69,6 +69,14 @@ SHOWING = """
   unstuck show run.sqlite --json - | jq .optimizers[0].now
 """
 
+SHARPNESS = """
+[bold]Examples[/bold]
+
+  unstuck sharpness demo:minimum
+  unstuck sharpness train.py:setup --checkpoint last.pt --html sharpness.html
+  unstuck sharpness train.py:setup --json - | jq .measures.sam
+"""
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -240,6 +248,32 @@ def show(
 
     try:
         return show_run(Show(run, html, json, follow))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+@app.command(epilog=SHARPNESS)
+def sharpness(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    budget: Budget = "60s",
+    html: Html = None,
+    json: Json = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Tell how sharp the loss is around the weights: the steepest curvature, the rise within a box and within a ball.
+
+    Each measure comes with its error, its cost and what it cannot say. Nothing of the training is changed.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.sharpness import Request, run  # noqa: PLC0415 - see the package
+
+    try:
+        return run(Request(target, checkpoint, steps, limit, html, json, seed))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

@@ -38,7 +38,7 @@ Html = Annotated[
 ]
 Json = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the diagnosis as JSON; '-' for standard output."),
+    typer.Option("--json", metavar="FILE", help="Write the answer as JSON; '-' for standard output."),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness.")]
 Check = Annotated[

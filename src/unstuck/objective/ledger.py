@@ -1,6 +1,9 @@
 """What was spent, in evaluations of the gradient."""
 
+import sys
 from dataclasses import dataclass
+
+import psutil
 
 # Prices in gradients, rounded from measurements on an MLP, a conv net and a transformer (benchmarks/).
 VALUE = 0.5
@@ -26,3 +29,13 @@ class Ledger:
     def gradients(self, examples: int) -> float:
         """What was spent so far, in gradients over a sample of `examples` examples."""
         return self.examples / examples
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # noqa: PLC0415  # does not exist on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,158 @@
+"""How sharp is the place where a training stands: every measure of it, and what each can say."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from unstuck.errors import UnstuckError
+from unstuck.landscape.records import Measure, Survey
+from unstuck.landscape.survey import Limits, Surveyor
+from unstuck.measurements.records import Sample
+from unstuck.objective import Draw, Objective, draw
+from unstuck.objective.affordable import FEWEST_BATCHES, affordable
+from unstuck.objective.pace import fastest
+from unstuck.objective.sampling import repeated
+from unstuck.report.sharpness.document import to_json
+from unstuck.report.sharpness.figures import figure
+from unstuck.report.sharpness.page import to_html
+from unstuck.report.sharpness.terminal import render, to_text
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+# What all measures cost together, roughly, in gradients, and the share of the budget that they are planned to take.
+_TYPICAL_COST, _SHARE = 400.0, 0.6
+
+# Share of the memory for the sample.
+_DATA = 0.1
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """How sharp a place is; `print` it, or write it as a page or as JSON.
+
+    Attributes:
+        survey: Everything, as plain records.
+        interrupted: Ctrl-C ended it; the survey holds what was known by then.
+    """
+
+    survey: Survey
+    interrupted: bool = False
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Every measure by its name: `lambda_max`, `trace`, `keskar`, `sam`, `asam` and variants of them."""
+        return {measure.name: measure for measure in self.survey.measures}
+
+    def render(self) -> Any:
+        """Give what a person reads in a terminal, as a rich renderable."""
+        return render(self.survey)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Give the report as one page that works offline; with `path`, write it there too."""
+        return _written(to_html(self.survey), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Give the survey as JSON, schema 1; with `path`, write it there too."""
+        return _written(to_json(self.survey), path)
+
+    def figure(self, name: str) -> Any:
+        """Give one figure of the report, a Plotly figure: "profiles" or "widths".
+
+        Raises:
+            MeasurementError: There is no figure of that name.
+        """
+        return figure(self.survey, name)
+
+    def __str__(self) -> str:
+        return to_text(self.survey)
+
+
+def sharpness(
+    training: Training,
+    *,
+    budget: float = 60.0,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: Told | None = None,
+) -> Sharpness:
+    """Tell how sharp the loss is around the weights as they are, in several measures, each with its error.
+
+    The loss is the training's without weight decay, with the model in the mode (train or eval) it is handed in.
+    Nothing of the training is changed, not by one bit, also after an exception or Ctrl-C.
+
+    Args:
+        training: What is looked at.
+        budget: Seconds to spend, roughly; the sample of data is chosen to fit.
+        seed: Of all randomness.
+        memory: Bytes to use beyond what is in use now; by default what is free.
+        progress: Is told what is done next, and which share of the whole is behind.
+
+    Raises:
+        TrainingError: The training cannot be evaluated; the message says why.
+        MeasurementError: The loss or its gradient is not finite.
+        KeyboardInterrupt: Only when it came before anything was known.
+    """
+    if not 0.0 < budget < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
+    began = time.monotonic()
+    told = progress or _untold
+    room = float(psutil.virtual_memory().available) if memory is None else memory
+    threads = torch.get_num_threads()
+    try:
+        told("reading the data", 0.0)
+        first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
+        objective = Objective(training, first.batches)
+        pace = fastest(objective) / first.examples
+        most = _SHARE * budget / pace / _TYPICAL_COST
+        drawn = affordable(training.data, seed=seed, most=most, room=_DATA * room)
+        drawn, sample = _described(drawn, stochastic=objective.stochastic)
+        limits = Limits(
+            left=lambda: budget - (time.monotonic() - began),
+            pace=pace * drawn.examples,
+            memory=room,
+            seed=seed,
+        )
+        told("the gradient", 0.05)
+        surveyor = Surveyor(training, drawn, sample, limits)
+        interrupted = False
+        try:
+            surveyor.run(told)
+        except KeyboardInterrupt:
+            interrupted = True
+        told("done", 1.0)
+        return Sharpness(surveyor.survey(), interrupted)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _described(drawn: Draw, *, stochastic: bool) -> tuple[Draw, Sample]:
+    """One pass over the data shows one draw of the dropout; judging needs several."""
+    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
+        drawn = repeated(drawn, FEWEST_BATCHES)
+    sample = Sample(
+        examples=drawn.examples,
+        batches=len(drawn.batches),
+        exhaustive=drawn.exhausted and not stochastic,
+        stochastic=stochastic,
+        whole=drawn.exhausted,
+    )
+    return drawn, sample
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share

@@ -1,0 +1,1 @@
+"""How the loss looks around a point: how sharp, in several measures, and along which directions."""

@@ -1,0 +1,123 @@
+"""The curvature at a point: the largest eigenvalues with their vectors, and the sum of all."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.curvature.dense import dense_spectrum
+from unstuck.curvature.records import Curvature, Question
+from unstuck.curvature.spectrum import spectrum
+from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.estimate import Estimate, weighted_mean
+from unstuck.measurements.examination import DENSE
+from unstuck.measurements.judging import Judge
+
+# Products for the trace, beyond those of the eigenvalues; and those whose scatter over batches gives its error.
+_PROBES, _SCATTER = 8, 3
+
+# Forming the Hessian costs one product a parameter; it may take this share of the time that is left.
+_FORMING = 0.15
+
+
+@dataclass(frozen=True)
+class Steepest:
+    """The upper end of the spectrum.
+
+    Attributes:
+        value: Largest curvature, judged; `found` on the half that found it.
+        trace: Sum of all eigenvalues.
+        top: Unit eigenvector of the largest eigenvalue, the sign such that the loss rises along it.
+        second: Of the next one; None where there is none, or no time for it.
+    """
+
+    value: Estimate
+    found: float
+    trace: Estimate
+    top: Float[Tensor, " n"]
+    second: Float[Tensor, " n"] | None
+    engine: str
+
+
+@dataclass(frozen=True)
+class Means:
+    """What may be spent: bytes for graphs, vectors to hold, seconds left, and randomness."""
+
+    graphs: float
+    capacity: int
+    left: Callable[[], float]
+    pace: float
+    generator: torch.Generator
+
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return self.left() <= 0.0
+
+
+def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steepest:
+    """Find the largest eigenvalues on the half that finds, and judge the curvature along the first on the other.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what the run knew by then says too little.
+    """
+    objective = judge.objective
+    with objective.products(objective.theta, judge.halves.finds, memory=means.graphs) as products:
+        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
+        forming = objective.size <= DENSE and objective.size * means.pace < _FORMING * means.left()
+        if forming:
+            found = dense_spectrum(operator, products.block, block=32)
+        else:
+            found = _spectrum(operator, means, probes=_PROBES)
+        top = found.highest if float(gradient @ found.highest) >= 0.0 else -found.highest
+        second = _second(operator, found, means) if objective.size > 1 and not means.over() else None
+        engine = products.engine
+    highest = found.spectrum.highest[0]
+    value = judge.curvature(top)
+    residual = 0.0 if found.spectrum.exact else highest.residual
+    return Steepest(
+        value=replace(value, stderr=math.hypot(value.stderr, residual)),
+        found=highest.value,
+        trace=_with_scatter(judge, found.spectrum.trace, operator, means),
+        top=top,
+        second=second,
+        engine=engine,
+    )
+
+
+def _spectrum(operator: Operator, means: Means, *, probes: int) -> Curvature:
+    found = spectrum(
+        operator,
+        Question(tolerance=math.inf, negative_to=None, top=1, probes=probes),
+        means.generator,
+        capacity=means.capacity,
+        should_stop=means.over,
+    )
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
+def _second(operator: Operator, found: Curvature, means: Means) -> Float[Tensor, " n"]:
+    """The steepest direction of what is left when the first one is taken out."""
+    value, vector = found.spectrum.lambda_max, found.highest
+    lowered = value + 2.0 * found.spectrum.radius  # below all others, wherever they are
+
+    def deflated(direction: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return torch.add(operator.matvec(direction), vector, alpha=-lowered * float(vector @ direction))
+
+    return _spectrum(replace(operator, matvec=deflated), means, probes=0).highest
+
+
+def _with_scatter(judge: Judge, trace: Estimate, operator: Operator, means: Means) -> Estimate:
+    r"""Add what the trace owes to the batches: the scatter of $n\,v^\top H_i v$ over them, for a few random v."""
+    if judge.halves.exhaustive:
+        return trace
+    objective, judges = judge.objective, judge.halves.judges
+    probes = [random_unit(operator, means.generator) for _ in range(_SCATTER)]
+    each = [objective.quotients(objective.theta, probe, judges) for probe in probes]
+    means_ = [objective.size * math.fsum(values) / _SCATTER for values in zip(*each, strict=True)]
+    scatter = weighted_mean(means_, [objective.weights[index] for index in judges])
+    return Estimate(trace.value, math.hypot(trace.stderr, scatter.stderr), scatter.degrees)

@@ -1,0 +1,125 @@
+"""Training and validation loss along directions: sharp and flat, as one sees them."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.landscape.records import Profile
+from unstuck.measurements.judging import Judge
+from unstuck.objective import Objective
+from unstuck.objective.parameters import Parameters
+
+# Points on each side; denser towards the point, as the square of their number.
+_POINTS = 8
+
+# A profile ends where the training loss has risen by one to so many times the rise that profiles are compared by, on
+# its steeper side; looked for by these strides, so often at most.
+_HIGH, _STRIDE, _STRIDES = 4.0, math.sqrt(2.0), 16
+
+
+def random_direction(theta: Float[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, " n"]:
+    """Draw a unit vector that prefers no direction."""
+    drawn = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta)
+    return drawn / drawn.norm()
+
+
+def filter_direction(
+    parameters: Parameters, theta: Float[Tensor, " n"], generator: torch.Generator
+) -> Float[Tensor, " n"] | None:
+    r"""Draw a direction whose filters are as long as the weights' own (Li et al., 2018, section 4), of unit length.
+
+    $d_i \leftarrow d_i \|w_i\| / \|d_i\|$ for each output unit or filter $i$; biases and scales of normalisations
+    stay where they are. None where nothing else is trained.
+    """
+    drawn = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta)
+    for piece, weights in zip(parameters.pieces(drawn), parameters.pieces(theta), strict=True):
+        if piece.ndim < 2:  # noqa: PLR2004 - a vector has no filters
+            piece.zero_()
+            continue
+        rows, own = piece.flatten(1), weights.flatten(1)
+        piece.mul_((own.norm(dim=1) / rows.norm(dim=1)).reshape(-1, *[1] * (piece.ndim - 1)))
+    length = float(drawn.norm())
+    return drawn / length if length > 0.0 else None
+
+
+def look_along(
+    judge: Judge,
+    held: Objective | None,
+    name: str,
+    direction: Float[Tensor, " n"],
+    *,
+    rise: float,
+) -> Profile:
+    """Evaluate both losses on both sides of the point, from where it is to where the training loss is high.
+
+    Args:
+        judge: Knows the training loss, and which half judges.
+        held: The loss on validation data.
+        name: Of the direction.
+        direction: A unit vector.
+        rise: What the loss must rise by for `Profile.width`.
+    """
+    objective = judge.objective
+    here = judge.judged(judge.base)
+
+    def trained(distance: float) -> float:
+        return judge.judged(judge.look(torch.add(objective.theta, direction, alpha=distance)))
+
+    def risen(distance: float) -> float:
+        return max(trained(distance), trained(-distance)) - here
+
+    curvature = judge.curvature(direction)
+    reach = _reach(risen, rise, curvature.value, max(float(objective.theta.norm()), 1.0))
+    distances = [reach * math.copysign((k / _POINTS) ** 2, k) for k in range(-_POINTS, _POINTS + 1)]
+    training = [here if distance == 0.0 else trained(distance) for distance in distances]
+    validation = (
+        []
+        if held is None
+        else [held.value(torch.add(held.theta, direction, alpha=distance)) for distance in distances]
+    )
+    return Profile(
+        name,
+        curvature,
+        tuple(distances),
+        tuple(training),
+        tuple(validation),
+        _width(distances, training, here + rise),
+    )
+
+
+def _reach(risen: Callable[[float], float], rise: float, curvature: float, furthest: float) -> float:
+    """Look where a parabola would be high, nearer while it is too high, and else farther while it is too low."""
+    distance = furthest
+    if curvature > 0.0:
+        distance = min(furthest, math.sqrt(2.0 * _HIGH * rise / curvature))
+    shrunk = False
+    for _ in range(_STRIDES):
+        height = risen(distance)
+        if height > _HIGH * rise or not math.isfinite(height):
+            distance, shrunk = distance / _STRIDE, True
+        elif height < rise and not shrunk and distance < furthest:
+            distance = min(distance * _STRIDE, furthest)
+        else:
+            break
+    return distance
+
+
+def _width(distances: Sequence[float], losses: Sequence[float], level: float) -> float | None:
+    centre = len(distances) // 2
+    sides = (
+        list(zip(distances[centre:], losses[centre:], strict=True)),
+        [(-x, y) for x, y in zip(distances[centre::-1], losses[centre::-1], strict=True)],
+    )
+    return min((found for side in sides if (found := _crossing(side, level)) is not None), default=None)
+
+
+def _crossing(side: Sequence[tuple[float, float]], level: float) -> float | None:
+    """Where a straight line between the points first reaches a level."""
+    for (x, y), (further, higher) in pairwise(side):
+        if higher >= level:
+            return further if not math.isfinite(higher) else x + (further - x) * (level - y) / (higher - y)
+    return None

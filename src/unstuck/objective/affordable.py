@@ -1,0 +1,49 @@
+"""As many batches as time and memory allow, and all of them where they are hardly more."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from unstuck.objective.sampling import Draw, draw, total_bytes
+
+# Half of these judge; with fewer the standard error over batches is hardly known.
+FEWEST_BATCHES = 16
+
+# Where all the data are no more than so many times what time allows for, they are all taken.
+_NEARLY_ALL = 3.0
+
+# But of more batches than this no more are needed: 256 find and 256 judge, and the error of a mean over those is a
+# sixteenth of the scatter. Batches of one or two examples cost more than their share of the time, too.
+_MOST_BATCHES = 512
+
+
+def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> Draw:
+    """Draw at least a few batches, else so many examples, within so many bytes.
+
+    Args:
+        data: A DataLoader, a list, or whatever else can be iterated.
+        seed: Of the global generators.
+        most: Examples that time allows for.
+        room: Bytes for the sample.
+
+    Raises:
+        TrainingError: The data gave no batch, or failed.
+    """
+    first = draw(data, seed=seed, enough=lambda batches, _: batches >= 1)
+    size, count = float(total_bytes(first.batches[0].content)), _count(data)
+
+    def enough(batches: int, examples: int) -> bool:
+        # All the data, if they are not much more: then nothing is left to sampling error.
+        all_of_them = count <= _MOST_BATCHES and examples * count / batches <= _NEARLY_ALL * most
+        affordable_only = batches >= FEWEST_BATCHES and examples >= most and not all_of_them
+        return affordable_only or batches >= _MOST_BATCHES or batches * size > room
+
+    return draw(data, seed=seed, enough=enough)
+
+
+def _count(data: Any) -> float:
+    """How many batches there are, if the data know."""
+    try:
+        return float(len(data))
+    except (TypeError, NotImplementedError):
+        return math.inf

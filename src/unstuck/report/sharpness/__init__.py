@@ -1,0 +1,1 @@
+"""How sharp a place is, for people and for programs."""
