@@ -30,7 +30,7 @@ def profiles(survey: Survey) -> go.Figure:
         cols=min(_COLUMNS, len(shown)),
         subplot_titles=titles,
         horizontal_spacing=0.1,
-        vertical_spacing=0.2 / rows,
+        vertical_spacing=0.36 / rows,
     )
     bottom, top = _heights(survey)
     for index, profile in enumerate(shown):
@@ -41,7 +41,7 @@ def profiles(survey: Survey) -> go.Figure:
         made.update_yaxes(
             range=[bottom, top], title_text="loss" if column == 1 else None, row=row, col=column
         )
-    style(made, "Training and validation loss around the weights", 260 * rows + 80)
+    style(made, "Training and validation loss around the weights", 280 * rows + 80)
     made.update_layout(legend={"y": -0.14, "yanchor": "top"}, margin_b=40)
     made.update_annotations(font={"size": 13, "color": MARK})
     return made

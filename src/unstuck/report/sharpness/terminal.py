@@ -52,7 +52,7 @@ def _headline(survey: Survey) -> RenderableType:
 
 
 def _measures(survey: Survey) -> RenderableType:
-    table = _table("", "", "of it slope", "if rescaled", "")
+    table = _table("", "", "slope's share", "if rescaled", "")
     for row in facts.rows(survey):
         table.add_row(
             _text(row.label), _text(row.value), row.slope, _text(row.scale), _text(row.meaning, "dim")
