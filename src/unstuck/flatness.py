@@ -116,7 +116,6 @@ def sharpness(
         drawn, sample = _described(drawn, stochastic=objective.stochastic)
         limits = Limits(
             left=lambda: budget - (time.monotonic() - began),
-            pace=pace * drawn.examples,
             memory=room,
             seed=seed,
         )

@@ -10,6 +10,7 @@ from torch import nn
 
 from measurements.quadratics import batch, bowl, judge_of, objective_of, symmetric, vector
 from unstuck import Training, supervised
+from unstuck.errors import MeasurementError
 from unstuck.landscape.box import EPSILONS, highest_in_box, random_columns
 from unstuck.landscape.rises import Rises, together
 from unstuck.measurements.judging import Halves, Judge
@@ -154,3 +155,11 @@ def test_the_mean_over_draws_carries_their_scatter():
     assert mean.value == pytest.approx(values.mean())
     assert mean.stderr == pytest.approx(values.std(ddof=1) / 2.0, rel=1e-3)
     assert mean.degrees == 3.0
+
+
+def test_half_a_maximisation_is_not_passed_off_as_the_measure():
+    theta, matrix = vector(6, seed=2), symmetric(torch.linspace(0.1, 2.0, 6))
+    judge = judge_of(objective_of(bowl, theta, [batch(matrix, vector(6, seed=4))]))
+    left = iter([False, False, True])
+    with pytest.raises(MeasurementError, match="time was over"):
+        highest_in_box(judge, 1e-3, theta, over=lambda: next(left))

@@ -18,7 +18,7 @@ BOXES = ("keskar", "keskar_5e-4", "keskar_subspace", "keskar_subspace_5e-4")
 
 
 def limits(seconds=600.0, seed=0):
-    return Limits(left=lambda: seconds, pace=1e-3, memory=1e9, seed=seed)
+    return Limits(left=lambda: seconds, memory=1e9, seed=seed)
 
 
 def data_of(batches=4, size=25, seed=0):

@@ -1,6 +1,6 @@
 """The box sharpness of Keskar et al. (2017): how far the loss rises within a small box around the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
+from unstuck.errors import MeasurementError
 from unstuck.landscape.rises import Place
 from unstuck.measurements.judging import Judge
 
@@ -31,6 +32,8 @@ def highest_in_box(
     epsilon: float,
     corner: Float[Tensor, " n"],
     columns: Float[Tensor, "n p"] | None = None,
+    *,
+    over: Callable[[], bool] = bool,
 ) -> Place:
     r"""Maximise the loss over $x + Az$, $|z_i| \le \epsilon (|(A^+ x)_i| + 1)$, on the half that finds.
 
@@ -43,6 +46,10 @@ def highest_in_box(
         epsilon: Size of the box.
         corner: A direction of the full space that bends up steeply.
         columns: The matrix A; without it A is the identity.
+        over: Is asked before each evaluation whether the time is.
+
+    Raises:
+        MeasurementError: The time was over; half a maximisation is no measure.
     """
     objective, finds = judge.objective, judge.halves.finds
     theta = objective.theta
@@ -51,6 +58,9 @@ def highest_in_box(
 
     def descend(flat: Array) -> tuple[float, Array]:
         nonlocal best
+        if over():
+            msg = "the time was over"
+            raise MeasurementError(msg)
         displacement = _embedded(torch.from_numpy(flat).to(theta), columns)
         value, gradient = objective.value_and_gradient(theta + displacement, finds)
         if value > best.found:

@@ -13,14 +13,14 @@ from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
 from unstuck.curvature.vectors import Operator, random_unit
 from unstuck.estimate import Estimate, weighted_mean
-from unstuck.measurements.examination import DENSE
 from unstuck.measurements.judging import Judge
 
 # Products for the trace, beyond those of the eigenvalues; and those whose scatter over batches gives its error.
 _PROBES, _SCATTER = 8, 3
 
-# Forming the Hessian costs one product a parameter; it may take this share of the time that is left.
-_FORMING = 0.15
+# Up to so many parameters the Hessian is formed: for hardly more products than Lanczos takes, and all is exact. The
+# clock has no say in it, so that the same seed gives the same answer.
+_FORMED = 256
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Means:
     graphs: float
     capacity: int
     left: Callable[[], float]
-    pace: float
     generator: torch.Generator
 
     def over(self) -> bool:
@@ -66,8 +65,7 @@ def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steep
     objective = judge.objective
     with objective.products(objective.theta, judge.halves.finds, memory=means.graphs) as products:
         operator = Operator(products, objective.size, objective.theta, noise=products.noise)
-        forming = objective.size <= DENSE and objective.size * means.pace < _FORMING * means.left()
-        if forming:
+        if objective.size <= _FORMED:
             found = dense_spectrum(operator, products.block, block=32)
         else:
             found = _spectrum(operator, means, probes=_PROBES)

@@ -46,13 +46,11 @@ class Limits:
 
     Attributes:
         left: Seconds that are left.
-        pace: Seconds a gradient over the sample takes.
         memory: Bytes.
         seed: Of all randomness.
     """
 
     left: Callable[[], float]
-    pace: float
     memory: float
     seed: int
 
@@ -112,18 +110,16 @@ class Surveyor:
             ("profiles", "the loss along directions", self._look),
             ("keskar_subspace", "the rise within random subspaces", lambda: self._boxes(subspace=True)),
         )
-        late = False
         for number, (name, words, stage) in enumerate(stages):
             told(words, 0.1 + 0.9 * number / len(stages))
-            late = late or self._limits.left() <= 0.0
-            if late:
+            if self._over():
                 self._omit(name, "the time was over")
                 continue
             try:
                 stage()
             except Exception as error:  # strangers' models may raise anything
                 self._omit(name, reason(error))
-        self._complete = not late
+        self._complete = not self._over()
 
     def survey(self) -> Survey:
         """Give what is known so far."""
@@ -192,7 +188,6 @@ class Surveyor:
             graphs=_GRAPHS * limits.memory,
             capacity=int(min(max(vectors, 8), 512)),
             left=limits.left,
-            pace=limits.pace,
             generator=self._generator(),
         )
         self._steepest = found = steepest(self._judge, self._found, means)
@@ -212,7 +207,10 @@ class Surveyor:
         corner = self._found if steepest_ is None else steepest_.top
         for suffix, epsilon in zip(("", "_5e-4"), EPSILONS, strict=True):
             with self._made(f"keskar_subspace{suffix}" if subspace else f"keskar{suffix}") as made:
-                places = [highest_in_box(self._judge, epsilon, corner, columns) for columns in drawn]
+                places = [
+                    highest_in_box(self._judge, epsilon, corner, columns, over=self._over)
+                    for columns in drawn
+                ]
                 rises = [self._rises.relative(place) for place in places]
                 made(together(rises) if subspace else rises[0])
 
@@ -245,7 +243,7 @@ class Surveyor:
             "second": found and found.second,
         }
         for name, direction in directions.items():
-            if direction is not None and self._limits.left() > 0.0:
+            if direction is not None and not self._over():
                 profile = look_along(self._judge, self._held, name, direction, rise=self._rise())
                 self._profiles.append(profile)
 
@@ -259,6 +257,9 @@ class Surveyor:
             self._measures.append(Measure(name, rise.value, rise.found, rise.slope, cost))
 
         yield take
+
+    def _over(self) -> bool:
+        return self._limits.left() <= 0.0
 
     def _spent(self) -> float:
         return self.ledger.gradients(self._sample.examples)
