@@ -29,6 +29,7 @@ CAUSES = [
 
 def test_the_public_names_are_a_list_someone_chose():
     assert unstuck.__all__ == [
+        "BatchSize",
         "Cause",
         "Diagnosis",
         "History",
@@ -36,6 +37,7 @@ def test_the_public_names_are_a_list_someone_chose():
         "Training",
         "Treated",
         "Watch",
+        "batch_size",
         "diagnose",
         "escape",
         "sharpness",

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from unstuck.flatness import Sharpness, sharpness
     from unstuck.history import History
     from unstuck.pipeline import diagnose
+    from unstuck.sizing import BatchSize, batch_size
     from unstuck.training import Training, supervised
     from unstuck.treating import Treated, escape, treat
     from unstuck.watching.watch import Watch, watch
 
 _HOMES = {
+    "BatchSize": "unstuck.sizing",
     "Cause": "unstuck.findings.records",
     "Diagnosis": "unstuck.diagnosis",
     "History": "unstuck.history",
@@ -26,6 +28,7 @@ _HOMES = {
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
     "Watch": "unstuck.watching.watch",
+    "batch_size": "unstuck.sizing",
     "diagnose": "unstuck.pipeline",
     "escape": "unstuck.treating",
     "sharpness": "unstuck.flatness",
@@ -35,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchSize",
     "Cause",
     "Diagnosis",
     "History",
@@ -42,6 +46,7 @@ __all__ = [
     "Training",
     "Treated",
     "Watch",
+    "batch_size",
     "diagnose",
     "escape",
     "sharpness",

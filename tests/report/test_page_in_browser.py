@@ -3,6 +3,8 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
+import unstuck
+from unstuck.demos import DEMOS
 from unstuck.report.figures import available
 from unstuck.report.page import to_html
 
@@ -86,3 +88,14 @@ def test_the_verdict_can_be_downloaded(saddle, opened):
         page.get_by_role("link", name="Download the verdict as JSON").click()
     assert download.value.suggested_filename == "unstuck.json"
     assert trouble == []
+
+
+def test_the_page_of_batch_sizes_is_drawn_too(opened):
+    training = DEMOS["noise"].setup()
+    answer = unstuck.batch_size(training, budget=3.0)
+    page, trouble = opened(answer.to_html())
+    assert trouble == []
+    drawn = page.locator(".plot .main-svg:visible")
+    assert drawn.count() >= 3
+    assert page.locator("h1").inner_text()
+    assert page.locator("table").count() >= 2

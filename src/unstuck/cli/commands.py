@@ -25,6 +25,7 @@ from unstuck.cli.options import (
     Seed,
     Steps,
     Target,
+    ToLoss,
 )
 from unstuck.cli.output import put
 from unstuck.errors import UnstuckError
@@ -75,6 +76,14 @@ SHARPNESS = """
   unstuck sharpness demo:minimum
   unstuck sharpness train.py:setup --checkpoint last.pt --html sharpness.html
   unstuck sharpness train.py:setup --json - | jq .measures.sam
+"""
+
+SIZING = """
+[bold]Examples[/bold]
+
+  unstuck batch demo:healthy
+  unstuck batch train.py:setup --budget 5m --to 0.3 --html batch.html
+  unstuck batch train.py:setup --json - | jq .recommended
 """
 
 app = typer.Typer(
@@ -182,6 +191,34 @@ def escape(  # noqa: PLR0913 - each option is an argument
         return leave(Escape(target, out, checkpoint, steps, limit, seed))
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was written", INTERRUPTED)
+
+
+@app.command(epilog=SIZING)
+def batch(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    to: ToLoss = None,
+    budget: Budget = "20s",
+    html: Html = None,
+    json: Json = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Help to decide on a batch size: time, noise, and the run continued at several sizes. Nothing is changed.
+
+    A learning rate that is far off is said first, for what a size is good for depends on it.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.sizing import Size  # noqa: PLC0415 - see the package
+    from unstuck.cli.sizing import run as size  # noqa: PLC0415 - see the package
+
+    try:
+        return size(Size(target, checkpoint, steps, to, limit, html, json, seed))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
 
 
 @app.command(

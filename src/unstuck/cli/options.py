@@ -47,6 +47,12 @@ Check = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
 
+ToLoss = Annotated[
+    float | None,
+    typer.Option(
+        "--to", metavar="LOSS", help="The loss to get to; by default as far as the budget lets the sizes get."
+    ),
+]
 Out = Annotated[
     str,
     typer.Option(

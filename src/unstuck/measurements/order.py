@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy as shallow_copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,7 +19,7 @@ from unstuck.measurements.judging import Judge
 from unstuck.measurements.records import Order, Reordered, Structure
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.sampling import total_bytes
+from unstuck.objective.sampling import iterate, total_bytes
 from unstuck.training import Training
 
 # Fewer examples than this have no order that could be told from chance.
@@ -54,7 +53,22 @@ def measure_order(training: Training, judge: Judge) -> Order:
     Raises:
         MeasurementError: There is no order to speak of, or the batches hold no numbers for each example.
     """
-    stream = _read(training, len(judge.objective.batches))
+    order, stream = _looked_at(training, len(judge.objective.batches))
+    reordered, reason = _reordered_if(order.structure, training, judge, stream)
+    return replace(order, reordered=reordered, reason=reason)
+
+
+def look_at_order(training: Training, fewest: int) -> Order:
+    """Test whether the batches could have been drawn at random, from `fewest` batches or more; evaluates nothing.
+
+    Raises:
+        MeasurementError: There is no order to speak of, or the batches hold no numbers for each example.
+    """
+    return _looked_at(training, fewest)[0]
+
+
+def _looked_at(training: Training, fewest: int) -> tuple[Order, "_Stream"]:
+    stream = _read(training, fewest)
     sizes = stream.sizes
     if len(sizes) < 2:  # noqa: PLR2004
         msg = "all examples come in one batch: there is no order"
@@ -62,18 +76,15 @@ def measure_order(training: Training, judge: Judge) -> Order:
     if sum(sizes) < _FEWEST:
         msg = f"{sum(sizes)} examples are too few to tell an order from chance"
         raise MeasurementError(msg)
-    structure = most_structured([batch.content for batch in stream.batches], sizes)
-    reordered, reason = _reordered_if(structure, training, judge, stream)
-    return Order(
+    order = Order(
         examples=sum(sizes),
         batches=len(sizes),
         whole=stream.whole,
         source=_source(training.data),
         repeated=stream.repeated,
-        structure=structure,
-        reordered=reordered,
-        reason=reason,
+        structure=most_structured([batch.content for batch in stream.batches], sizes),
     )
+    return order, stream
 
 
 @dataclass(frozen=True)
@@ -99,25 +110,17 @@ class _Passes:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         deadline, room, whole = time.perf_counter() + _SECONDS, float(_BYTES), True
-        for number, content in enumerate(self._once()):
+        for number, content in enumerate(iterate(self._data)):
             room -= total_bytes(content)
             if number >= self._fewest and (room < 0.0 or time.perf_counter() > deadline):
                 whole = False
                 break
             yield 0, content
         yield -1, whole
-        for number, content in enumerate(self._once()):
+        for number, content in enumerate(iterate(self._data)):
             if number == _COMPARED:
                 break
             yield 1, content
-
-    def _once(self) -> Iterator[Any]:
-        data = self._data
-        if isinstance(data, DataLoader):
-            # A copy, since a loader with persistent workers has one iterator, which may be in use.
-            data = cast("DataLoader[Any]", shallow_copy(data))
-            vars(data)["_iterator"] = None
-        return iter(data)
 
 
 def _read(training: Training, fewest: int) -> _Stream:

@@ -154,7 +154,7 @@ def _read(data: Iterable[Any], interrupts: Interrupts) -> Iterator[Any]:
     done = object()
     number = 0
     try:
-        iterator = interrupts.through(lambda: _iterate(data))
+        iterator = interrupts.through(lambda: iterate(data))
         while (content := interrupts.through(lambda: next(iterator, done))) is not done:
             number += 1
             yield content
@@ -163,7 +163,8 @@ def _read(data: Iterable[Any], interrupts: Interrupts) -> Iterator[Any]:
         raise TrainingError(msg) from error
 
 
-def _iterate(data: Iterable[Any]) -> Iterator[Any]:
+def iterate(data: Iterable[Any]) -> Iterator[Any]:
+    """Begin a pass over the data; only while they are borrowed, as inside `draw`."""
     if isinstance(data, DataLoader):
         # A copy, since a loader with persistent workers has one iterator, which may be in use.
         data = cast("DataLoader[Any]", shallow_copy(data))

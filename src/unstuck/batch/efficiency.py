@@ -1,0 +1,176 @@
+"""What the branches say of batch sizes: updates and time to a loss, and the law that they follow. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import fdtri, stdtrit
+
+from unstuck.batch.records import Course, Fit, Option, Trial
+from unstuck.estimate import Estimate, weighted_mean
+
+_LEVEL = 0.95
+
+# Critical sizes that are asked about, as multiples of the smallest and of the largest size: beyond, S(B) is flat or
+# falls in proportion, and any further one would fit as well.
+_BELOW, _ABOVE, _GRID = 0.03, 30.0, 400
+
+# A rate is wrong beyond this many half octaves: half-way, in octaves, between what still tells the right size (2
+# times off) and what no longer does (20 times off; the noise scale is then wrong by as much).
+_WRONG = 5
+
+# ... if the best one gets in a share of the updates to where those near the run's own have come at last.
+_SURELY_FASTER = 0.5
+
+# A loss that is higher by no more than this share is none the worse (Merrill et al., 2025, section 3.1).
+TOLERANCE = 0.01
+
+
+def level_of(course: Course, target: float | None) -> float | None:
+    """Give the loss that sizes are compared by: the target, or the lowest that half of the sizes have come to.
+
+    None where not even the best has gained anything.
+    """
+    worst = {size: max(trial.end for trial in course.at(size)) for size in course.rates}
+    ends = sorted(worst.values())
+    if target is not None and target >= ends[0]:
+        return target
+    level = ends[(len(ends) - 1) // 2]
+    began = max(trial.looks[0][1] for trial in course.trials)
+    return level if level < began else None
+
+
+def options(
+    course: Course, level: float, seconds: Mapping[int, float], found: Fit | None
+) -> tuple[Option, ...]:
+    """Give what each size comes to that was tried."""
+    made: list[Option] = []
+    for size in sorted(course.rates):
+        trials = course.at(size)
+        updates = updates_to(trials, level)
+        made.append(
+            Option(
+                size=size,
+                factor=trials[0].arm.factor,
+                updates=updates,
+                seconds=None if updates is None else updates / (1.0 / seconds[size]),
+                predicted=None if found is None else found.updates(size),
+                loss=_mean([trial.looks[-1][1] for trial in trials]),
+                validation=_mean([trial.validation for trial in trials]),
+            )
+        )
+    return tuple(made)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and all(map(math.isfinite, known)) else None
+
+
+def updates_to(trials: Sequence[Trial], level: float) -> Estimate | None:
+    """Give the mean over orders of the updates to a loss; None where most of them did not get there.
+
+    One that did not counts with the updates that it made, since most others needed fewer.
+    """
+    counts = [math.inf if trial.lost else trial.reached(level) for trial in trials]
+    if 2 * sum(map(math.isfinite, counts)) <= len(counts):
+        return None
+    made = [trial.looks[-1][0] for trial in trials]
+    known = [
+        count if math.isfinite(count) else float(steps) for count, steps in zip(counts, made, strict=True)
+    ]
+    return weighted_mean(known, [1.0] * len(known))
+
+
+def best_rate(course: Course) -> float:
+    """Give the multiple of the run's rate that came lowest at its own size."""
+    own = _of_rates(course)
+    return 2.0 ** (0.5 * min(own, key=lambda halves: (own[halves], abs(halves))))
+
+
+def wrong_rate(course: Course) -> bool:
+    """Whether the best rate at the run's own size is far from the run's, and much better than those near it."""
+    halves = round(2.0 * math.log2(best_rate(course)))
+    if abs(halves) < _WRONG:
+        return False
+    own = {trial.arm.halves: trial for trial in course.scanned()}
+    near = min((own[each] for each in own if abs(each) < _WRONG), key=lambda trial: trial.end)
+    return near.lost or own[halves].reached(near.lowest) < _SURELY_FASTER * near.reached(near.lowest)
+
+
+def ends_of_rates(course: Course) -> tuple[float, float]:
+    """Give the lowest loss at the run's own size with any rate, and with those near the run's."""
+    own = _of_rates(course)
+    return min(own.values()), min(loss for halves, loss in own.items() if abs(halves) < _WRONG)
+
+
+def _of_rates(course: Course) -> dict[int, float]:
+    return {trial.arm.halves: trial.end for trial in course.scanned()}
+
+
+def fit(course: Course, level: float) -> Fit | None:
+    """Fit the law of diminishing returns (McCandlish et al., 2018, equation 2.11) to updates to a loss.
+
+    By least squares of logarithms over all orders and sizes; the interval is where the sum of squares is not
+    surely larger than at its lowest (F test). None with fewer than three sizes.
+    """
+    points = [
+        (float(trial.arm.size), trial.reached(level))
+        for size in course.rates
+        for trial in course.at(size)
+        if not trial.lost and 0.0 < trial.reached(level) < math.inf
+    ]
+    sizes = np.array([size for size, _ in points])
+    if len(set(sizes.tolist())) < 3:  # noqa: PLR2004 - two numbers are fitted
+        return None
+    counts = np.log([count for _, count in points])
+    criticals = np.geomspace(_BELOW * sizes.min(), _ABOVE * sizes.max(), _GRID)
+    shapes = np.log1p(criticals[:, None] / sizes)
+    rests = counts - shapes
+    means = rests.mean(1)
+    squares = ((rests - means[:, None]) ** 2).sum(1)
+    best = int(squares.argmin())
+    degrees = len(points) - 2
+    allowed = squares[best] * (1.0 + float(fdtri(1.0, degrees, _LEVEL)) / degrees)
+    inside = np.flatnonzero(squares <= allowed)
+    low, high = int(inside[0]), int(inside[-1])
+    return Fit(
+        critical=float(criticals[best]),
+        low=0.0 if low == 0 else float(criticals[low]),
+        high=math.inf if high == _GRID - 1 else float(criticals[high]),
+        fewest=float(math.exp(means[best])),
+    )
+
+
+def lossless(course: Course) -> int | None:
+    """Give the largest size that loses nothing at equal examples against the run's own.
+
+    Each larger size up to the first that does, by Student's law over the orders, which are paired.
+    """
+    own = course.at(course.present)
+    kept = course.present
+    for size in sorted(size for size in course.rates if size > course.present):
+        pairs = [
+            _at_equal_examples(one, other)
+            for one, other in zip(own, course.at(size), strict=False)
+            if one.order == other.order
+        ]
+        if len(pairs) < 2:  # noqa: PLR2004 - no spread
+            return kept
+        rises = weighted_mean([_rise(below, above) for below, above in pairs], [1.0] * len(pairs))
+        margin = -float(stdtrit(rises.degrees, 1.0 - _LEVEL)) * rises.stderr
+        if rises.value - margin > TOLERANCE:
+            return kept
+        kept = size
+    return kept
+
+
+def _at_equal_examples(one: Trial, other: Trial) -> tuple[float, float]:
+    """The losses of both at the most examples that both have seen."""
+    seen = min(trial.looks[-1][0] * trial.arm.size for trial in (one, other))
+    first, second = (trial.at(seen / trial.arm.size) for trial in (one, other))
+    return first, second
+
+
+def _rise(below: float, above: float) -> float:
+    return (above - below) / (abs(below) or 1.0)

@@ -1,0 +1,363 @@
+"""What is known about batch sizes of a training: plain numbers, each with its error."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unstuck.estimate import Estimate
+from unstuck.measurements.records import Order
+
+
+@dataclass(frozen=True)
+class Scale:
+    r"""A gradient noise scale in examples: the batch size at which noise and signal of a batch's gradient are equal.
+
+    Attributes:
+        estimate: Value and standard error; None where the mean gradient is not told from zero, so that there is no
+            value.
+        low: Lower end of the 95 % interval; 0 where nothing is known.
+        high: Upper end; infinite where the mean gradient may be zero.
+    """
+
+    estimate: Estimate | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The noise scale of one parameter tensor."""
+
+    name: str
+    parameters: int
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Noise:
+    r"""Noise of a batch's gradient at the present parameters.
+
+    Attributes:
+        simple: $\mathrm{tr}\,\Sigma / |G|^2$.
+        curved: $\mathrm{tr}(H\Sigma) / (G^\top H G)$; None where it was not measured.
+        metric: $\mathrm{tr}(P\Sigma) / (G^\top P G)$ with P the optimizer's own metric; None where that is none.
+        layers: The simple one of each parameter tensor.
+        signal: $|G|^2$.
+        variance: $\mathrm{tr}\,\Sigma$, per example.
+        examples: How many it was measured on.
+        piece: Examples of the pieces whose gradients were compared.
+        whole: Whether these were all the data.
+        separable: Whether a batch's gradient is the mean of its examples'.
+        omitted: Why something is missing.
+    """
+
+    simple: Scale
+    curved: Scale | None
+    metric: Scale | None
+    layers: tuple[Layer, ...]
+    signal: Estimate
+    variance: Estimate
+    examples: int
+    piece: int
+    whole: bool
+    separable: bool
+    omitted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one update at one size, forward, backward and step, without loading the data.
+
+    Attributes:
+        size: Examples of a batch.
+        seconds: The median.
+        low: Lower end of the median's 95 % interval.
+        high: Upper end.
+        memory: Bytes that an update is predicted to need beyond parameters and optimizer state.
+        count: Updates that were timed.
+    """
+
+    size: int
+    seconds: float
+    low: float
+    high: float
+    memory: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Seconds that the data take to give one example, by the median over batches, with its 95 % interval.
+
+    Attributes:
+        first: Seconds to the first batch, in which workers are started.
+        beside: Whether other processes load while updates are made.
+    """
+
+    first: float
+    beside: bool
+    example: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time per update against batch size.
+
+    Attributes:
+        timings: By size.
+        grows_from: The size from which time per update grows; None where it does not within the sizes tried.
+        limit: Why no larger size was timed.
+        threads: Of the processor, that PyTorch works with.
+        device: Where the model is.
+    """
+
+    timings: tuple[Timing, ...]
+    grows_from: int | None
+    limit: str
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A batch size and a multiple of the run's learning rate, in half octaves."""
+
+    size: int
+    halves: int
+
+    @property
+    def factor(self) -> float:
+        """The multiple."""
+        return 2.0 ** (0.5 * self.halves)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A branch: the run continued on copies in one way, on one order of the data.
+
+    Attributes:
+        arm: Size and rate.
+        order: Number of the order.
+        looks: Updates made and the loss of the held batches then, at each look.
+        lost: Whether it was thrown out for good.
+        validation: The loss of the validation batches at the end; None where there are none or nobody looked.
+    """
+
+    arm: Arm
+    order: int
+    looks: tuple[tuple[int, float], ...]
+    lost: bool
+    validation: float | None = None
+
+    @property
+    def lowest(self) -> float:
+        """The lowest loss it has come to."""
+        return min(loss for _, loss in self.looks)
+
+    @property
+    def end(self) -> float:
+        """The same, infinite for one that was thrown out."""
+        return math.inf if self.lost else self.lowest
+
+    def after(self, share: float) -> float:
+        """Give the lowest loss that it had come to after a share of its updates."""
+        end = share * self.looks[-1][0]
+        return min(loss for steps, loss in self.looks if steps <= end or steps == 0)
+
+    def at(self, updates: float) -> float:
+        """Give the lowest loss after so many updates: between two looks by proportion of logarithms."""
+        before, high = self.looks[0]
+        for steps, loss in self.looks[1:]:
+            low = min(high, loss)
+            if steps >= updates:
+                share = math.log((1.0 + updates) / (1.0 + before)) / math.log((1.0 + steps) / (1.0 + before))
+                if low <= 0.0 or not math.isfinite(high):
+                    return low if share == 1.0 else high + share * (low - high)
+                return high * (low / high) ** share
+            before, high = steps, low
+        return high
+
+    def reached(self, level: float) -> float:
+        """Give after how many updates a loss was first reached, between two looks by proportion; else infinity."""
+        before, high = self.looks[0]
+        if high <= level:
+            return 0.0
+        for steps, loss in self.looks[1:]:
+            if loss <= level:
+                share = (high - level) / (high - loss) if math.isfinite(high) else 1.0
+                return before + share * (steps - before)
+            before, high = steps, min(high, loss)
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the branches have shown.
+
+    Attributes:
+        present: The run's own size.
+        trials: All of them.
+        rates: The best multiple of the run's rate for each size, in half octaves.
+        span: Seconds of updates on the user's machine that each could make.
+    """
+
+    present: int
+    trials: tuple[Trial, ...]
+    rates: Mapping[int, int]
+    span: float
+
+    def best(self) -> list[Trial]:
+        """Give those with the best rate of their size."""
+        return [trial for trial in self.trials if self.rates.get(trial.arm.size) == trial.arm.halves]
+
+    def scanned(self) -> list[Trial]:
+        """Give those that tried rates at the run's own size."""
+        return [trial for trial in self.trials if trial.arm.size == self.present and trial.order == 0]
+
+    def at(self, size: int) -> list[Trial]:
+        """Give those with the best rate of one size, in the orders that judge: not that which chose the rate.
+
+        Where there was no time for others, in the one there is.
+        """
+        own = [trial for trial in self.best() if trial.arm.size == size]
+        return [trial for trial in own if trial.order > 0] or own
+
+
+@dataclass(frozen=True)
+class Fit:
+    r"""$S(B) = S_{min} (1 + B_{crit} / B)$ through the updates that branches took to a loss.
+
+    Attributes:
+        critical: $B_{crit}$: the size at which twice the fewest updates are needed, and twice the fewest examples.
+        low: Lower end of its 95 % interval.
+        high: Upper end; infinite where the updates still fall in proportion at the largest size.
+        fewest: $S_{min}$.
+    """
+
+    critical: float
+    low: float
+    high: float
+    fewest: float
+
+    def updates(self, size: int) -> float:
+        """Give S(B)."""
+        return self.fewest * (1.0 + self.critical / size)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What one batch size comes to.
+
+    Attributes:
+        size: Examples.
+        factor: The best multiple of the run's learning rate that was found.
+        updates: To the loss, by the branches; None where none of them got there.
+        seconds: The same in seconds on this machine, loading included, with its error; None where that is not known.
+        predicted: Updates by the fit.
+        loss: Where the branches of its best rate ended, on the held batches of the training data.
+        validation: The same on the validation data; None where there are none.
+    """
+
+    size: int
+    factor: float
+    updates: Estimate | None
+    seconds: Estimate | None
+    predicted: float | None
+    loss: float | None = None
+    validation: float | None = None
+
+    @property
+    def examples(self) -> float | None:
+        """Examples drawn from the data on the way."""
+        return self.updates.value * self.size if self.updates else None
+
+
+class Answer(StrEnum):
+    """What the comparison comes to."""
+
+    RECOMMENDED = "recommended"
+    WRONG_RATE = "wrong-rate"
+    NOT_RESOLVED = "not-resolved"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What size to take.
+
+    Attributes:
+        answer: Whether one is recommended.
+        reason: Why not, in one sentence; where one is, what to bear in mind, or "".
+        low: The smallest of the recommended sizes; None where none is.
+        high: The largest.
+        best: That with the shortest time.
+        level: The loss that times are to.
+        options: What each size that was tried comes to.
+        fit: None where the branches do not bear one.
+        lossless: The largest size whose loss at equal examples is not surely higher than at the run's own.
+        rate: The best multiple of the run's learning rate at the run's own size; None where no branch was made.
+    """
+
+    answer: Answer
+    reason: str
+    low: int | None = None
+    high: int | None = None
+    best: int | None = None
+    level: float | None = None
+    options: tuple[Option, ...] = ()
+    fit: Fit | None = None
+    lossless: int | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Everything that was measured about batch sizes of a training, and what follows.
+
+    Attributes:
+        present: The run's own size.
+        examples: Of all the data; None where that is not known.
+        rule: How the learning rate goes with the size for this optimizer: "linear" or "square root".
+        optimizer: Its name; empty without one.
+        rates: Its learning rates.
+        clock: Time per update; None where it could not be measured.
+        loading: Time to load; None where all comes in one batch.
+        noise: None where no gradient could be compared.
+        course: The branches; None where there were none.
+        decision: What follows.
+        order: Whether the batches could have been drawn at random; None where that cannot be told.
+        omitted: What was left out, and why.
+        gradients: What it cost, in gradients of a batch of the present size.
+        seconds: What it took.
+        interrupted: Ctrl-C ended it; this is what was known by then.
+    """
+
+    present: int
+    examples: int | None
+    rule: str
+    optimizer: str
+    rates: tuple[float, ...]
+    clock: Clock | None
+    loading: Loading | None
+    noise: Noise | None
+    course: Course | None
+    decision: Decision
+    order: Order | None
+    omitted: tuple[str, ...]
+    gradients: float
+    seconds: float
+    interrupted: bool = False
+
+
+def seconds_per_update(timings: Sequence[Timing], loading: Loading | None) -> dict[int, float]:
+    """Give the seconds of an update of each size with the loading of its batch, side by side where workers load."""
+    return {timing.size: _with(timing, loading) for timing in timings}
+
+
+def _with(timing: Timing, loading: Loading | None) -> float:
+    if loading is None:
+        return timing.seconds
+    load = loading.example * timing.size
+    return max(timing.seconds, load) if loading.beside else timing.seconds + load

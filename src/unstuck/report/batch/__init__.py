@@ -1,0 +1,1 @@
+"""What is known of batch sizes, for people and for programs."""

@@ -1,0 +1,118 @@
+"""Which batch size to take, in every form that somebody may want it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from unstuck.batch.records import Sizing
+from unstuck.batch.size import Request, measure_sizes
+from unstuck.errors import UnstuckError
+from unstuck.report.batch.document import to_json
+from unstuck.report.batch.figures import figure
+from unstuck.report.batch.page import to_html
+from unstuck.report.batch.terminal import render, to_text
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """What batch size to take and what that rests on; `print` it, or write it as a page or as JSON.
+
+    Attributes:
+        sizing: Everything, as plain records.
+    """
+
+    sizing: Sizing
+
+    @property
+    def low(self) -> int | None:
+        """The smallest of the recommended sizes; None where the data cannot decide, or the rate comes first."""
+        return self.sizing.decision.low
+
+    @property
+    def high(self) -> int | None:
+        """The largest of the recommended sizes."""
+        return self.sizing.decision.high
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it: it then holds what was known by then."""
+        return self.sizing.interrupted
+
+    def render(self) -> Any:
+        """Give what a person reads in a terminal, as a rich renderable."""
+        return render(self.sizing)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Give the report as one page that works offline; with `path`, write it there too."""
+        return _written(to_html(self.sizing), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Give it as JSON, schema 1; with `path`, write it there too."""
+        return _written(to_json(self.sizing), path)
+
+    def figure(self, name: str) -> Any:
+        """Give one figure of the report, a Plotly figure.
+
+        Raises:
+            MeasurementError: There is no figure of that name; the message lists those there are.
+        """
+        return figure(self.sizing, name)
+
+    def __str__(self) -> str:
+        return to_text(self.sizing)
+
+
+def batch_size(
+    training: Training,
+    *,
+    budget: float = 20.0,
+    target: float | None = None,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: Told | None = None,
+) -> BatchSize:
+    r"""Help to decide on a batch size, by what it costs and brings on this very model, data and machine.
+
+    Updates of each size are timed; the gradient noise scale is measured (McCandlish et al., 2018); and copies of the
+    run are continued from where it stands, at several sizes, each with the learning rate that suits it, for the same
+    time (branches; Merrill et al., 2025). Sizes are recommended by the time to a loss. Where the learning rate is far
+    off, that is said instead. Nothing of the training is changed, not by one bit.
+
+    Args:
+        training: Whose; without an optimizer nothing can be continued, and only time and noise are measured.
+        budget: Seconds to spend, roughly; the longer, the further the branches go.
+        target: The loss that the run wants to get to; by default as far as the budget lets half of the sizes get.
+        seed: Of all randomness.
+        memory: Bytes to use beyond what is in use now; by default what is free.
+        progress: Is told what is done next, and which share of the whole is behind.
+
+    Raises:
+        TrainingError: The training cannot be evaluated; the message says why.
+        KeyboardInterrupt: Only when it came before anything was known.
+    """
+    if not 0.0 < budget < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
+    if target is not None and not math.isfinite(target):
+        msg = f"`target` must be a finite loss, not {target!r}"
+        raise UnstuckError(msg)
+    room = float(psutil.virtual_memory().available) if memory is None else memory
+    return BatchSize(measure_sizes(training, Request(budget, target, room, seed, progress or _untold)))
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share
