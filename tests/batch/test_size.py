@@ -141,7 +141,7 @@ def test_ctrl_c_gives_what_was_known_by_then():
         return made.loss(model, batch)
 
     training = Training(made.model, loss, made.data, made.optimizer)
-    with unchanged(training):
+    with unchanged(made):
         answer = unstuck.batch_size(training, budget=3.0, progress=told)
     assert answer.interrupted
     assert answer.sizing.clock is not None
