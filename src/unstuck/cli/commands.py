@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from unstuck.cli.arguments import seconds
+from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, TREATING
 from unstuck.cli.options import (
     Budget,
     Check,
@@ -35,56 +36,6 @@ DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 # Of an unknown option, a missing argument and the like; typer gives the class no public name.
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
-
-EXAMPLES = """
-[bold]Examples[/bold]
-
-  unstuck diagnose demo:saddle
-  unstuck diagnose train.py:setup --html report.html
-  unstuck diagnose train.py:setup --checkpoint last.pt --steps 100
-  unstuck diagnose mypackage.train:setup --json - | jq .cause
-"""
-
-TREATING = """
-[bold]Examples[/bold]
-
-  unstuck treat demo:saddle --out treated.pt
-  unstuck treat train.py:setup --checkpoint last.pt --out treated.pt
-  unstuck treat train.py:setup --remedy smaller-step --out treated.pt
-"""
-
-RUNNING = """
-[bold]Examples[/bold]
-
-  unstuck run train.py --epochs 10
-  unstuck run --out runs -m mypackage.train --epochs 10
-  unstuck show runs
-"""
-
-SHOWING = """
-[bold]Examples[/bold]
-
-  unstuck show unstuck-runs
-  unstuck show unstuck-runs --follow
-  unstuck show unstuck-runs --html run.html
-  unstuck show run.sqlite --json - | jq .optimizers[0].now
-"""
-
-SHARPNESS = """
-[bold]Examples[/bold]
-
-  unstuck sharpness demo:minimum
-  unstuck sharpness train.py:setup --checkpoint last.pt --html sharpness.html
-  unstuck sharpness train.py:setup --json - | jq .measures.sam
-"""
-
-SIZING = """
-[bold]Examples[/bold]
-
-  unstuck batch demo:healthy
-  unstuck batch train.py:setup --budget 5m --to 0.3 --html batch.html
-  unstuck batch train.py:setup --json - | jq .recommended
-"""
 
 app = typer.Typer(
     add_completion=False,

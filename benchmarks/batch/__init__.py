@@ -1,0 +1,1 @@
+"""What `unstuck batch` recommends, against tuning every size by hand: `python -m benchmarks.batch`."""
