@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.findings.records import Cause, Finding, Point, Remedy, Verdict
+from unstuck.plain import written
 from unstuck.report.document import to_json
 from unstuck.report.figures import figure
 from unstuck.report.page import to_html, to_notebook
@@ -59,11 +60,11 @@ class Diagnosis:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Give the report as one page that works offline; with `path`, write it there too."""
-        return _written(to_html(self.verdict), path)
+        return written(to_html(self.verdict), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Give the diagnosis as JSON, schema 1; with `path`, write it there too."""
-        return _written(to_json(self.verdict), path)
+        return written(to_json(self.verdict), path)
 
     def figure(self, name: str) -> Any:
         """Give one figure of the report, a Plotly figure.
@@ -78,9 +79,3 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         return to_notebook(self.verdict)
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text

@@ -18,6 +18,7 @@ from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.affordable import FEWEST_BATCHES, affordable
 from unstuck.objective.pace import fastest
 from unstuck.objective.sampling import repeated
+from unstuck.plain import written
 from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
 from unstuck.report.sharpness.page import to_html
@@ -56,11 +57,11 @@ class Sharpness:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Give the report as one page that works offline; with `path`, write it there too."""
-        return _written(to_html(self.survey), path)
+        return written(to_html(self.survey), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Give the survey as JSON, schema 1; with `path`, write it there too."""
-        return _written(to_json(self.survey), path)
+        return written(to_json(self.survey), path)
 
     def figure(self, name: str) -> Any:
         """Give one figure of the report, a Plotly figure: "profiles" or "widths".
@@ -144,12 +145,6 @@ def _described(drawn: Draw, *, stochastic: bool) -> tuple[Draw, Sample]:
         whole=drawn.exhausted,
     )
     return drawn, sample
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
 
 
 def _untold(stage: str, share: float) -> None:

@@ -1,6 +1,7 @@
-"""Plain data, as JSON knows them."""
+"""Plain data, as JSON knows them, and plain text, as files hold it."""
 
 import math
+from pathlib import Path
 from typing import Any, cast
 
 
@@ -11,3 +12,10 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in cast("list[Any]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def written(text: str, path: str | Path | None) -> str:
+    """Write a text to a file, if one is named, and give it back."""
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text

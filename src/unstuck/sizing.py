@@ -11,6 +11,7 @@ import psutil
 from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
+from unstuck.plain import written
 from unstuck.report.batch.document import to_json
 from unstuck.report.batch.figures import figure
 from unstuck.report.batch.page import to_html
@@ -51,11 +52,11 @@ class BatchSize:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Give the report as one page that works offline; with `path`, write it there too."""
-        return _written(to_html(self.sizing), path)
+        return written(to_html(self.sizing), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Give it as JSON, schema 1; with `path`, write it there too."""
-        return _written(to_json(self.sizing), path)
+        return written(to_json(self.sizing), path)
 
     def figure(self, name: str) -> Any:
         """Give one figure of the report, a Plotly figure.
@@ -105,12 +106,6 @@ def batch_size(
         raise UnstuckError(msg)
     room = float(psutil.virtual_memory().available) if memory is None else memory
     return BatchSize(measure_sizes(training, Request(budget, target, room, seed, progress or _untold)))
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
 
 
 def _untold(stage: str, share: float) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from scipy.special import stdtrit
 
@@ -84,7 +85,8 @@ def decide(
 def recommended(made: Sequence[Option]) -> list[Option]:
     """Give the sizes, from smallest to largest, whose time is not surely longer than the best one's by a quarter.
 
-    By the spread of updates between orders, pooled over the sizes, on logarithms.
+    By the spread of updates between orders, on logarithms: the median of the sizes' own, since each rests on three
+    orders only, and a single size at the edge of its rate must not make all of them look alike.
     """
     timed = [each for each in made if each.seconds]
     if not timed:
@@ -92,7 +94,7 @@ def recommended(made: Sequence[Option]) -> list[Option]:
     shares = [each.seconds.stderr / each.seconds.value for each in timed if each.seconds]
     known = [share for share in shares if math.isfinite(share)]
     degrees = 2.0 * len(known)
-    spread = math.sqrt(math.fsum(share**2 for share in known) / len(known)) if known else math.inf
+    spread = median(known) if known else math.inf
     margin = float(stdtrit(max(degrees, 1.0), _LEVEL)) * math.sqrt(2.0) * spread
     best = min(map(_time, timed))
     inside = [each for each in timed if math.log(_time(each) / best) - margin <= math.log1p(_SLACK)]

@@ -1,23 +1,18 @@
 """What `unstuck diagnose` does, once its arguments have been read."""
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
-from unstuck.cli.loading import loaded, say
-from unstuck.cli.output import prepare, put, write
+from unstuck.cli.answering import DONE, Delivery
+from unstuck.cli.loading import loaded
 from unstuck.cli.progress import shown
 from unstuck.diagnosis import Diagnosis
 from unstuck.pipeline import diagnose
 from unstuck.report.words import CAUSES
 from unstuck.watching.histories import read_history
 
-DONE, ACTION, INTERRUPTED = 0, 1, 130
-
-STANDARD_OUTPUT = "-"
+ACTION = 1
 
 
 @dataclass(frozen=True)
@@ -43,21 +38,11 @@ def run(request: Request) -> int:
         UnstuckError: The target, the checkpoint or a file to write is no good, or the training cannot be
             evaluated.
     """
-    html = prepare(request.html) if request.html else None
-    json = prepare(request.json) if request.json and request.json != STANDARD_OUTPUT else None
-    errors = Console(stderr=True)
-    # Whatever the user's own code prints must not get between the lines of the answer.
-    with redirect_stdout(sys.stderr):
+    delivery = Delivery.to(request.html, request.json)
+    with delivery.quiet() as errors:
         diagnosis = _diagnosed(request, errors)
-    _answer(diagnosis, sys.stdout, as_json=request.json == STANDARD_OUTPUT)
-    for path, text in ((html, diagnosis.to_html), (json, diagnosis.to_json)):
-        if path is not None:
-            write(path, text())
-            say(errors, f"wrote {path}")
-    if diagnosis.interrupted:
-        say(errors, "interrupted: this is what was known by then")
-        return INTERRUPTED
-    return ACTION if request.check and _asks_for_action(diagnosis) else DONE
+    code = delivery.deliver(diagnosis)
+    return ACTION if code == DONE and request.check and _asks_for_action(diagnosis) else code
 
 
 def _diagnosed(request: Request, errors: Console) -> Diagnosis:
@@ -72,15 +57,6 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
             seed=request.seed,
             progress=progress,
         )
-
-
-def _answer(diagnosis: Diagnosis, stream: Any, *, as_json: bool) -> None:
-    if as_json:
-        put(diagnosis.to_json() + "\n", stream)
-    elif stream.isatty():
-        Console(file=stream).print(diagnosis.render())
-    else:
-        put(str(diagnosis) + "\n", stream)
 
 
 def _asks_for_action(diagnosis: Diagnosis) -> bool:
