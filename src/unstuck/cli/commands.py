@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from unstuck.cli.arguments import seconds
-from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, TREATING
+from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, STUDYING, TREATING
 from unstuck.cli.options import (
     Budget,
     Check,
@@ -264,6 +264,52 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
         return run(Request(target, checkpoint, steps, limit, html, json, seed))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
+
+
+@app.command(epilog=STUDYING)
+def study(  # noqa: PLR0913 - each option is an argument
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|all]...", help="Which; without any they are listed.")
+    ] = None,
+    *,
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Folder for pages, tables and finished runs.")
+    ] = "unstuck-studies",
+    scale: Annotated[
+        str,
+        typer.Option(metavar="small|full", help="Minutes on two cores, or as long as a clear answer takes."),
+    ] = "small",
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Runs of each setting; by default each study's own."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs at a time, each in a process of its own.")
+    ] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the finished runs that are in the folder already.")
+    ] = False,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the outcomes as JSON; '-' for standard output."),
+    ] = None,
+    debug: Debug = False,
+) -> int:
+    """Test the lecture's claims by experiments on real data that can come out against them.
+
+    Each study leaves a page with figures, a table of all numbers and, in one SQLite file, its finished runs:
+    after an interruption --resume goes on with the others.
+    """
+    del debug  # `main` looks for it itself
+    from unstuck.cli.studying import Ask, listed, scaled  # noqa: PLC0415 - see the package
+    from unstuck.cli.studying import run as run_studies  # noqa: PLC0415 - see the package
+
+    if not names:
+        return listed()
+    try:
+        return run_studies(Ask(tuple(names), out, scaled(scale), seeds, jobs, resume, json))
+    except KeyboardInterrupt:
+        return _complain("interrupted; finished runs are kept: go on with --resume", INTERRUPTED)
 
 
 @app.command()

@@ -49,3 +49,12 @@ SIZING = """
   unstuck batch train.py:setup --budget 5m --to 0.3 --html batch.html
   unstuck batch train.py:setup --json - | jq .recommended
 """
+
+STUDYING = """
+[bold]Examples[/bold]
+
+  unstuck study                               the list
+  unstuck study escape
+  unstuck study all --out studies --jobs 2
+  unstuck study all --out studies --resume    after an interruption
+"""

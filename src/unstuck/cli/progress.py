@@ -4,14 +4,24 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Told = Callable[[str, float], None]
 
 
 @contextmanager
-def shown(console: Console) -> Generator[Told]:
-    """Give a function that is told the stage and the share of the whole that is done."""
+def shown(console: Console, *, left: bool = False) -> Generator[Told]:
+    """Give a function that is told the stage and the share of the whole that is done.
+
+    On a terminal the time that has passed stands beside the bar, or with `left` the time that is left.
+    """
     if not console.is_terminal:
         yield _lines(console)
         return
@@ -19,7 +29,7 @@ def shown(console: Console) -> Generator[Told]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
+        TimeRemainingColumn() if left else TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=1.0)

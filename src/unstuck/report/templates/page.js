@@ -7,7 +7,7 @@ const config = {
 };
 const plots = figures.map(({ name, plot }) => {
   const place = document.getElementById(`figure-${name}`);
-  Plotly.newPlot(place, plot.data, plot.layout, config);
+  Plotly.newPlot(place, { data: plot.data, layout: plot.layout, frames: plot.frames ?? [], config });
   return place;
 });
 // Paper is narrower than the window, and printing does not wait for a resize.

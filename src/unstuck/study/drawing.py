@@ -1,0 +1,80 @@
+"""The look that the figures of all studies share: what tells curves apart is also seen in grey print."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, style
+
+# Okabe & Ito's colours, each with a dash and a symbol of its own.
+LOOKS = (
+    (UP, "solid", "circle"),
+    (DOWN, "dash", "square"),
+    (GREEN, "dot", "diamond"),
+    ("#CC79A7", "dashdot", "triangle-up"),
+    (MARK, "longdash", "x"),
+    ("#E69F00", "longdashdot", "cross"),
+    ("#56B4E9", "solid", "star"),
+)
+
+Numbers = Sequence[float | None]
+
+
+def curve(figure: go.Figure, x: Numbers, y: Numbers, name: str, look: int, **more: Any) -> go.Figure:
+    """Add a line; the same name twice is one entry of the legend."""
+    colour, dash, _ = LOOKS[look % len(LOOKS)]
+    return figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        mode="lines",
+        name=name,
+        legendgroup=name,
+        showlegend=_new(figure, name),
+        line={"color": colour, "width": 2, "dash": dash},
+        hovertemplate=f"{name}: %{{y:.3g}} at %{{x:.3g}}<extra></extra>",
+        **more,
+    )
+
+
+def dots(figure: go.Figure, x: Sequence[Any], y: Numbers, name: str, look: int, **more: Any) -> go.Figure:
+    """Add points."""
+    colour, _, symbol = LOOKS[look % len(LOOKS)]
+    more.setdefault("hovertemplate", f"{name}: %{{y:.3g}} at %{{x}}<extra></extra>")
+    return figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=_new(figure, name),
+        marker={"color": colour, "size": 8, "symbol": symbol, "line": {"color": "#FFFFFF", "width": 0.5}},
+        **more,
+    )
+
+
+def level(figure: go.Figure, y: float, text: str, *, log: bool = False) -> go.Figure:
+    """Draw a level across, with what it means; on a logarithmic axis Plotly places text by the logarithm."""
+    figure.add_hline(y=y, line={"color": QUIET, "width": 1, "dash": "dot"})
+    return figure.add_annotation(
+        x=1.0,
+        xref="paper",
+        xanchor="right",
+        y=math.log10(y) if log else y,
+        yanchor="bottom",
+        text=text,
+        showarrow=False,
+        font={"color": QUIET, "size": 12},
+    )
+
+
+def finished(figure: go.Figure, title: str, x: str, y: str, *, height: int = 400) -> go.Figure:
+    """Give a plain figure its look, its title and the names of its axes."""
+    style(figure, title, height)
+    return figure.update_xaxes(title_text=x).update_yaxes(title_text=y)
+
+
+def _new(figure: go.Figure, name: str) -> bool:
+    traces: Sequence[Any] = figure.data  # pyright: ignore[reportAssignmentType]
+    return all(trace.name != name for trace in traces)
