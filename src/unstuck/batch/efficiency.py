@@ -19,6 +19,10 @@ _BELOW, _ABOVE, _GRID = 0.03, 30.0, 400
 # times off) and what no longer does (20 times off; the noise scale is then wrong by as much).
 _WRONG = 5
 
+# Of a rate too large less is enough: what it has left behind makes rates near it look good from there. Rates 20 times
+# too large came out 2 to 9 times so, those twice too large at most twice.
+_TOO_LARGE = 4
+
 # ... if the best one gets in a share of the updates to where those near the run's own have come at last.
 _SURELY_FASTER = 0.5
 
@@ -91,17 +95,21 @@ def best_rate(course: Course) -> float:
 def wrong_rate(course: Course) -> bool:
     """Whether the best rate at the run's own size is far from the run's, and much better than those near it."""
     halves = round(2.0 * math.log2(best_rate(course)))
-    if abs(halves) < _WRONG:
+    if _near(halves):
         return False
     own = {trial.arm.halves: trial for trial in course.scanned()}
-    near = min((own[each] for each in own if abs(each) < _WRONG), key=lambda trial: trial.end)
+    near = min((own[each] for each in own if _near(each)), key=lambda trial: trial.end)
     return near.lost or own[halves].reached(near.lowest) < _SURELY_FASTER * near.reached(near.lowest)
 
 
 def ends_of_rates(course: Course) -> tuple[float, float]:
     """Give the lowest loss at the run's own size with any rate, and with those near the run's."""
     own = _of_rates(course)
-    return min(own.values()), min(loss for halves, loss in own.items() if abs(halves) < _WRONG)
+    return min(own.values()), min(loss for halves, loss in own.items() if _near(halves))
+
+
+def _near(halves: int) -> bool:
+    return -_TOO_LARGE < halves < _WRONG
 
 
 def _of_rates(course: Course) -> dict[int, float]:

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ DONE, INTERRUPTED = 0, 130
 STANDARD_OUTPUT = "-"
 
 
+@runtime_checkable
 class Answer(Protocol):
     """What can be shown in every form."""
 
