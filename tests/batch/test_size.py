@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -185,3 +186,16 @@ def test_a_training_that_cannot_be_evaluated_is_refused_with_one_line():
     training = Training(model, supervised(nn.MSELoss()), data, torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(TrainingError, match="`loss` failed on a batch"):
         unstuck.batch_size(training, budget=1.0)
+
+
+def test_the_noise_takes_its_share_of_the_budget_and_no_more():
+    made = digits()
+
+    def loss(model, batch):
+        if len(batch[0]) == 1:
+            time.sleep(0.002)
+        return made.loss(model, batch)
+
+    answer = unstuck.batch_size(Training(made.model, loss, made.data, made.optimizer), budget=4.0)
+    assert 64 <= answer.sizing.noise.examples < 1000
+    assert answer.sizing.course is not None

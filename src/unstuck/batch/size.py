@@ -219,7 +219,15 @@ class _Measuring:
             raise MeasurementError(msg)
         room = int(_SUMS * self._request.memory / (2 * objective.theta.nbytes))
         groups = max(min(GROUPS, len(pieces) // 2, room), FEWEST // 2)
-        found = grouped(objective, pieces, groups, seed=self._request.seed, metrics=(None, *self._metric()))
+        deadline = time.monotonic() + _NOISE * self._request.budget
+        found = grouped(
+            objective,
+            pieces,
+            groups,
+            seed=self._request.seed,
+            metrics=(None, *self._metric()),
+            enough=lambda done: done >= _FEW and time.monotonic() > deadline,
+        )
         plain = self._noise = measure_noise(found, total=pool.total, separable=apart)
         return self._bent(found, plain)
 
