@@ -38,9 +38,11 @@ def to_html(sizing: Sizing) -> str:
 
 def _tables(sizing: Sizing) -> list[dict[str, Any]]:
     small, every = words.small_against_large(sizing), words.every_size(sizing)
+    layers = words.every_layer(sizing)
     made = [
         {"title": "Small against large", "heads": ("", *small[0], ""), "rows": small[1]},
         {"title": "Every size", "heads": ("size", *every[0]), "rows": every[1]},
+        {"title": "Noise by parameter tensor", "heads": ("", *layers[0]), "rows": layers[1]},
     ]
     return [table for table in made if table["rows"]]
 

@@ -223,6 +223,13 @@ def _rate(sizing: Sizing, factor: float) -> str:
     )
 
 
+def every_layer(sizing: Sizing) -> tuple[tuple[str, ...], tuple[Row, ...]]:
+    """Give the noise scale of each parameter tensor."""
+    layers = sizing.noise.layers if sizing.noise else ()
+    rows = tuple(Row(layer.name, (f"{layer.parameters:,}", scale(layer.scale))) for layer in layers)
+    return ("parameters", "noise scale, with its 95 % interval"), rows
+
+
 def facts(sizing: Sizing) -> tuple[Fact, ...]:
     """Give what an expert wants beside the tables."""
     rows: list[Fact] = []
