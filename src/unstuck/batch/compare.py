@@ -25,6 +25,9 @@ ORDERS = 4
 # What the first pass gives each branch: so many updates of the run's own size.
 _FIRST = 8
 
+# After so many updates of the run's own size a wrong rate is believed; the first few favour large steps.
+_SETTLED = 60
+
 # From one pass to the next everything goes on this much longer.
 _LONGER = 1.6
 
@@ -81,7 +84,7 @@ class Comparison:
                 break
             self._passes += 1
             rates, reached = dict(self._rates), span
-            if self._passes > _COARSELY and wrong_rate(self._course()):
+            if span >= _SETTLED * self._plan.seconds[self._plan.present] and wrong_rate(self._course()):
                 return self._course()  # nobody takes a size from it
             if self._arrived() or self._plan.left() < self._judging(_LONGER * span) + self._next(span):
                 break

@@ -8,11 +8,11 @@ from scipy.special import stdtrit
 
 from unstuck.batch.efficiency import (
     best_rate,
-    ends_of_rates,
     fit,
     level_of,
     lossless,
     options,
+    updates_of_rates,
     wrong_rate,
 )
 from unstuck.batch.records import Answer, Course, Decision, Noise, Option
@@ -102,12 +102,13 @@ def recommended(made: Sequence[Option]) -> list[Option]:
 
 
 def _mend_first(course: Course, rate: float) -> str:
-    best, near = ends_of_rates(course)
+    level, best, near = updates_of_rates(course)
     way, times = ("small", rate) if rate > 1.0 else ("large", 1.0 / rate)
+    others = f"reach in {near:.3g}" if math.isfinite(near) else "never reach"
     return (
-        f"the learning rate is about {times:.0f} times too {way}: with {rate:.3g} times the rate the loss came to "
-        f"{best:.4g}, near the present one to {near:.4g}. What a batch size is good for depends on the rate, so "
-        "mend the rate first"
+        f"the learning rate is about {times:.0f} times too {way}: {rate:.3g} times the rate comes in {best:.3g} "
+        f"updates to a loss of {level:.4g}, which rates near the present one {others}. What a batch size is good for "
+        "depends on the rate, so mend the rate first"
     )
 
 

@@ -97,15 +97,22 @@ def wrong_rate(course: Course) -> bool:
     halves = round(2.0 * math.log2(best_rate(course)))
     if _near(halves):
         return False
+    _, best, near = updates_of_rates(course)
+    return best < _SURELY_FASTER * near
+
+
+def updates_of_rates(course: Course) -> tuple[float, float, float]:
+    """Give the lowest loss that rates near the run's came to at its own size, and after how many updates.
+
+    First the updates with the best rate, then with the best of those near. Where those near only rise, the loss is
+    the best one's, which they never reach.
+    """
     own = {trial.arm.halves: trial for trial in course.scanned()}
+    best = own[round(2.0 * math.log2(best_rate(course)))]
     near = min((own[each] for each in own if _near(each)), key=lambda trial: trial.end)
-    return near.lost or own[halves].reached(near.lowest) < _SURELY_FASTER * near.reached(near.lowest)
-
-
-def ends_of_rates(course: Course) -> tuple[float, float]:
-    """Give the lowest loss at the run's own size with any rate, and with those near the run's."""
-    own = _of_rates(course)
-    return min(own.values()), min(loss for halves, loss in own.items() if _near(halves))
+    if near.lost or near.lowest >= near.looks[0][1]:
+        return best.lowest, best.reached(best.lowest), math.inf
+    return near.lowest, best.reached(near.lowest), near.reached(near.lowest)
 
 
 def _near(halves: int) -> bool:
