@@ -21,14 +21,14 @@ demo: install  ## diagnose a built-in training that is stuck, and write the page
 	$(BIN)/unstuck diagnose demo:saddle --html unstuck-demo.html
 
 test: install  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 check: install  ## format, lint, types, layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 format: install  ## let ruff format and mend what it can
 	$(BIN)/ruff format .

@@ -40,7 +40,7 @@ def digits(*, rate=0.8, size=32, steps=60, optimizer=torch.optim.SGD):
 
 @pytest.fixture(scope="module")
 def answered():
-    return unstuck.batch_size(digits(), budget=12.0)
+    return unstuck.batch_size(digits(), budget=8.0)
 
 
 def test_near_the_right_rate_sizes_are_recommended(answered):
@@ -77,7 +77,7 @@ def test_what_was_measured_is_told_as_it_is(answered):
     ],
 )
 def test_a_rate_that_is_twenty_times_off_is_said_instead(optimizer, rate, answer):
-    made = unstuck.batch_size(digits(rate=rate, optimizer=optimizer, steps=30), budget=12.0)
+    made = unstuck.batch_size(digits(rate=rate, optimizer=optimizer, steps=30), budget=8.0)
     assert made.sizing.decision.answer is not Answer.RECOMMENDED
     assert answer in (None, made.sizing.decision.answer)
     assert made.low is None
