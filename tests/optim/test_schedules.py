@@ -54,7 +54,7 @@ def rates(make, steps):
         (exponential(0.97), lambda o: lr_scheduler.ExponentialLR(o, 0.97)),
         (restarts(10, 4), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10, T_mult=2)),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) and not hasattr(value, "figure") else str(value),
 )
 def test_schedules_that_pytorch_has_are_the_same(schedule, theirs):
     ours = rates(lambda o: lr_scheduler.LambdaLR(o, schedule), 100)
