@@ -1,5 +1,6 @@
 """What was measured layer by layer: which units let a gradient through, and how it fares with depth and time."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -113,4 +114,5 @@ class Layers:
         """Which share of the blind loss the model has learnt to avoid by looking at its inputs."""
         if self.blind is None or self.blind <= 0.0 or self.loss < 0.0:
             return None
-        return 1.0 - self.loss / self.blind
+        share = 1.0 - self.loss / self.blind
+        return share if math.isfinite(share) else None  # beside a blind loss of all but nothing it is no share
