@@ -115,6 +115,4 @@ class Layers:
         if self.blind is None or self.blind <= 0.0 or self.loss < 0.0:
             return None
         share = 1.0 - self.loss / self.blind
-        return (
-            share if math.isfinite(share) else None
-        )  # beside a blind loss of all but nothing it is no share
+        return share if math.isfinite(share) else None  # it overflows where the blind loss is all but nothing
