@@ -34,6 +34,7 @@ def test_the_public_names_are_a_list_someone_chose():
         "Diagnosis",
         "History",
         "Sharpness",
+        "Surface",
         "Training",
         "Treated",
         "Watch",
@@ -42,6 +43,7 @@ def test_the_public_names_are_a_list_someone_chose():
         "escape",
         "sharpness",
         "supervised",
+        "surface",
         "treat",
         "watch",
     ]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unstuck.findings.records import Cause
     from unstuck.flatness import Sharpness, sharpness
     from unstuck.history import History
+    from unstuck.panorama import Surface, surface
     from unstuck.pipeline import diagnose
     from unstuck.sizing import BatchSize, batch_size
     from unstuck.training import Training, supervised
@@ -25,6 +26,7 @@ _HOMES = {
     "Diagnosis": "unstuck.diagnosis",
     "History": "unstuck.history",
     "Sharpness": "unstuck.flatness",
+    "Surface": "unstuck.panorama",
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
     "Watch": "unstuck.watching.watch",
@@ -33,6 +35,7 @@ _HOMES = {
     "escape": "unstuck.treating",
     "sharpness": "unstuck.flatness",
     "supervised": "unstuck.training",
+    "surface": "unstuck.panorama",
     "treat": "unstuck.treating",
     "watch": "unstuck.watching.watch",
 }
@@ -43,6 +46,7 @@ __all__ = [
     "Diagnosis",
     "History",
     "Sharpness",
+    "Surface",
     "Training",
     "Treated",
     "Watch",
@@ -51,6 +55,7 @@ __all__ = [
     "escape",
     "sharpness",
     "supervised",
+    "surface",
     "treat",
     "watch",
 ]

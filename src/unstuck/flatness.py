@@ -1,23 +1,15 @@
 """How sharp is the place where a training stands: every measure of it, and what each can say."""
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
-from unstuck.errors import UnstuckError
+from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
-from unstuck.landscape.survey import Limits, Surveyor
-from unstuck.measurements.records import Sample
-from unstuck.objective import Draw, Objective, draw
-from unstuck.objective.affordable import FEWEST_BATCHES, affordable
-from unstuck.objective.pace import fastest
-from unstuck.objective.sampling import repeated
+from unstuck.landscape.survey import Surveyor
 from unstuck.plain import written
 from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
@@ -27,11 +19,8 @@ from unstuck.training import Training
 
 Told = Callable[[str, float], None]
 
-# What all measures cost together, roughly, in gradients, and the share of the budget that they are planned to take.
-_TYPICAL_COST, _SHARE = 400.0, 0.6
-
-# Share of the memory for the sample.
-_DATA = 0.1
+# What all measures cost together, roughly, in gradients.
+_TYPICAL_COST = 400.0
 
 
 @dataclass(frozen=True)
@@ -100,26 +89,12 @@ def sharpness(
         MeasurementError: The loss or its gradient is not finite.
         KeyboardInterrupt: Only when it came before anything was known.
     """
-    if not 0.0 < budget < math.inf:
-        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
-        raise UnstuckError(msg)
-    began = time.monotonic()
+    limits = limits_of(budget, memory, seed)
     told = progress or _untold
-    room = float(psutil.virtual_memory().available) if memory is None else memory
     threads = torch.get_num_threads()
     try:
         told("reading the data", 0.0)
-        first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
-        objective = Objective(training, first.batches)
-        pace = fastest(objective) / first.examples
-        most = _SHARE * budget / pace / _TYPICAL_COST
-        drawn = affordable(training.data, seed=seed, most=most, room=_DATA * room)
-        drawn, sample = _described(drawn, stochastic=objective.stochastic)
-        limits = Limits(
-            left=lambda: budget - (time.monotonic() - began),
-            memory=room,
-            seed=seed,
-        )
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.05)
         surveyor = Surveyor(training, drawn, sample, limits)
         interrupted = False
@@ -131,20 +106,6 @@ def sharpness(
         return Sharpness(surveyor.survey(), interrupted)
     finally:
         torch.set_num_threads(threads)
-
-
-def _described(drawn: Draw, *, stochastic: bool) -> tuple[Draw, Sample]:
-    """One pass over the data shows one draw of the dropout; judging needs several."""
-    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
-        drawn = repeated(drawn, FEWEST_BATCHES)
-    sample = Sample(
-        examples=drawn.examples,
-        batches=len(drawn.batches),
-        exhaustive=drawn.exhausted and not stochastic,
-        stochastic=stochastic,
-        whole=drawn.exhausted,
-    )
-    return drawn, sample
 
 
 def _untold(stage: str, share: float) -> None:

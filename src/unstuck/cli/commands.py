@@ -9,8 +9,9 @@ from typing import Annotated, Any, cast
 import typer
 
 from unstuck.cli.arguments import seconds
-from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, STUDYING, TREATING
+from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, STUDYING, SURFACE, TREATING
 from unstuck.cli.options import (
+    Along,
     Budget,
     Check,
     Checkpoint,
@@ -262,6 +263,33 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
 
     try:
         return run(Request(target, checkpoint, steps, limit, html, json, seed))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+@app.command(epilog=SURFACE)
+def surface(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    along: Along = "all",
+    budget: Budget = "60s",
+    html: Html = None,
+    json: Json = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Show what the loss looks like around the weights: lines of equal loss, surfaces to be turned, and slices.
+
+    Coarse at first, then finer while there is time; after Ctrl-C what there is. Nothing of the training is changed.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.surface import View, run  # noqa: PLC0415 - see the package
+
+    try:
+        return run(View(target, checkpoint, steps, along, limit, html, json, seed))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

@@ -42,6 +42,14 @@ SHARPNESS = """
   unstuck sharpness train.py:setup --json - | jq .measures.sam
 """
 
+SURFACE = """
+[bold]Examples[/bold]
+
+  unstuck surface demo:saddle --html surface.html
+  unstuck surface train.py:setup --checkpoint last.pt --along hessian
+  unstuck surface train.py:setup --json - | jq .planes.random.training
+"""
+
 SIZING = """
 [bold]Examples[/bold]
 

@@ -60,6 +60,14 @@ Out = Annotated[
     ),
 ]
 MaybeOut = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write the checkpoint there.")]
+Along = Annotated[
+    str,
+    typer.Option(
+        metavar="random|hessian|all",
+        help="Directions of the pictures: random ones, scaled like the filters; the eigenvectors of both ends of the "
+        "spectrum.",
+    ),
+]
 RemedyName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Apply this one, whether proved to help or not.")
 ]

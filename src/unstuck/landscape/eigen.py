@@ -22,6 +22,9 @@ _PROBES, _SCATTER = 8, 3
 # clock has no say in it, so that the same seed gives the same answer.
 _FORMED = 256
 
+# Of max|lambda|: negative curvature no deeper than that is not looked for, as a picture would not show it.
+_NEGATIVE = 1e-2
+
 
 @dataclass(frozen=True)
 class Steepest:
@@ -56,6 +59,51 @@ class Means:
         return self.left() <= 0.0
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of the spectrum.
+
+    Attributes:
+        lowest: Smallest curvature, judged; its error holds the residual as well.
+        highest: Largest curvature, judged.
+        found: The eigenvalues on the half that finds, with their vectors.
+        engine: How products were made.
+    """
+
+    lowest: Estimate
+    highest: Estimate
+    found: Curvature
+    engine: str
+
+
+def both_ends(judge: Judge, means: Means) -> Ends:
+    """Find both ends on the half that finds, and judge the curvature along their vectors on the other.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what the run knew by then says too little.
+    """
+    objective = judge.objective
+    with objective.products(objective.theta, judge.halves.finds, memory=means.graphs) as products:
+        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
+        if objective.size <= _FORMED:
+            found = dense_spectrum(operator, products.block, block=32)
+        else:
+            found = _spectrum(operator, means, Question(tolerance=_NEGATIVE))
+        engine = products.engine
+    known = found.spectrum
+    return Ends(
+        lowest=_judged(judge, found.lowest, 0.0 if known.exact else known.lowest[0].residual),
+        highest=_judged(judge, found.highest, 0.0 if known.exact else known.highest[0].residual),
+        found=found,
+        engine=engine,
+    )
+
+
+def _judged(judge: Judge, direction: Float[Tensor, " n"], residual: float) -> Estimate:
+    value = judge.curvature(direction)
+    return replace(value, stderr=math.hypot(value.stderr, residual))
+
+
 def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steepest:
     """Find the largest eigenvalues on the half that finds, and judge the curvature along the first on the other.
 
@@ -68,15 +116,13 @@ def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steep
         if objective.size <= _FORMED:
             found = dense_spectrum(operator, products.block, block=32)
         else:
-            found = _spectrum(operator, means, probes=_PROBES)
+            found = _spectrum(operator, means, _steepest_only(probes=_PROBES))
         top = found.highest if float(gradient @ found.highest) >= 0.0 else -found.highest
         second = _second(operator, found, means) if objective.size > 1 and not means.over() else None
         engine = products.engine
     highest = found.spectrum.highest[0]
-    value = judge.curvature(top)
-    residual = 0.0 if found.spectrum.exact else highest.residual
     return Steepest(
-        value=replace(value, stderr=math.hypot(value.stderr, residual)),
+        value=_judged(judge, top, 0.0 if found.spectrum.exact else highest.residual),
         found=highest.value,
         trace=_with_scatter(judge, found.spectrum.trace, operator, means),
         top=top,
@@ -85,10 +131,14 @@ def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steep
     )
 
 
-def _spectrum(operator: Operator, means: Means, *, probes: int) -> Curvature:
+def _steepest_only(*, probes: int) -> Question:
+    return Question(tolerance=math.inf, negative_to=None, top=1, probes=probes)
+
+
+def _spectrum(operator: Operator, means: Means, question: Question) -> Curvature:
     found = spectrum(
         operator,
-        Question(tolerance=math.inf, negative_to=None, top=1, probes=probes),
+        question,
         means.generator,
         capacity=means.capacity,
         should_stop=means.over,
@@ -106,7 +156,7 @@ def _second(operator: Operator, found: Curvature, means: Means) -> Float[Tensor,
     def deflated(direction: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return torch.add(operator.matvec(direction), vector, alpha=-lowered * float(vector @ direction))
 
-    return _spectrum(replace(operator, matvec=deflated), means, probes=0).highest
+    return _spectrum(replace(operator, matvec=deflated), means, _steepest_only(probes=0)).highest
 
 
 def _with_scatter(judge: Judge, trace: Estimate, operator: Operator, means: Means) -> Estimate:

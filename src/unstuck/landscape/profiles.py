@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstuck.landscape.records import Profile
 from unstuck.measurements.judging import Judge
@@ -27,23 +28,42 @@ def random_direction(theta: Float[Tensor, " n"], generator: torch.Generator) -> 
     return drawn / drawn.norm()
 
 
-def filter_direction(
-    parameters: Parameters, theta: Float[Tensor, " n"], generator: torch.Generator
-) -> Float[Tensor, " n"] | None:
-    r"""Draw a direction whose filters are as long as the weights' own (Li et al., 2018, section 4), of unit length.
+def normalisations(model: nn.Module) -> frozenset[str]:
+    """Name the parameters of normalisations, which may have as many dimensions as their inputs."""
+    return frozenset(
+        f"{name}.{own}" if name else own
+        for name, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm)
+        for own, _ in module.named_parameters(recurse=False)
+    )
 
-    $d_i \leftarrow d_i \|w_i\| / \|d_i\|$ for each output unit or filter $i$; biases and scales of normalisations
-    stay where they are. None where nothing else is trained.
+
+def filter_direction(
+    parameters: Parameters,
+    theta: Float[Tensor, " n"],
+    generator: torch.Generator,
+    still: AbstractSet[str] = frozenset(),
+) -> Float[Tensor, " n"] | None:
+    r"""Draw a direction whose filters are as long as the weights' own (Li et al., 2018, section 4).
+
+    $d_i \leftarrow d_i \|w_i\| / \|d_i\|$ for each output unit or filter $i$, the first index of a parameter; biases
+    and scales of normalisations stay where they are. None where nothing else is trained, or all of it is zero.
+
+    Args:
+        parameters: The pieces of the vector.
+        theta: The weights.
+        generator: Draws it.
+        still: Names of parameters that stay where they are though they are no vectors.
     """
     drawn = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta)
-    for piece, weights in zip(parameters.pieces(drawn), parameters.pieces(theta), strict=True):
-        if piece.ndim < 2:  # noqa: PLR2004 - a vector has no filters
+    pairs = zip(parameters.pieces(drawn), parameters.pieces(theta), parameters.slots, strict=True)
+    for piece, weights, slot in pairs:
+        if piece.ndim < 2 or slot.name in still:  # noqa: PLR2004 - a vector has no filters
             piece.zero_()
             continue
         rows, own = piece.flatten(1), weights.flatten(1)
         piece.mul_((own.norm(dim=1) / rows.norm(dim=1)).reshape(-1, *[1] * (piece.ndim - 1)))
-    length = float(drawn.norm())
-    return drawn / length if length > 0.0 else None
+    return drawn if bool(drawn.any()) else None
 
 
 def look_along(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from unstuck.estimate import Estimate
 from unstuck.landscape.ascent import SAM_RADIUS
 from unstuck.landscape.records import Measure, Profile, Survey
+from unstuck.report import lines
 from unstuck.report.facts import Fact
-from unstuck.report.numbers import count, memory, percent, seconds, significant, with_error
+from unstuck.report.numbers import count, percent, significant, with_error
 from unstuck.report.sharpness.words import DIRECTIONS_OF, MEASURES, ORDER, STAGES
-from unstuck.report.words import engine_name
 
 # From this share of SAM's rise on the slope, not the bend, is what all measures show.
 MOSTLY_SLOPE = 0.5
@@ -125,14 +125,6 @@ def _width(profile: Profile) -> str:
     )
 
 
-def subject_line(survey: Survey) -> str:
-    """What was looked at, in one line."""
-    subject = survey.subject
-    return " \u00b7 ".join(
-        (subject.model, count(subject.parameters, "parameter"), f"{subject.dtype} on {subject.device}")
-    )
-
-
 def sample_line(survey: Survey) -> str:
     """The data that everything rests on, in one sentence."""
     sample = survey.sample
@@ -148,21 +140,7 @@ def sample_line(survey: Survey) -> str:
     return f"{text}; the model in {survey.subject.mode} mode"
 
 
-def cost_line(survey: Survey) -> str:
-    """What it cost to find out, in one line."""
-    cost = survey.cost
-    products = f"{count(cost.products, 'Hessian-vector product')}"
-    if cost.engine:
-        products += f" ({engine_name(cost.engine)})"
-    return ", ".join(
-        (count(cost.gradients, "gradient"), products, seconds(cost.seconds), memory(cost.peak_bytes))
-    )
-
-
 def left_out(survey: Survey) -> tuple[str, ...]:
     """What could not be measured, and why."""
-    reasons: dict[str, list[str]] = {}
-    for omission in survey.omitted:
-        label = MEASURES[omission.name].label if omission.name in MEASURES else STAGES[omission.name]
-        reasons.setdefault(omission.reason, []).append(label)
-    return tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    labels = {**STAGES, **{name: words.label for name, words in MEASURES.items()}}
+    return lines.left_out(survey.omitted, labels)

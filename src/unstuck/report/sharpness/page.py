@@ -7,6 +7,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unstuck.landscape.records import Survey
+from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.numbers import significant
 from unstuck.report.sharpness import facts
 from unstuck.report.sharpness.document import to_json
@@ -23,7 +24,7 @@ def to_html(survey: Survey) -> str:
         environment()
         .get_template("sharpness.html.j2")
         .render(
-            subject=facts.subject_line(survey),
+            subject=subject_line(survey.subject),
             model=survey.subject.model,
             headline=facts.headline(survey),
             standing=facts.standing(survey),
@@ -33,7 +34,7 @@ def to_html(survey: Survey) -> str:
             directions=facts.directions(survey),
             rise=significant(survey.rise),
             sample=facts.sample_line(survey),
-            cost=facts.cost_line(survey),
+            cost=cost_line(survey.cost),
             left_out=facts.left_out(survey),
             style=Markup(source("page.css")),  # noqa: S704 - our own file
             plotly=Markup(plotly),  # noqa: S704 - Plotly's own file

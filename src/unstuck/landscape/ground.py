@@ -1,0 +1,217 @@
+"""The point that is looked at: the loss on a fixed sample, its gradient on either half, and what may be spent."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.estimate import Estimate, weighted_mean
+from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.noise import measure_gradients
+from unstuck.measurements.records import Cost, Sample, Subject
+from unstuck.measurements.subject import describe_subject
+from unstuck.objective import Draw, Objective, draw
+from unstuck.objective.affordable import FEWEST_BATCHES, affordable
+from unstuck.objective.decay import decay_coefficients
+from unstuck.objective.ledger import Ledger, peak_bytes
+from unstuck.objective.pace import fastest
+from unstuck.objective.sampling import repeated
+from unstuck.training import Training
+
+# Up to so many parameters everything is computed in float64: at 1e-3 of the weights' size a loss rises by little.
+PRECISE = 100_000
+
+# Without a loss to compare it with, as where every example is fitted, a rise of this much is looked at.
+_SMALLEST_RISE = 1e-3
+
+# Share of the budget that what is planned for may take, and of the memory that the sample may.
+_PLANNED, _DATA = 0.6, 0.1
+
+# Shares of the memory: for graphs, for Lanczos vectors.
+_GRAPHS, _VECTORS = 0.35, 0.25
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent.
+
+    Attributes:
+        left: Seconds that are left.
+        memory: Bytes.
+        seed: Of all randomness.
+    """
+
+    left: Callable[[], float]
+    memory: float
+    seed: int
+
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return self.left() <= 0.0
+
+    def generator(self) -> torch.Generator:
+        """Give a source of randomness that begins at the seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def limits_of(budget: float, memory: float | None, seed: int) -> Limits:
+    """Begin to spend so many seconds, and by default the memory that is free.
+
+    Raises:
+        UnstuckError: The budget is no number of seconds above 0.
+    """
+    if not 0.0 < budget < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
+    began = time.monotonic()
+    room = float(psutil.virtual_memory().available) if memory is None else memory
+    return Limits(lambda: budget - (time.monotonic() - began), room, seed)
+
+
+def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Draw, Sample]:
+    """Draw what so many gradients over it can be paid for.
+
+    Raises:
+        TrainingError: The data gave no batch, or the loss cannot be evaluated.
+    """
+    budget = limits.left()
+    first = draw(training.data, seed=limits.seed, enough=lambda batches, _: batches >= 1)
+    objective = Objective(training, first.batches)
+    pace = fastest(objective) / first.examples
+    most = _PLANNED * budget / pace / gradients
+    drawn = affordable(training.data, seed=limits.seed, most=most, room=_DATA * limits.memory)
+    stochastic = objective.stochastic
+    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
+        # One pass over the data shows one draw of the dropout; judging needs several.
+        drawn = repeated(drawn, FEWEST_BATCHES)
+    sample = Sample(
+        examples=drawn.examples,
+        batches=len(drawn.batches),
+        exhaustive=drawn.exhausted and not stochastic,
+        stochastic=stochastic,
+        whole=drawn.exhausted,
+    )
+    return drawn, sample
+
+
+class Ground:
+    """A point of the loss, without weight decay, which sees no data and has no generalisation to lose.
+
+    Args:
+        training: What is looked at.
+        drawn: The sample.
+        sample: Its description.
+        limits: What may be spent.
+
+    Attributes:
+        judge: The loss, and which half of the sample finds and which judges.
+        found: The gradient on the half that finds.
+        judged: The gradient on the half that judges.
+        held: The loss on validation data, once `hold` was called; None where there are none.
+        validation: That loss at the point.
+
+    Raises:
+        TrainingError: The loss cannot be evaluated; the message says why.
+        MeasurementError: The loss or its gradient is not finite.
+    """
+
+    def __init__(self, training: Training, drawn: Draw, sample: Sample, limits: Limits) -> None:
+        self._began = time.monotonic()
+        self._training, self.limits, self.sample = training, limits, sample
+        self.ledger = Ledger()
+        self.objective = _objective(replace(training, optimizer=None), drawn, self.ledger)
+        halves = Halves.of(len(drawn.batches), exhaustive=sample.exhaustive)
+        found = measure_gradients(self.objective, halves)
+        if not found.finite:
+            msg = "the loss or its gradient is not finite here: `unstuck diagnose` tells where that arises"
+            raise MeasurementError(msg)
+        self.found, self.judged = found.finds, found.judges
+        self.judge = Judge(self.objective, halves, found.values)
+        self.held: Objective | None = None
+        self.validation: Estimate | None = None
+
+    @property
+    def theta(self) -> Float[Tensor, " n"]:
+        """The point."""
+        return self.objective.theta
+
+    @property
+    def subject(self) -> Subject:
+        """What is looked at."""
+        return describe_subject(self._training, self.objective.parameters, decay=False)
+
+    @property
+    def spent(self) -> float:
+        """What was spent so far, in gradients over the sample."""
+        return self.ledger.gradients(self.sample.examples)
+
+    @property
+    def graphs(self) -> float:
+        """Bytes for graphs that products are made with."""
+        return _GRAPHS * self.limits.memory
+
+    @property
+    def capacity(self) -> int:
+        """How many vectors may be held for Lanczos."""
+        return int(min(max(_VECTORS * self.limits.memory / self.theta.nbytes, 8), 512))
+
+    def cost(self, engine: str) -> Cost:
+        """Give what was spent so far, and by which engine the products were made."""
+        return Cost(
+            gradients=self.spent,
+            products=self.ledger.products,
+            seconds=time.monotonic() - self._began,
+            peak_bytes=peak_bytes(),
+            engine=engine,
+        )
+
+    def decay(self) -> Float[Tensor, " n"] | None:
+        """Give the coefficients of the optimizer's weight decay, if it has one."""
+        return decay_coefficients(self._training.optimizer, self.objective.parameters)
+
+    def rise(self) -> float:
+        """Give the rise that pictures are scaled by: the loss, or its gap to validation if that is more."""
+        loss = self.judge.loss().value
+        gap = abs(self.validation.value - loss) if self.validation else 0.0
+        return max(abs(loss), gap if math.isfinite(gap) else 0.0, _SMALLEST_RISE)
+
+    def hold(self) -> None:
+        """Evaluate the loss on validation data, if there are any, in the mode the model is in.
+
+        Raises:
+            MeasurementError: It cannot be evaluated on them.
+        """
+        training = self._training
+        if training.validation is None:
+            return
+        try:
+            drawn = self._drawn_from(training.validation)
+            held = _objective(replace(training, optimizer=None), drawn, self.ledger)
+            values = held.values(held.theta)
+        except UnstuckError as error:
+            raise MeasurementError(str(error).replace("`data`", "`validation`")) from error
+        mean = weighted_mean(values, held.weights)
+        whole = drawn.exhausted and not self.sample.stochastic
+        self.held = held if math.isfinite(mean.value) else None
+        self.validation = replace(mean, stderr=self.judge.rounding) if whole else mean
+
+    def _drawn_from(self, validation: Any) -> Draw:
+        most = self.sample.examples
+        return draw(validation, seed=self.limits.seed, enough=lambda _, examples: examples >= most)
+
+
+def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
+    own = Objective(training, drawn.batches, ledger=ledger)
+    if own.size > PRECISE or own.parameters.dtype == torch.float64:
+        return own
+    try:
+        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64)
+    except UnstuckError:  # a loss that insists on its own type
+        return own

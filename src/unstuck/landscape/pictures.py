@@ -1,0 +1,133 @@
+"""What was seen of the loss on planes through a point: plain numbers, no tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unstuck.estimate import Estimate
+from unstuck.measurements.records import Cost, Omission, Sample, Subject
+
+# A row of numbers along x; None where nothing was evaluated, infinite where the loss overflows.
+Line = tuple[float | None, ...]
+Sheet = tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a plane.
+
+    Attributes:
+        name: "first" and "second" (random), "highest" and "lowest" (eigenvectors).
+        length: Of one step along it, in the space of the weights.
+        low: Where the picture begins, in steps; the point itself is at 0.
+        high: Where it ends.
+    """
+
+    name: str
+    length: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    r"""$L + g_x x + g_y y + \frac12 (h_{xx} x^2 + 2 h_{xy} x y + h_{yy} y^2)$, in steps along the axes.
+
+    Attributes:
+        slopes: $g_x$ and $g_y$.
+        xx: $h_{xx}$.
+        xy: $h_{xy}$.
+        yy: $h_{yy}$.
+    """
+
+    slopes: tuple[float, float]
+    xx: Estimate
+    xy: Estimate
+    yy: Estimate
+
+    def at(self, loss: float, x: float, y: float) -> float:
+        """Give the model of the loss at a place."""
+        bend = self.xx.value * x * x + 2.0 * self.xy.value * x * y + self.yy.value * y * y
+        return loss + self.slopes[0] * x + self.slopes[1] * y + 0.5 * bend
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The loss on one plane, on the batches that judge.
+
+    Attributes:
+        name: "random" or "hessian".
+        axes: Both directions.
+        cosine: Of the angle between them.
+        xs: Places along the first axis, ascending, in steps; evenly spaced.
+        ys: Places along the second.
+        training: Loss, a row for each of `ys`.
+        errors: Standard error of the difference to the point's own loss, in the same places.
+        validation: Loss on validation data; empty where there are none.
+        whole: Places a side of the finest grid that was finished; 0 if not even the coarsest was.
+        evaluated: Number of places at which the loss was evaluated.
+        quadratic: The model of second order; None where it could not be measured.
+    """
+
+    name: str
+    axes: tuple[Axis, Axis]
+    cosine: float
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    training: Sheet
+    errors: Sheet
+    validation: Sheet
+    whole: int
+    evaluated: int
+    quadratic: Quadratic | None
+
+    @property
+    def centre(self) -> tuple[int, int] | None:
+        """Column and row of the point itself; None where it is no place of the grid."""
+        if 0.0 not in self.xs or 0.0 not in self.ys:
+            return None
+        return self.xs.index(0.0), self.ys.index(0.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that was seen around a point.
+
+    Attributes:
+        subject: What was looked at.
+        sample: The data it rests on.
+        loss: At the point, without weight decay, over the sample.
+        here: The same on the batches that judge: the height of the point in every picture.
+        validation: The loss at the point on validation data; None where there are none.
+        length: Of the weights.
+        rise: By how much the quadratic model changes along an eigenvector until where its picture ends: the loss, or
+            its gap to validation if that is more.
+        planes: In the order in which they are best read.
+        lowest: Smallest curvature, judged; None where it was not looked for.
+        highest: Largest curvature, judged.
+        omitted: What could not be seen, and why.
+        cost: What all of it took.
+        complete: Whether every picture that was asked for is there, at least coarse.
+    """
+
+    subject: Subject
+    sample: Sample
+    loss: Estimate
+    here: float
+    validation: Estimate | None
+    length: float
+    rise: float
+    planes: tuple[Plane, ...]
+    lowest: Estimate | None
+    highest: Estimate | None
+    omitted: tuple[Omission, ...]
+    cost: Cost
+    complete: bool
+
+    def plane(self, name: str) -> Plane | None:
+        """The plane of that name, if it was seen."""
+        return next((each for each in self.planes if each.name == name), None)
+
+
+def seen(sheet: Sequence[Sequence[float | None]]) -> list[float]:
+    """All numbers of a sheet that were evaluated."""
+    return [value for line in sheet for value in line if value is not None]

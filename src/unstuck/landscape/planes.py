@@ -1,0 +1,126 @@
+"""Planes through the point: random ones as in Li et al. (2018), and that of the two extreme eigenvectors."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unstuck.errors import MeasurementError
+from unstuck.estimate import Estimate
+from unstuck.landscape.eigen import Ends
+from unstuck.landscape.ground import Ground
+from unstuck.landscape.pictures import Axis, Quadratic
+from unstuck.landscape.profiles import filter_direction, normalisations
+from unstuck.measurements.judging import Judge
+from unstuck.measurements.slices import natural_reach
+
+# A random picture ends where a step is as long as the filters are (Li et al., 2018, section 4): at the same distance
+# for all networks, so that their pictures compare.
+_RANDOM_REACH = 1.0
+
+# In units of the distance at which the quadratic model has changed by a quarter of the rise: at twice that it has
+# changed by the whole, and the picture ends.
+_NATURAL_REACH = 2.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plane before anything was evaluated on it.
+
+    Attributes:
+        name: Of the plane.
+        axes: Both axes.
+        steps: The displacement that is one step along either axis.
+    """
+
+    name: str
+    axes: tuple[Axis, Axis]
+    steps: tuple[Float[Tensor, " n"], Float[Tensor, " n"]]
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between the axes."""
+        first, second = self.steps
+        return float((first / first.norm()) @ (second / second.norm()))
+
+    def at(self, theta: Float[Tensor, " n"], x: float, y: float) -> Float[Tensor, " n"]:
+        """Give the weights at a place."""
+        return torch.add(torch.add(theta, self.steps[0], alpha=x), self.steps[1], alpha=y)
+
+
+def random_frame(ground: Ground, model: nn.Module) -> Frame:
+    """Draw two filter-normalised directions.
+
+    Raises:
+        MeasurementError: The model has no filters, or all their weights are zero.
+    """
+    parameters, generator = ground.objective.parameters, ground.limits.generator()
+    still = normalisations(model)
+    steps = [filter_direction(parameters, ground.theta, generator, still) for _ in range(2)]
+    first, second = steps
+    if first is None or second is None:
+        msg = "there are no filters to scale random directions by: no trained matrix has weights other than zero"
+        raise MeasurementError(msg)
+    names = ("first", "second")
+    axes = [
+        Axis(name, float(step.norm()), -_RANDOM_REACH, _RANDOM_REACH)
+        for name, step in zip(names, (first, second), strict=True)
+    ]
+    return Frame("random", (axes[0], axes[1]), (first, second))
+
+
+def hessian_frame(ground: Ground, ends: Ends) -> Frame:
+    """Span the plane of the eigenvectors of the largest and the smallest eigenvalue.
+
+    One step is a distance of 1. Each axis ends where the quadratic model has changed by the rise that pictures are
+    scaled by, or at twice the length of the weights if it bends so little.
+
+    Raises:
+        MeasurementError: There is one parameter only, and no plane.
+    """
+    if ground.objective.size < 2:  # noqa: PLR2004 - a plane has two dimensions
+        msg = "of a single parameter there is no plane"
+        raise MeasurementError(msg)
+    length = float(ground.theta.norm())
+
+    def axis(name: str, curvature: float) -> Axis:
+        reach = _NATURAL_REACH * natural_reach(ground.rise(), curvature, length)
+        return Axis(name, 1.0, -reach, reach)
+
+    axes = axis("highest", ends.highest.value), axis("lowest", ends.lowest.value)
+    return Frame("hessian", axes, (ends.found.highest, ends.found.lowest))
+
+
+def measure_quadratic(judge: Judge, gradient: Float[Tensor, " n"], frame: Frame) -> Quadratic:
+    """Measure slopes and curvatures on the half that judges, by three products: along both axes, and between them.
+
+    Args:
+        judge: Measures curvature.
+        gradient: On the half that judges.
+        frame: The plane.
+    """
+    units = [step / step.norm() for step in frame.steps]
+    lengths = [axis.length for axis in frame.axes]
+    between = units[0] + units[1]
+    square = float(between.double().square().sum())
+    first, second = (judge.curvature(unit) for unit in units)
+    both = _times(judge.curvature(between), square)
+    # (u + v)'H(u + v) = u'Hu + 2 u'Hv + v'Hv
+    mixed = Estimate(
+        0.5 * (both.value - first.value - second.value),
+        0.5 * math.hypot(both.stderr, first.stderr, second.stderr),
+        both.degrees,
+    )
+    slopes = [float(gradient.double() @ step.double()) for step in frame.steps]
+    return Quadratic(
+        (slopes[0], slopes[1]),
+        _times(first, lengths[0] ** 2),
+        _times(mixed, lengths[0] * lengths[1]),
+        _times(second, lengths[1] ** 2),
+    )
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    return replace(estimate, value=factor * estimate.value, stderr=factor * estimate.stderr)

@@ -1,0 +1,108 @@
+"""Every picture in turn: all of them coarse before one of them is finer, and Ctrl-C keeps what there is."""
+
+from collections.abc import Callable, Sequence
+
+from unstuck.landscape.eigen import Ends, Means, both_ends
+from unstuck.landscape.grid import LEVELS, Grid
+from unstuck.landscape.ground import Ground, Limits
+from unstuck.landscape.pictures import View
+from unstuck.landscape.planes import Frame, hessian_frame, measure_quadratic, random_frame
+from unstuck.measurements.records import Omission, Sample
+from unstuck.objective import Draw
+from unstuck.objective.sampling import reason
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+# Share of the way that is behind before the first grid.
+_PREPARED = 0.2
+
+_OVER = "the time was over"
+
+
+class Viewer:
+    """Looks at one point; `view` gives what is known by then.
+
+    Args:
+        training: What is looked at.
+        drawn: The sample.
+        sample: Its description.
+        limits: What may be spent.
+        along: Names of the planes.
+
+    Raises:
+        TrainingError: The loss cannot be evaluated; the message says why.
+        MeasurementError: The loss or its gradient is not finite.
+    """
+
+    def __init__(
+        self, training: Training, drawn: Draw, sample: Sample, limits: Limits, along: Sequence[str]
+    ) -> None:
+        self._ground = Ground(training, drawn, sample, limits)
+        self._training, self._limits, self._along = training, limits, tuple(along)
+        self._ends: Ends | None = None
+        self._grids: list[Grid] = []
+        self._omitted: list[Omission] = []
+
+    def run(self, told: Told) -> None:
+        """Look at everything."""
+        self._attempt("validation", "the loss on validation data", self._ground.hold, told, 0.05)
+        frames: dict[str, Callable[[], Frame]] = {
+            "random": lambda: random_frame(self._ground, self._training.model),
+            "hessian": self._hessian,
+        }
+        words = {"random": "random directions", "hessian": "the directions of both ends of the spectrum"}
+        for name in self._along:
+            self._attempt(name, words[name], lambda name=name: self._span(frames[name]()), told, 0.1)
+        for side in LEVELS:
+            for grid in self._grids:
+                self._refine(grid, side, told)
+
+    def view(self) -> View:
+        """Give what is known so far."""
+        ground, ends = self._ground, self._ends
+        planes = tuple(grid.plane() for grid in self._grids)
+        return View(
+            subject=ground.subject,
+            sample=ground.sample,
+            loss=ground.judge.loss(),
+            here=ground.judge.judged(ground.judge.base),
+            validation=ground.validation,
+            length=float(ground.theta.norm()),
+            rise=ground.rise(),
+            planes=planes,
+            lowest=ends and ends.lowest,
+            highest=ends and ends.highest,
+            omitted=tuple(self._omitted),
+            cost=ground.cost(ends.engine if ends else ""),
+            complete={plane.name for plane in planes if plane.whole} == set(self._along),
+        )
+
+    def _attempt(self, name: str, words: str, stage: Callable[[], None], told: Told, share: float) -> None:
+        told(words, share)
+        if self._limits.over():
+            self._omitted.append(Omission(name, _OVER))
+            return
+        try:
+            stage()
+        except Exception as error:  # strangers' models may raise anything
+            self._omitted.append(Omission(name, reason(error)))
+
+    def _hessian(self) -> Frame:
+        ground = self._ground
+        means = Means(ground.graphs, ground.capacity, self._limits.left, self._limits.generator())
+        self._ends = both_ends(ground.judge, means)
+        return hessian_frame(ground, self._ends)
+
+    def _span(self, frame: Frame) -> None:
+        quadratic = measure_quadratic(self._ground.judge, self._ground.judged, frame)
+        self._grids.append(Grid(frame, self._ground, quadratic))
+
+    def _refine(self, grid: Grid, side: int, told: Told) -> None:
+        whole = len(self._grids) * LEVELS[-1] ** 2
+        for place in grid.missing(side):
+            if self._limits.over():
+                return
+            done = sum(each.looked for each in self._grids)
+            told(f"{grid.name}: {side} by {side} places", _PREPARED + (1.0 - _PREPARED) * done / whole)
+            grid.look(place)

@@ -1,0 +1,121 @@
+"""Pictures of the loss around the place where a training stands, and what each can say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unstuck.errors import UnstuckError
+from unstuck.landscape.ground import limits_of, sampled
+from unstuck.landscape.pictures import View
+from unstuck.landscape.viewer import Viewer
+from unstuck.plain import written
+from unstuck.report.surface.document import to_json
+from unstuck.report.surface.figures import figure
+from unstuck.report.surface.page import to_html
+from unstuck.report.surface.terminal import render, to_text
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+# What may be looked along; the command's option says "all" for all of them.
+ALONG = ("random", "hessian")
+ALL = "all"
+
+# What the pictures cost together, roughly, in gradients: both of 17 by 17 places, on half of the sample and as many
+# validation data, and some 60 for the eigenvectors.
+_TYPICAL_COST = 500.0
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the loss looks like around a place; `print` it, or write it as a page or as JSON.
+
+    Attributes:
+        view: Everything, as plain records.
+        interrupted: Ctrl-C ended it; the view holds what was seen by then.
+    """
+
+    view: View
+    interrupted: bool = False
+
+    def render(self) -> Any:
+        """Give what a person reads in a terminal, as a rich renderable."""
+        return render(self.view)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Give the report as one page that works offline; with `path`, write it there too."""
+        return written(to_html(self.view), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Give every height as JSON, schema 1; with `path`, write it there too."""
+        return written(to_json(self.view), path)
+
+    def figure(self, name: str) -> Any:
+        """Give one figure of the report, a Plotly figure: "random", "random-surface", "hessian", ..., "slices".
+
+        Raises:
+            MeasurementError: There is no figure of that name; the message lists those there are.
+        """
+        return figure(self.view, name)
+
+    def __str__(self) -> str:
+        return to_text(self.view)
+
+
+def surface(
+    training: Training,
+    *,
+    along: str = ALL,
+    budget: float = 60.0,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: Told | None = None,
+) -> Surface:
+    """Show what the loss looks like around the weights as they are.
+
+    Coarse at first, then finer while there is time. The loss is the training's without weight decay, with the model
+    in the mode (train or eval) it is handed in. Nothing of the training is changed, not by one bit, also after an
+    exception or Ctrl-C.
+
+    Args:
+        training: What is looked at.
+        along: "random" directions, scaled like the filters (Li et al., 2018); those of the "hessian", the
+            eigenvectors of its largest and its smallest eigenvalue; or "all".
+        budget: Seconds to spend, roughly; the sample of data is chosen to fit.
+        seed: Of all randomness; another one draws other random directions.
+        memory: Bytes to use beyond what is in use now; by default what is free.
+        progress: Is told what is done next, and which share of the whole is behind.
+
+    Raises:
+        TrainingError: The training cannot be evaluated; the message says why.
+        MeasurementError: The loss or its gradient is not finite.
+        KeyboardInterrupt: Only when it came before anything was known.
+    """
+    if along not in {*ALONG, ALL}:
+        msg = f"`along` must be one of {', '.join(ALONG)} or {ALL}, not {along!r}"
+        raise UnstuckError(msg)
+    limits = limits_of(budget, memory, seed)
+    told = progress or _untold
+    threads = torch.get_num_threads()
+    try:
+        told("reading the data", 0.0)
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+        told("the gradient", 0.02)
+        viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,))
+        interrupted = False
+        try:
+            viewer.run(told)
+        except KeyboardInterrupt:
+            interrupted = True
+        told("done", 1.0)
+        return Surface(viewer.view(), interrupted)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share

@@ -1,0 +1,30 @@
+"""Lines that every report has: what was looked at, and what that cost."""
+
+from unstuck.measurements.records import Cost, Omission, Subject
+from unstuck.report.numbers import count, memory, seconds
+from unstuck.report.words import engine_name
+
+
+def subject_line(subject: Subject) -> str:
+    """What was looked at, in one line."""
+    return " \u00b7 ".join(
+        (subject.model, count(subject.parameters, "parameter"), f"{subject.dtype} on {subject.device}")
+    )
+
+
+def cost_line(cost: Cost) -> str:
+    """What it cost to find out, in one line."""
+    products = f"{count(cost.products, 'Hessian-vector product')}"
+    if cost.engine:
+        products += f" ({engine_name(cost.engine)})"
+    return ", ".join(
+        (count(cost.gradients, "gradient"), products, seconds(cost.seconds), memory(cost.peak_bytes))
+    )
+
+
+def left_out(omitted: tuple[Omission, ...], labels: dict[str, str]) -> tuple[str, ...]:
+    """What could not be measured, and why; what has the same reason stands together."""
+    reasons: dict[str, list[str]] = {}
+    for omission in omitted:
+        reasons.setdefault(omission.reason, []).append(labels[omission.name])
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())

@@ -1,0 +1,1 @@
+"""The loss around a point, for people and for programs."""

@@ -1,0 +1,173 @@
+"""What was seen, in words and formatted numbers; the terminal and the page only lay it out."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from itertools import takewhile
+
+from unstuck.landscape.pictures import Plane, View, seen
+from unstuck.report import lines
+from unstuck.report.facts import Fact
+from unstuck.report.numbers import count, percent, significant, with_error
+from unstuck.report.surface.heights import lowest, through
+from unstuck.report.surface.words import PLANES, STAGES
+
+# A model that is off by less than this share of what it changes by up to there counts as right.
+TRUSTED = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture, ready to print."""
+
+    label: str
+    points: str
+    rise: str
+    lowest: str
+    error: str
+
+
+def headline(view: View) -> str:
+    """The answer in one sentence."""
+    parts: list[str] = []
+    random = view.plane("random")
+    if random is not None and (ends := _ends(random)):
+        parts.append(
+            f"displaced by their own length along a random direction, the weights have a loss of {ends} instead of "
+            f"{significant(view.here)}"
+        )
+    if view.highest is not None and view.lowest is not None:
+        parts.append(
+            f"along its steepest direction the loss bends by {with_error(view.highest)}, along the lowest by "
+            f"{with_error(view.lowest)}"
+        )
+    if not parts:
+        return "Nothing of the loss around the weights could be seen."
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def standing(view: View) -> str:
+    """Whether lower places were seen, and how far the quadratic model holds."""
+    sentences: list[str] = []
+    for plane in view.planes:
+        found = lowest(plane)
+        error = _error_at(plane, found)
+        if found is not None and found[0] < view.here - 3.0 * error:
+            title = PLANES[plane.name].title
+            gain = percent((view.here - found[0]) / abs(view.here)) if view.here else significant(-found[0])
+            sentences.append(
+                f"{title} there is a lower place: {significant(found[0])}, {gain} below the weights."
+            )
+    if not sentences and any(plane.evaluated for plane in view.planes):
+        sentences.append("No picture has a place that is surely lower than where the weights are.")
+    plane = view.plane("hessian")
+    if plane is not None and (far := _trusted(view, plane, 0)) is not None:
+        sentences.append(
+            f"Along the steepest direction the quadratic model is right to {percent(TRUSTED)} up to a distance of "
+            f"{significant(far)}."
+        )
+    return " ".join(sentences)
+
+
+def place(view: View) -> tuple[Fact, ...]:
+    """Where the weights are."""
+    facts = [Fact("training loss", with_error(view.loss), "without weight decay")]
+    if view.validation is not None:
+        facts.append(Fact("validation loss", with_error(view.validation)))
+    facts.append(Fact("length of the weights", significant(view.length)))
+    if view.highest is not None and view.lowest is not None:
+        facts += [
+            Fact("λ_max", with_error(view.highest), "curvature along the steepest direction"),
+            Fact("λ_min", with_error(view.lowest), "curvature along the lowest direction"),
+        ]
+    return tuple(facts)
+
+
+def rows(view: View) -> tuple[Row, ...]:
+    """Every picture."""
+    return tuple(_row(plane, exhaustive=view.sample.exhaustive) for plane in view.planes if plane.evaluated)
+
+
+def _row(plane: Plane, *, exhaustive: bool) -> Row:
+    found = lowest(plane)
+    finite = [value for value in seen(plane.training) if math.isfinite(value)]
+    errors = [value for value in seen(plane.errors) if math.isfinite(value)]
+    return Row(
+        label=PLANES[plane.name].title,
+        points=grid(plane),
+        rise=significant(max(finite)) if finite else "none finite",
+        lowest="" if found is None else f"{significant(found[0])} at ({_at(found[1])}, {_at(found[2])})",
+        error=_typical(errors, exhaustive=exhaustive),
+    )
+
+
+def _typical(errors: list[float], *, exhaustive: bool) -> str:
+    """The error of a height's difference to the point's: the median over the places."""
+    if exhaustive:
+        return "0"
+    return significant(statistics.median(errors), 2) if errors else "not known"
+
+
+def grid(plane: Plane) -> str:
+    """How finely it was looked at."""
+    side = len(plane.xs)
+    if plane.evaluated >= side * side:
+        return f"{side} by {side}"
+    first = f"{plane.whole} by {plane.whole}, and " if plane.whole else ""
+    return f"{first}{plane.evaluated - plane.whole**2} of {side} by {side}"
+
+
+def _at(value: float) -> str:
+    return significant(value, 2)
+
+
+def _ends(plane: Plane) -> str:
+    """The loss where the first axis ends."""
+    _, training, _ = through(plane, 0)
+    ends = [value for value in (training[0], training[-1]) if value is not None] if training else []
+    if not ends:
+        return ""
+    return " and ".join(dict.fromkeys(significant(value) for value in ends))
+
+
+def _error_at(plane: Plane, found: tuple[float, float, float] | None) -> float:
+    if found is None:
+        return math.inf
+    error = plane.errors[plane.ys.index(found[2])][plane.xs.index(found[1])]
+    return math.inf if error is None else error
+
+
+def _trusted(view: View, plane: Plane, axis: int) -> float | None:
+    """The distance up to which the model, on both sides, is off by little of what it has changed by."""
+    quadratic = plane.quadratic
+    if quadratic is None:
+        return None
+    xs, training, _ = through(plane, axis)
+    off: dict[float, float] = {}
+    for x, loss in zip(xs, training, strict=True):
+        if x and loss is not None:
+            model = quadratic.at(view.here, *((x, 0.0) if axis == 0 else (0.0, x)))
+            change = abs(model - view.here)
+            off[abs(x)] = max(off.get(abs(x), 0.0), abs(loss - model) / change if change else math.inf)
+    held = list(takewhile(lambda x: off[x] <= TRUSTED, sorted(off)))
+    return held[-1] if held else None
+
+
+def sample_line(view: View) -> str:
+    """The data that everything rests on, in one sentence."""
+    sample = view.sample
+    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    if sample.exhaustive:
+        text += ": all the data there is, so nothing is left to sampling error"
+    else:
+        text += "; eigenvectors found on one half of them, all heights those of the other half"
+    if sample.stochastic:
+        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+    return f"{text}; the model in {view.subject.mode} mode"
+
+
+def left_out(view: View) -> tuple[str, ...]:
+    """What could not be seen, and why."""
+    labels = {**STAGES, **{name: words.title for name, words in PLANES.items()}}
+    return lines.left_out(view.omitted, labels)
