@@ -2,13 +2,36 @@
 
 from collections.abc import Sequence
 
+from unstuck.study.claims.adaptive import ADAPTIVE
+from unstuck.study.claims.burst import BURST_STUDY
+from unstuck.study.claims.cost import COST
 from unstuck.study.claims.escape import ESCAPE
+from unstuck.study.claims.formula import FORMULA
+from unstuck.study.claims.minimum_ratio import MINIMUM_RATIO
+from unstuck.study.claims.momentum import MOMENTUM
+from unstuck.study.claims.schedule import SCHEDULE
+from unstuck.study.claims.stuck import STUCK
 from unstuck.study.claims.surface import SURFACE
+from unstuck.study.claims.valley import VALLEY
 from unstuck.study.records import Study, StudyError
 
 ALL = "all"
 
-STUDIES: dict[str, Study] = {study.name: study for study in (SURFACE, ESCAPE)}
+_ORDER = (
+    SURFACE,
+    ESCAPE,
+    COST,
+    MINIMUM_RATIO,
+    MOMENTUM,
+    STUCK,
+    VALLEY,
+    ADAPTIVE,
+    BURST_STUDY,
+    SCHEDULE,
+    FORMULA,
+)
+
+STUDIES: dict[str, Study] = {study.name: study for study in _ORDER}
 
 
 def chosen(names: Sequence[str]) -> tuple[Study, ...]:

@@ -20,7 +20,7 @@ Vector = Float[Tensor, " n"]
 # ||g||^2 below this is called critical: what rounding in float64 leaves of a loss near 1 is some 1e-30.
 CRITICAL = 1e-20
 
-_GRADIENTS = 4000  # of a descent to a minimum; Newton's method does the rest
+_GRADIENTS = 4000.0  # of a descent to a minimum; Newton's method does the rest
 _NEWTON_STEPS = 40
 _LEVEL, _LEG = 1e-12, 20  # a descent ends where so many steps gain less than this
 _FLAT = 1e-12  # of the largest |eigenvalue|: Newton's method does not divide by what rounding makes

@@ -1,7 +1,7 @@
-"""Training on all of the data at once, on an objective: what studies of optimizers share."""
+"""Training on an objective, all of its batches at once or some: what studies of optimizers share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,7 @@ def walk(  # noqa: PLR0913 - what an optimizer is made of
     *,
     start: Vector | None = None,
     schedule: Schedule | None = None,
+    only: Callable[[int], Sequence[int]] | None = None,
     enough: float = -math.inf,
     seen: Callable[[int, Vector], None] | None = None,
 ) -> Walk:
@@ -53,6 +54,7 @@ def walk(  # noqa: PLR0913 - what an optimizer is made of
         steps: Number of updates.
         start: Where to begin; by default where the objective is.
         schedule: Multiplies the rate, step by step.
+        only: Gives the batches that a step sees; by default all of them.
         enough: A loss below which it ends early.
         seen: Is told the number of updates behind and the point, before each update and at the end.
     """
@@ -63,7 +65,7 @@ def walk(  # noqa: PLR0913 - what an optimizer is made of
         theta = torch.cat([name.detach().flatten() for name in names])
         if seen is not None:
             seen(step, theta)
-        loss, gradient = objective.value_and_gradient(theta)
+        loss, gradient = objective.value_and_gradient(theta, only(step) if only else None)
         losses.append(loss)
         norms.append(float(gradient.norm()))
         if not loss < FAR * max(abs(losses[0]), 1.0) or not math.isfinite(norms[-1]):

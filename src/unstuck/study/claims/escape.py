@@ -155,8 +155,8 @@ def _escaped(objective: Objective, seed: int) -> Row:
     """
     before = objective.value(objective.theta)
 
-    def gained(budget: float) -> float:
-        return (before - escape(objective, seed=seed, gradients=budget).after) / before
+    def gained(budget: int) -> float:
+        return (before - escape(objective, seed=seed, gradients=float(budget)).after) / before
 
     low, high, most = 0, STEPS, gained(STEPS)
     while high - low > 1 and most > TARGET:

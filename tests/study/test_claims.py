@@ -1,0 +1,81 @@
+"""Every study on real runs: the same numbers again, tests that come out against the claim, pages that draw."""
+
+import pytest
+
+from unstuck.study.catalogue import STUDIES
+from unstuck.study.page import to_html
+from unstuck.study.records import Holds, Result, Scale, Table
+from unstuck.study.running import run_study, work
+from unstuck.study.store import Store
+
+pytestmark = pytest.mark.slow
+
+# What would be seen if the claim were wrong, for a study's every part: a column, and what to make of it.
+AGAINST = {
+    "surface": {"lambda_min": abs, "w1": lambda value: value + 1.0, "ahead": lambda value: -value},
+    "escape": {"measured": lambda value: -value, "gained": lambda _: 0.5},
+    "cost": {"gradients": lambda value: value**3, "dense_seconds": lambda value: value and value * 1e-6},
+    "minimum-ratio": {"gradient_squared": lambda _: 1.0, "minimum_ratio": lambda value: -value},
+    "momentum": {"error": lambda _: 1.0, "place": lambda _: 2.0, "momentum": lambda _: 1000},
+    "stuck": {"stalled": lambda _: True, "share_of_largest": lambda _: 0.0, "gained": lambda _: 0.0},
+    "valley": {"left": lambda _: 0.0},
+    "adaptive": {"rate": lambda value: value},
+    "burst": {"rise": lambda _: 1.0},
+    "schedule": {"loss": lambda value: value},
+    "formula": {"difference": lambda _: 1e-3},
+}
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def result(request, tmp_path_factory):
+    with Store(tmp_path_factory.mktemp("claims") / "runs.sqlite") as store:
+        return run_study(STUDIES[request.param], store, seeds=1)
+
+
+def test_every_part_has_a_number_a_bound_and_a_sentence(result: Result):
+    assert result.outcomes
+    for outcome in result.outcomes:
+        assert outcome.sentence.endswith(".")
+        assert outcome.low <= outcome.high
+
+
+def test_the_same_settings_and_seed_give_the_same_numbers(result: Result):
+    settings = result.study.settings(Scale.SMALL)[0]
+    again = work(result.study.run, (settings, 0))[1]
+    first = Table(result.table.rows[: len(again)])
+    timed = {name for name in result.table.columns if name.endswith("seconds")}
+    assert [{k: v for k, v in row.items() if k not in timed} for row in again] == [
+        {k: v for k, v in row.items() if k not in timed} for row in first
+    ]
+
+
+def test_the_test_comes_out_against_a_claim_that_is_wrong(result: Result):
+    changes = AGAINST[result.study.name]
+    rows = [
+        {
+            name: changes[name](value) if name in changes and value is not None else value
+            for name, value in row.items()
+        }
+        for row in result.table
+    ]
+    if result.study.name in {"adaptive", "schedule"}:  # what is compared changes sides
+        rows = [{**row, "loss": 1.0 / row["loss"]} for row in rows]
+    parts = result.study.test(Table(tuple(rows) * 20))
+    assert Holds.NO in {part.holds for part in parts}
+
+
+def test_every_figure_of_its_page_is_drawn(result: Result, opened):
+    page, trouble = opened(to_html(result, index=False))
+    names = [drawing.name for drawing in result.study.draw(result.table)]
+    assert page.locator(".plot").count() == len(names)
+    for name in names:
+        box = page.locator(f"#figure-{name}").bounding_box()
+        assert box["height"] > 100
+        drawn = page.evaluate(
+            f"document.getElementById('figure-{name}')._fullData.some((trace) => trace.visible)"
+        )
+        assert drawn, name
+    # Software rendering of the surface makes the browser speak of its speed.
+    assert [
+        entry for entry in trouble if "ReadPixels" not in entry and "willReadFrequently" not in entry
+    ] == []
