@@ -239,7 +239,7 @@ def _gradients(left: Table) -> go.Figure:
             saddle = str(row["saddle"])
             best[saddle] = min(best.get(saddle, float(STEPS)), spent)
         dots(figure, list(best), list(best.values()), name, look)
-    level(figure, STEPS, f"not in {STEPS}", log=True)
+    level(figure, float(STEPS), f"not in {STEPS}", log=True)
     finished(
         figure,
         "Gradients until a twentieth of the loss is gained, at the best of the rates",

@@ -164,7 +164,7 @@ STUCK = Study(
     "matter of scale: hence the "
     "second test, which asks what can still be gained.",
     settings=_settings,
-    seeds={Scale.SMALL: 4, Scale.FULL: 20},
+    seeds={Scale.SMALL: 8, Scale.FULL: 20},
     run=_run,
     test=_test,
     draw=_draw,

@@ -7,6 +7,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from unstuck import optim
+from unstuck.report.numbers import percent
 from unstuck.study.drawing import dots, finished, level
 from unstuck.study.judging import above, below, exact, outcome
 from unstuck.study.landscape import eigen, minimised
@@ -81,7 +82,7 @@ def _test(table: Table) -> Sequence[Outcome]:
             ARRIVED,
             f"On a convex surface {condition:,.0f} times steeper one way than another, the best of "
             f"{len(plain)} rates of "
-            f"gradient descent had {one:.2%} of the way to the minimum left after {updates:,.0f} updates.",
+            f"gradient descent had {percent(one, 2)} of the way to the minimum left after {updates:,.0f} updates.",
         ),
         outcome(
             "a rate for each parameter does",
@@ -89,7 +90,7 @@ def _test(table: Table) -> Sequence[Outcome]:
             "the same share for RMSProp and Adam",
             exact(each),
             ARRIVED,
-            f"The best of {len(others)} runs of RMSProp and Adam had {each:.2%} left.",
+            f"The best of {len(others)} runs of RMSProp and Adam had {percent(each, 2)} left.",
         ),
     ]
 
