@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 
 from unstuck.study.claims.adaptive import ADAPTIVE
+from unstuck.study.claims.batch_noise import BATCH_NOISE
+from unstuck.study.claims.batch_quality import BATCH_QUALITY
+from unstuck.study.claims.batch_time import BATCH_TIME
 from unstuck.study.claims.burst import BURST_STUDY
 from unstuck.study.claims.cost import COST
 from unstuck.study.claims.escape import ESCAPE
 from unstuck.study.claims.formula import FORMULA
+from unstuck.study.claims.large_batch import LARGE_BATCH
 from unstuck.study.claims.minimum_ratio import MINIMUM_RATIO
 from unstuck.study.claims.momentum import MOMENTUM
 from unstuck.study.claims.schedule import SCHEDULE
+from unstuck.study.claims.sharp_flat import SHARP_FLAT
 from unstuck.study.claims.stuck import STUCK
 from unstuck.study.claims.surface import SURFACE
 from unstuck.study.claims.valley import VALLEY
@@ -22,6 +27,11 @@ _ORDER = (
     ESCAPE,
     COST,
     MINIMUM_RATIO,
+    BATCH_TIME,
+    BATCH_QUALITY,
+    BATCH_NOISE,
+    SHARP_FLAT,
+    LARGE_BATCH,
     MOMENTUM,
     STUCK,
     VALLEY,

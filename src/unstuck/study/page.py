@@ -21,6 +21,7 @@ def to_html(result: Result, *, index: bool) -> str:
         "study.html.j2",
         figures,
         study=study,
+        sheets=study.tabulate(result.table),
         index=index,
         tone=_TONES[result.holds],
         verdict=result.holds.value,

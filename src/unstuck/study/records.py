@@ -119,6 +119,29 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """Numbers beside each other, for whom a figure does not say enough.
+
+    Attributes:
+        title: What it is of.
+        columns: Their names; the first one names the rows.
+        rows: Cells as they are read.
+        caption: Its words.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+
+
+def no_sheets(table: Table) -> Sequence[Sheet]:
+    """Give none: the figures say enough."""
+    del table
+    return ()
+
+
+@dataclass(frozen=True)
 class Study:
     """A claim of the lecture, and an experiment that can come out against it.
 
@@ -136,6 +159,7 @@ class Study:
         test: The test, fixed beforehand: the table to an outcome for each part of the claim.
         draw: The figures, from the table alone.
         data: What data it is run on.
+        tabulate: Its tables, from that of the runs alone.
     """
 
     name: str
@@ -151,6 +175,7 @@ class Study:
     test: Callable[[Table], Sequence[Outcome]]
     draw: Callable[[Table], Sequence[Drawing]]
     data: str
+    tabulate: Callable[[Table], Sequence[Sheet]] = no_sheets
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,206 @@
+"""Why noise helps to optimise: what is critical for all of the data is not for a batch of them."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import torch
+
+from unstuck import optim
+from unstuck.demos.digits import CLASSES, projections
+from unstuck.demos.networks import initialised, perceptron
+from unstuck.objective import Batch, Objective
+from unstuck.study.drawing import curve, dots, finished, level
+from unstuck.study.judging import above, outcome, share
+from unstuck.study.landscape import CRITICAL, Vector, classified, minimised, square
+from unstuck.study.problems import shuffled
+from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
+from unstuck.study.searching import following, searched
+from unstuck.study.walking import walk
+from unstuck.training import Training
+
+EXAMPLES, SIZE, DECAY = 300, 10, 1e-2
+RATES = (0.3, 1.0, 3.0)
+UPDATES = 600
+WIDE, NARROW = 6, (2, 3)  # hidden units where saddles are looked for, and bad minima
+SHARES = (0.3, 0.6, 0.9)  # of the directions that curve down at first, for a search to go up along
+BEFORE, RATE_BEFORE = 10, 0.03  # updates of Adam before a search
+STARTS, WORST = 6, 3  # of a narrow network: so many minima, and of these the worst are called bad
+BAD, LOWER = 0.005, 0.005  # of the loss: so far above the best minimum is bad, so much lower has got past
+MOST = 0.5
+
+
+def _settings(scale: Scale) -> Sequence[Settings]:
+    del scale
+    return [*grid(place=["saddle"], going_up=SHARES), *grid(place=["bad minimum"], units=NARROW)]
+
+
+def _network(units: int, seed: int) -> Objective:
+    inputs, labels = (each[:EXAMPLES] for each in projections())
+    model = initialised(perceptron(inputs.shape[1], units, CLASSES), seed=seed)
+    pairs = list(zip(inputs.split(SIZE), labels.split(SIZE), strict=True))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=DECAY)
+    training = Training(model, classified, pairs, optimizer)
+    numbered = [Batch(pair, len(pair[0]), index) for index, pair in enumerate(pairs)]
+    return Objective(training, numbered, dtype=torch.float64)
+
+
+def _run(settings: Settings, seed: int) -> Sequence[Row]:
+    if settings["place"] == "saddle":
+        objective = _network(WIDE, seed)
+        before = walk(objective, optim.adam(), RATE_BEFORE, BEFORE).theta
+        found = searched(objective, before, following, number(settings, "going_up"))
+        return _left(objective, found, 0, seed)
+    units = int(number(settings, "units"))
+    minima: list[tuple[float, Vector]] = []
+    for start in range(STARTS):
+        narrow = _network(units, STARTS * seed + start)
+        theta = minimised(narrow)
+        minima.append((narrow.value(theta), theta))
+    minima.sort(key=lambda pair: -pair[0])
+    bad = [theta for loss, theta in minima[:WORST] if loss > (1.0 + BAD) * minima[-1][0]]
+    objective = _network(units, seed)
+    return [row for point, theta in enumerate(bad) for row in _left(objective, theta, point, seed)]
+
+
+def _left(objective: Objective, theta: Vector, point: int, seed: int) -> list[Row]:
+    """Go on from there by all of the data and by batches, and then down as far as it goes."""
+    first, gradient = objective.value(theta), objective.gradient(theta)
+    rows: list[Row] = []
+    for rate in RATES:
+        for batches in (False, True):
+            only = shuffled(objective, seed) if batches else None
+            done = walk(objective, optim.gradient_descent(), rate, UPDATES, start=theta, only=only)
+            end = first if done.diverged else objective.value(done.theta)
+            below = end if done.diverged or not batches else objective.value(minimised(objective, done.theta))
+            same: Row = {"point": point, "rate": rate, "batches": batches}
+            rows.append(
+                {
+                    **same,
+                    "part": "end",
+                    "critical": square(gradient) < CRITICAL,
+                    "first": first,
+                    "end": end,
+                    "below": below,
+                }
+            )
+            if point == 0 and seed == 0 and rate == RATES[1]:
+                rows += [
+                    {**same, "part": "course", "update": step, "loss": loss}
+                    for step, loss in enumerate(_smoothed(done.losses))
+                    if step % 10 == 0
+                ]
+    return rows
+
+
+def _smoothed(losses: Sequence[float]) -> list[float]:
+    """Give means of an epoch each, as the losses of single batches hide the course."""
+    epoch = EXAMPLES // SIZE
+    return [
+        sum(losses[max(step - epoch, 0) : step + 1]) / (step - max(step - epoch, 0) + 1)
+        for step in range(len(losses))
+    ]
+
+
+def _passed(rows: Table, column: str) -> tuple[int, int]:
+    """Count those that got lower, at the rate at which most do."""
+    counts = [
+        (sum(number(row, column) < (1.0 - LOWER) * number(row, "first") for row in some), len(some))
+        for some in rows.groups("rate").values()
+    ]
+    return max(counts, default=(0, 0))
+
+
+def _test(table: Table) -> Sequence[Outcome]:
+    ends = table.where(part="end", critical=True)
+    saddles, minima = ends.where(place="saddle"), ends.where(place="bad minimum")
+    left, points = _passed(saddles.where(batches=False), "end")
+    noisy, _ = _passed(saddles.where(batches=True), "end")
+    out, bad = _passed(minima.where(batches=True), "below")
+    words = f"at the best of {len(RATES)} rates, in {UPDATES} updates"
+    return [
+        outcome(
+            "all of the data stay at a saddle",
+            above(share(points - left, points), MOST),
+            "share of saddles at which full-batch descent is still",
+            share(points - left, points),
+            MOST,
+            f"From {left} of {points} saddles descent on all of the data got away {words}.",
+        ),
+        outcome(
+            "small batches get past it",
+            above(share(noisy, points), MOST),
+            f"share of saddles from which batches of {SIZE} lower the loss",
+            share(noisy, points),
+            MOST,
+            f"In batches of {SIZE} it was {noisy} of {points}, {words}: to a batch the point is not "
+            "critical.",
+        ),
+        outcome(
+            "small batches get out of bad minima",
+            above(share(out, bad), MOST),
+            "share of bad minima that are left for lower ones",
+            share(out, bad),
+            MOST,
+            f"Of {bad} minima that are not the best of their network, batches of {SIZE} left {out} for "
+            f"lower ones {words}, and a descent to the bottom from where they had come to.",
+        ),
+    ]
+
+
+def _draw(table: Table) -> Sequence[Drawing]:
+    drawings: list[Drawing] = []
+    for place in ("saddle", "bad minimum"):
+        rows = table.where(part="course", place=place)
+        rows = Table(tuple(row for row in rows if _first(rows, row)))
+        figure = go.Figure()
+        for look, (batches, name) in enumerate(((False, "all of the data"), (True, f"batches of {SIZE}"))):
+            some = rows.where(batches=batches)
+            curve(figure, some.numbers("update"), some.numbers("loss"), name, look)
+        finished(figure, f"From a {place}, rate {RATES[1]:g}", "updates", "loss, mean of an epoch")
+        drawings.append(
+            Drawing(
+                place.replace(" ", "-"), figure, "One point, at which the gradient of all the data is nil."
+            )
+        )
+    figure = go.Figure()
+    ends = table.where(part="end", batches=True, critical=True)
+    for look, rate in enumerate(RATES):
+        rows = ends.where(rate=rate)
+        places = [str(row["place"]) for row in rows]
+        gains = [100.0 * (1.0 - number(row, "below") / number(row, "first")) for row in rows]
+        dots(figure, places, gains, f"rate {rate:g}", look)
+    level(figure, 100.0 * LOWER, "got past")
+    finished(figure, f"How much lower batches of {SIZE} get", "", "fall of the loss, %")
+    words = "Each point is a walk in batches from a critical point, and down to the bottom from its end."
+    return [*drawings, Drawing("gains", figure, words)]
+
+
+def _first(rows: Table, row: Row) -> bool:
+    """Whether a row is of the first settings there are."""
+    return all(row.get(name) == rows.rows[0].get(name) for name in ("going_up", "units"))
+
+
+BATCH_NOISE = Study(
+    name="batch-noise",
+    title="Why the noise of batches helps",
+    claim="Descent on all of the data stops where the gradient is nil. A batch has a loss of its own, "
+    "and a point that is critical for one need not be for the other: so small batches get past saddles "
+    "and bad minima.",
+    rows=("S10",),
+    source="Kleinberg, Li & Yuan, An alternative view: when does SGD escape local minima?, ICML 2018",
+    experiment="Networks read digits in double precision. Saddles of six hidden units are searched for; "
+    f"minima of two and three are found from {STARTS} starts each, and the worst are called bad. From "
+    f"each, gradient descent goes on for {UPDATES} updates on all {EXAMPLES} examples and in batches of "
+    f"{SIZE}, at three rates. Where it comes to lower than half a percent below the start, it has got "
+    "past; from the end of a walk in batches the loss is first taken down to the bottom, as noise keeps "
+    "it above.",
+    limits="Small networks, whose minima are known to the last digit. How large the noise is goes with "
+    "rate over batch size, so other rates would give other shares. Directions in which all examples "
+    "agree, such as two units with the same weights, are not left by noise either.",
+    settings=_settings,
+    seeds={Scale.SMALL: 3, Scale.FULL: 12},
+    run=_run,
+    test=_test,
+    draw=_draw,
+    data="handwritten digits, ink in rows and columns (Alpaydin & Kaynak, UCI, CC BY 4.0)",
+)

@@ -1,0 +1,1 @@
+"""Data sets that ship with the studies, each with its licence beside it."""
