@@ -50,7 +50,7 @@ def test_the_answer_is_printed_and_written(run, tmp_path):
 
 
 def test_with_json_to_standard_output_there_is_nothing_but_the_document(run):
-    code, out, _ = run("train.py:setup", "--budget", "3s", "--json", "-", "--to", "0.5")
+    code, out, _ = run("train.py:setup", "--budget", "10s", "--json", "-", "--to", "0.5")
     document = json.loads(out)
     assert code == 0
     assert {"recommended", "timing", "noise"} <= document.keys()

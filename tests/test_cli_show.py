@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_folder_shows_its_newest_run_and_names_the_one_before(run, tmp_path):
     code, out, _ = run(tmp_path)
     assert code == 0
     assert "the newest of 2 runs" in out
-    assert "20260101-000000-1.sqlite" in "".join(out.split("\n"))
+    assert "20260101-000000-1.sqlite" in re.sub(r"[│\s]", "", out)  # it may be broken over lines
 
 
 def test_the_document_is_all_that_comes_on_standard_output(run):
@@ -61,7 +62,10 @@ def test_a_run_of_a_newer_version_is_one_clear_line(run, tmp_path):
     assert "written by a newer unstuck" in err
 
 
-def test_a_stream_without_unicode_gets_what_it_can_take(monkeypatch):
+def test_a_stream_without_unicode_gets_what_it_can_take(run, monkeypatch):
+    asked = run(stuck())[1].count(
+        "?"
+    )  # by the text itself: any more would stand for what could not be written
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
     with pytest.raises(SystemExit) as caught:
@@ -69,4 +73,4 @@ def test_a_stream_without_unicode_gets_what_it_can_take(monkeypatch):
     assert caught.value.code == 0
     shown = stream.buffer.getvalue().decode("ascii")
     assert "|g|" in shown
-    assert "?" not in shown
+    assert shown.count("?") == asked

@@ -42,7 +42,7 @@ def test_a_minimum_is_critical_and_curves_up():
 def test_a_padded_minimum_computes_the_same_and_is_a_saddle():
     narrow, wide = small(2), small(4)
     theta = minimised(narrow)
-    there = padded(theta, (16, 2, CLASSES), 4)
+    there = padded(theta, (16, 2, CLASSES), (16, 4, CLASSES))
     assert wide.value(there) == pytest.approx(narrow.value(theta), rel=1e-14)
     assert square(wide.gradient(there)) < CRITICAL
     assert eigen(wide, there)[0][0] < -1e-6

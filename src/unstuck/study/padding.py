@@ -1,22 +1,30 @@
 """From the minimum of a narrow network to a saddle of a wider one, exactly (Fukumizu & Amari, 2000)."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 Shape = tuple[int, int, int]  # inputs, hidden units, outputs of a perceptron with biases
 
 
-def padded(theta: Float[Tensor, " n"], shape: Shape, units: int) -> Float[Tensor, " m"]:
-    """Add units whose weights, in and out, are zero: they pass nothing on, and nothing comes back to them."""
-    first, bias, last, out = parts(theta, shape)
-    more = units - shape[1]
-    return joined(
-        torch.cat([first, first.new_zeros(more, shape[0])]),
-        torch.cat([bias, bias.new_zeros(more)]),
-        torch.cat([last, last.new_zeros(shape[2], more)], dim=1),
-        out,
-    )
+def padded(theta: Float[Tensor, " n"], narrow: Sequence[int], wide: Sequence[int]) -> Float[Tensor, " m"]:
+    """Add units whose weights, in and out, are zero: they pass nothing on, and nothing comes back to them.
+
+    Args:
+        theta: A perceptron's weights and biases, layer by layer.
+        narrow: Its widths: inputs, hidden layers, outputs.
+        wide: Those that are wanted; inputs and outputs are as many.
+    """
+    pieces: list[Tensor] = []
+    for (inputs, outputs), (more, most) in zip(pairwise(narrow), pairwise(wide), strict=True):
+        weight, bias, theta = theta.split([inputs * outputs, outputs, len(theta) - (inputs + 1) * outputs])
+        grow = (0, more - inputs, 0, most - outputs)
+        pieces += [nn.functional.pad(weight.reshape(outputs, inputs), grow)]
+        pieces += [nn.functional.pad(bias, (0, most - outputs))]
+    return joined(*pieces)
 
 
 def split(theta: Float[Tensor, " n"], shape: Shape, share: float) -> Float[Tensor, " m"]:

@@ -1,10 +1,8 @@
 import base64
 import json
-import shutil
 from html.parser import HTMLParser
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from recordings import HOSTILE, changed, copied, killed, short, stuck
 from unstuck.report.run.document import to_document
@@ -76,24 +74,11 @@ def test_every_figure_has_a_caption_and_there_are_only_those_with_data():
         assert f'id="figure-{name}-0"' not in little
 
 
-def test_pages_are_drawn_in_a_browser_without_a_word_of_complaint(hostile, tmp_path):
-    executable = shutil.which("chromium")
-    assert executable, "these tests need Chromium: install it, so that `chromium` is on the PATH"
-    trouble = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-        for run in (hostile, killed()):
-            path = tmp_path / "run.html"
-            path.write_text(to_html(read(run)), encoding="utf-8")
-            page.goto(path.as_uri())
-            page.wait_for_function("typeof plots !== 'undefined' && plots.every((plot) => plot._fullLayout)")
-            assert page.evaluate("plots.every((plot) => plot.querySelector('.trace, .hm'))")
-            page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            page.set_viewport_size({"width": 1100, "height": 900})
-        browser.close()
-    assert trouble == []
+def test_pages_are_drawn_in_a_browser_without_a_word_of_complaint(hostile, opened):
+    for run in (hostile, killed()):
+        page, trouble = opened(to_html(read(run)))
+        assert page.evaluate("plots.every((plot) => plot.querySelector('.trace, .hm'))")
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.set_viewport_size({"width": 1100, "height": 900})
+        assert trouble == []

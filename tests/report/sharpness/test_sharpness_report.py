@@ -2,12 +2,10 @@
 
 import json
 import math
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 from torch import nn
 
 from unstuck import Training, sharpness, supervised
@@ -129,29 +127,15 @@ def test_nothing_of_a_users_text_reaches_the_page_or_the_terminal_as_markup(surv
     assert to_document(hostile)["subject"]["model"] == HOSTILE
 
 
-def test_the_page_draws_its_figures_in_a_browser_and_asks_nothing_of_the_network(survey, tmp_path):
-    path = tmp_path / "sharpness.html"
-    path.write_text(to_html(survey), encoding="utf-8")
-    executable = shutil.which("chromium")
-    assert executable, "this test needs Chromium: install it, so that `chromium` is on the PATH"
-    trouble = []
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=executable, args=flags)
-        page = chromium.new_page(viewport={"width": 1100, "height": 900})
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else trouble.append(r.url))
-        page.goto(path.as_uri())
-        page.wait_for_function("typeof plots !== 'undefined' && plots.every((plot) => plot._fullLayout)")
-        for name in FIGURES:
-            assert page.locator(f"#figure-{name}").bounding_box()["width"] > 500
-            assert page.locator(f"#figure-{name} .trace path").count() > 0
-        assert page.locator("h1").inner_text() == "How sharp is it here?"
-        with page.expect_download() as download:
-            page.get_by_role("link", name="Download the numbers as JSON").click()
-        assert json.loads(download.value.path().read_text()) == json.loads(to_json(survey))
-        page.set_viewport_size({"width": 390, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        chromium.close()
+def test_the_page_draws_its_figures_in_a_browser_and_asks_nothing_of_the_network(survey, opened):
+    page, trouble = opened(to_html(survey))
+    for name in FIGURES:
+        assert page.locator(f"#figure-{name}").bounding_box()["width"] > 500
+        assert page.locator(f"#figure-{name} .trace path").count() > 0
+    assert page.locator("h1").inner_text() == "How sharp is it here?"
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the numbers as JSON").click()
+    assert json.loads(download.value.path().read_text()) == json.loads(to_json(survey))
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert trouble == []

@@ -20,11 +20,11 @@ from unstuck.training import Training
 
 EXAMPLES, SIZE, DECAY = 300, 10, 1e-2
 RATES = (0.3, 1.0, 3.0)
-UPDATES = 600
+UPDATES = 400
 WIDE, NARROW = 6, (2, 3)  # hidden units where saddles are looked for, and bad minima
 SHARES = (0.3, 0.6, 0.9)  # of the directions that curve down at first, for a search to go up along
 BEFORE, RATE_BEFORE = 10, 0.03  # updates of Adam before a search
-STARTS, WORST = 6, 3  # of a narrow network: so many minima, and of these the worst are called bad
+STARTS, WORST = 5, 2  # of a narrow network: so many minima, and of these the worst are called bad
 BAD, LOWER = 0.005, 0.005  # of the loss: so far above the best minimum is bad, so much lower has got past
 MOST = 0.5
 
@@ -34,10 +34,10 @@ def _settings(scale: Scale) -> Sequence[Settings]:
     return [*grid(place=["saddle"], going_up=SHARES), *grid(place=["bad minimum"], units=NARROW)]
 
 
-def _network(units: int, seed: int) -> Objective:
+def _network(units: int, seed: int, size: int = EXAMPLES) -> Objective:
     inputs, labels = (each[:EXAMPLES] for each in projections())
     model = initialised(perceptron(inputs.shape[1], units, CLASSES), seed=seed)
-    pairs = list(zip(inputs.split(SIZE), labels.split(SIZE), strict=True))
+    pairs = list(zip(inputs.split(size), labels.split(size), strict=True))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=DECAY)
     training = Training(model, classified, pairs, optimizer)
     numbered = [Batch(pair, len(pair[0]), index) for index, pair in enumerate(pairs)]
@@ -46,10 +46,10 @@ def _network(units: int, seed: int) -> Objective:
 
 def _run(settings: Settings, seed: int) -> Sequence[Row]:
     if settings["place"] == "saddle":
-        objective = _network(WIDE, seed)
-        before = walk(objective, optim.adam(), RATE_BEFORE, BEFORE).theta
-        found = searched(objective, before, following, number(settings, "going_up"))
-        return _left(objective, found, 0, seed)
+        whole, batched = _network(WIDE, seed), _network(WIDE, seed, SIZE)
+        before = walk(whole, optim.adam(), RATE_BEFORE, BEFORE).theta
+        found = searched(whole, before, following, number(settings, "going_up"))
+        return _left((whole, batched), found, 0, seed, sinking=False)
     units = int(number(settings, "units"))
     minima: list[tuple[float, Vector]] = []
     for start in range(STARTS):
@@ -58,20 +58,28 @@ def _run(settings: Settings, seed: int) -> Sequence[Row]:
         minima.append((narrow.value(theta), theta))
     minima.sort(key=lambda pair: -pair[0])
     bad = [theta for loss, theta in minima[:WORST] if loss > (1.0 + BAD) * minima[-1][0]]
-    objective = _network(units, seed)
-    return [row for point, theta in enumerate(bad) for row in _left(objective, theta, point, seed)]
+    whole, batched = _network(units, seed), _network(units, seed, SIZE)
+    return [
+        row
+        for point, theta in enumerate(bad)
+        for row in _left((whole, batched), theta, point, seed, sinking=True)
+    ]
 
 
-def _left(objective: Objective, theta: Vector, point: int, seed: int) -> list[Row]:
-    """Go on from there by all of the data and by batches, and then down as far as it goes."""
-    first, gradient = objective.value(theta), objective.gradient(theta)
+def _left(
+    both: tuple[Objective, Objective], theta: Vector, point: int, seed: int, *, sinking: bool
+) -> list[Row]:
+    """Go on from there by all of the data and by batches; then, if `sinking`, down as far as it goes."""
+    whole, batched = both
+    first, gradient = whole.value(theta), whole.gradient(theta)
     rows: list[Row] = []
     for rate in RATES:
         for batches in (False, True):
-            only = shuffled(objective, seed) if batches else None
+            objective, only = (batched, shuffled(batched, seed)) if batches else (whole, None)
             done = walk(objective, optim.gradient_descent(), rate, UPDATES, start=theta, only=only)
-            end = first if done.diverged else objective.value(done.theta)
-            below = end if done.diverged or not batches else objective.value(minimised(objective, done.theta))
+            end = first if done.diverged else whole.value(done.theta)
+            sinks = sinking and batches and not done.diverged
+            below = whole.value(minimised(whole, done.theta)) if sinks else end
             same: Row = {"point": point, "rate": rate, "batches": batches}
             rows.append(
                 {
@@ -171,7 +179,10 @@ def _draw(table: Table) -> Sequence[Drawing]:
         dots(figure, places, gains, f"rate {rate:g}", look)
     level(figure, 100.0 * LOWER, "got past")
     finished(figure, f"How much lower batches of {SIZE} get", "", "fall of the loss, %")
-    words = "Each point is a walk in batches from a critical point, and down to the bottom from its end."
+    words = (
+        "Each point is a walk in batches from a critical point and, if that is a minimum, down to the "
+        "bottom from its end."
+    )
     return [*drawings, Drawing("gains", figure, words)]
 
 
@@ -192,7 +203,7 @@ BATCH_NOISE = Study(
     f"minima of two and three are found from {STARTS} starts each, and the worst are called bad. From "
     f"each, gradient descent goes on for {UPDATES} updates on all {EXAMPLES} examples and in batches of "
     f"{SIZE}, at three rates. Where it comes to lower than half a percent below the start, it has got "
-    "past; from the end of a walk in batches the loss is first taken down to the bottom, as noise keeps "
+    "past; after a walk in batches from a minimum the loss is first taken down to the bottom, as noise keeps "
     "it above.",
     limits="Small networks, whose minima are known to the last digit. How large the noise is goes with "
     "rate over batch size, so other rates would give other shares. Directions in which all examples "

@@ -62,7 +62,7 @@ def zero_units(seed: int) -> Objective:
     shape = (features.shape[1], NARROW, CLASSES)
     narrow = whole(initialised(perceptron(*shape), seed=seed), features, labels, decay=DECAY)
     objective = whole(perceptron(shape[0], WIDE, CLASSES), features, labels, decay=DECAY)
-    objective.theta = padded(minimised(narrow), shape, WIDE)
+    objective.theta = padded(minimised(narrow), shape, (shape[0], WIDE, CLASSES))
     return objective
 
 

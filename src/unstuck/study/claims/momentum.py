@@ -122,8 +122,8 @@ def _test(table: Table) -> Sequence[Outcome]:
             "updates of gradient descent over those of momentum, to the same loss",
             faster,
             1.0,
-            f"On a network that reads digits momentum was where gradient descent came to in {UPDATES} updates "
-            f"{faster.value:.1f} times sooner.",
+            f"On a network that reads digits momentum was where gradient descent came to in {UPDATES} "
+            f"updates {faster.value:.1f} times sooner.",
         ),
     ]
 

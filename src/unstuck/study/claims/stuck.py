@@ -20,6 +20,7 @@ from unstuck.study.walking import walk
 from unstuck.watching.stalls import LEAST_OF_LEVEL
 
 UPDATES, BATCH, HIDDEN = 4000, 32, 6
+ALL = 10_000  # examples a batch, of fewer
 LOOK = 100  # updates from one look at the whole gradient to the next
 SMALL = 0.05  # of the largest gradient on the way: shorter is called small
 GRADIENTS, GAIN = 100.0, 0.02  # a descent on all the data that gains so much shows a way down
@@ -48,19 +49,19 @@ def _settings(scale: Scale) -> Sequence[Settings]:
 
 def _run(settings: Settings, seed: int) -> Sequence[Row]:
     way = _WAYS[str(settings["way"])]
-    objective = batched(seed, BATCH, HIDDEN)
+    objective, whole = batched(seed, BATCH, HIDDEN), batched(seed, ALL, HIDDEN)
     looks: list[Row] = []
 
     def seen(step: int, theta: Vector) -> None:
         if step % LOOK == 0:
-            loss, gradient = objective.value_and_gradient(theta)
+            loss, gradient = whole.value_and_gradient(theta)
             looks.append({"part": "look", "update": step, "loss": loss, "gradient": float(gradient.norm())})
 
     done = walk(objective, way.rule(), way.rate, UPDATES, only=shuffled(objective, seed), seen=seen)
     losses, half = [number(row, "loss") for row in looks], len(looks) // 2
     norms = [number(row, "gradient") for row in looks]
     end = number(looks[-1], "loss")
-    gained = (end - _descended(objective, done.theta)) / end
+    gained = (end - _descended(whole, done.theta)) / end
     return [
         {
             "part": "end",
@@ -126,20 +127,23 @@ def _draw(table: Table) -> Sequence[Drawing]:
             curve(figure, rows.numbers("update"), rows.numbers(name), way, look)
         finished(figure, title, "updates", name)
         drawings.append(Drawing(name, figure.update_yaxes(type="log"), "The same five runs, one network."))
-    figure = go.Figure()
-    for look, way in enumerate(_WAYS):
-        rows = Table(tuple(row for row in table.where(part="end", way=way) if row["stalled"]))
-        gains = [max(100.0 * number(row, "gained"), 0.01) for row in rows]
-        dots(figure, [100.0 * value for value in rows.numbers("share_of_largest")], gains, way, look)
+    figure, ends = go.Figure(), table.where(part="end")
+    groups = {
+        **{way: ends.where(way=way, stalled=True) for way in _WAYS},
+        "not stopped": ends.where(stalled=False),
+    }
+    for look, (name, rows) in enumerate(groups.items()):
+        gains = [max(100.0 * gained, 0.01) for gained in rows.numbers("gained")]
+        dots(figure, [100.0 * value for value in rows.numbers("share_of_largest")], gains, name, look)
     level(figure, 100.0 * GAIN, "above: there is a way down", log=True)
     finished(
         figure,
-        "Runs that have stopped improving",
+        "Where runs stand that have stopped improving",
         "gradient, % of the largest on the way",
         "what a descent gains, % of the loss",
     )
     figure.update_xaxes(type="log").update_yaxes(type="log")
-    caption = "Each point is a run that has stopped improving. A critical point would lie at the lower left."
+    caption = "Each point is the end of a run. A critical point would lie at the lower left."
     return [Drawing("ends", figure, caption), *drawings]
 
 

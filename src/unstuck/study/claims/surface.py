@@ -73,7 +73,8 @@ def _network(seed: int) -> Sequence[Row]:
         initialised(perceptron(features.shape[1], HIDDEN, CLASSES), seed=seed), features, labels, decay=DECAY
     )
     objective = whole(perceptron(features.shape[1], UNITS, CLASSES), features, labels, decay=DECAY)
-    theta = padded(minimised(narrow), (features.shape[1], HIDDEN, CLASSES), UNITS)
+    inputs = features.shape[1]
+    theta = padded(minimised(narrow), (inputs, HIDDEN, CLASSES), (inputs, UNITS, CLASSES))
     base, gradient = objective.value(theta), square(objective.gradient(theta))
     values, vectors = eigen(objective, theta)
     rows: list[Row] = [{"part": "point", "loss": base, "gradient_squared": gradient}]

@@ -81,8 +81,8 @@ def _test(table: Table) -> Sequence[Outcome]:
             exact(one),
             ARRIVED,
             f"On a convex surface {condition:,.0f} times steeper one way than another, the best of "
-            f"{len(plain)} rates of "
-            f"gradient descent had {percent(one, 2)} of the way to the minimum left after {updates:,.0f} updates.",
+            f"{len(plain)} rates of gradient descent had {percent(one, 2)} of the way to the minimum left "
+            f"after {updates:,.0f} updates.",
         ),
         outcome(
             "a rate for each parameter does",
