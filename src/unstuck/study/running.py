@@ -9,7 +9,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
 
 from unstuck.plain import finite
 from unstuck.study.records import Result, Row, Run, Scale, Settings, Study, StudyError, Table
@@ -17,6 +18,10 @@ from unstuck.study.store import Store
 
 Told = Callable[[str, float], None]
 Job = tuple[Settings, int]
+
+
+# Runs a worker in a call, where results come back all at once: the fewer, the sooner they are kept.
+_EACH = 2
 
 
 def run_study(  # noqa: PLR0913 - the options of the command
@@ -86,8 +91,15 @@ def _made(
     if jobs == 1:  # without a pool Ctrl-C comes at once
         yield from (work(study.run, job) for job in open_)
         return
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from parallel(delayed(work)(study.run, job) for job in open_)  # pyright: ignore[reportReturnType]
+    calls = [delayed(work)(study.run, job) for job in open_]
+    if get_active_backend()[0].supports_return_generator:
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)  # pyright: ignore[reportReturnType]
+        return
+    # Such as Ray's: what is finished is known when all of a call are, so that a call has few.
+    parallel = Parallel(n_jobs=jobs)
+    few = _EACH * effective_n_jobs(jobs)
+    for start in range(0, len(calls), few):
+        yield from parallel(calls[start : start + few])  # pyright: ignore[reportReturnType]
 
 
 def work(run: Run, job: Job) -> tuple[Job, tuple[Row, ...], float]:
