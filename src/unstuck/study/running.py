@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any, cast
 
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from unstuck.plain import finite
@@ -92,12 +93,13 @@ def _made(
         yield from (work(study.run, job) for job in open_)
         return
     calls = [delayed(work)(study.run, job) for job in open_]
-    if get_active_backend()[0].supports_return_generator:
+    backend, configured = cast("tuple[Any, Any]", get_active_backend())
+    if backend.supports_return_generator:
         yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)  # pyright: ignore[reportReturnType]
         return
     # Such as Ray's: what is finished is known when all of a call are, so that a call has few.
     parallel = Parallel(n_jobs=jobs)
-    few = _EACH * effective_n_jobs(jobs)
+    few = _EACH * int(backend.effective_n_jobs(jobs or configured or 1))
     for start in range(0, len(calls), few):
         yield from parallel(calls[start : start + few])  # pyright: ignore[reportReturnType]
 
