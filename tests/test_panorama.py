@@ -55,7 +55,7 @@ def test_after_ctrl_c_what_was_seen_is_there_and_the_training_as_it_was():
         found = unstuck.surface(training, budget=600.0, progress=interrupting(30))
     assert found.interrupted
     assert not found.view.complete
-    assert [plane.evaluated for plane in found.view.planes] == [30, 0]
+    assert [plane.evaluated for plane in found.view.planes] == [30, 0, 0]
     assert "30 of 9 by 9" in str(found)
     assert json.loads(found.to_json())["complete"] is False
     assert found.figure("random").data
@@ -70,6 +70,31 @@ def test_the_same_seed_gives_the_same_picture_and_another_one_another():
     one, same, other = (view.plane("random").training for view in views)
     assert one == same
     assert one != other
+
+
+def test_along_a_recorded_run_its_own_path_is_drawn_and_else_that_of_a_copy(tmp_path):
+    training = small()
+    with unstuck.watch(training.model, training.optimizer, out=tmp_path, path=20):
+        for _ in range(10):
+            for batch in training.data:
+                training.optimizer.zero_grad()
+                training.loss(training.model, batch).backward()
+                training.optimizer.step()
+    end = {"along": "path", "budget": 600.0, "progress": interrupting(81)}
+    with unchanged(training):
+        recorded = unstuck.surface(training, run=tmp_path, **end)
+        copied = unstuck.surface(training, **{**end, "progress": interrupting(81)})
+    path = recorded.view.plane("path").path
+    assert (path.source, path.steps[0], path.steps[-1]) == ("run", 0, 40)
+    assert path.apart < 1e-6
+    assert "that of the recorded run over 40 steps" in " ".join(str(recorded).replace("\u2502", " ").split())
+    other = copied.view.plane("path").path
+    assert (other.source, other.steps[0]) == ("copy", 0)
+    assert "a copy of the run, continued from here" in " ".join(copied.to_html().split())
+    for found in (recorded, copied):
+        assert json.loads(found.to_json())["planes"]["path"]["path"]["shares"][0] > 0.3
+        names = [trace.name for trace in found.figure("path-surface").data]
+        assert "the path, at its real loss" in names
 
 
 def test_validation_data_that_fail_are_left_out_with_the_reason():
@@ -119,7 +144,8 @@ def test_page_and_json_are_written_where_asked(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["demo:lecture", "--along", "nowhere"], "random, hessian or all"),
+        (["demo:lecture", "--along", "nowhere"], "random, hessian, path or all"),
+        (["demo:lecture", "--run", "nowhere"], "there is no run nowhere"),
         (["demo:lecture", "--budget", "soon"], "not a time above zero"),
         (["demo:nothing"], "nothing"),
         ([], "TARGET"),

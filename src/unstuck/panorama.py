@@ -1,6 +1,6 @@
 """Pictures of the loss around the place where a training stands, and what each can say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,25 +8,36 @@ from typing import Any
 import torch
 
 from unstuck.errors import UnstuckError
-from unstuck.landscape.ground import limits_of, sampled
+from unstuck.landscape.ground import Ground, limits_of, sampled
+from unstuck.landscape.paths import Trajectory
 from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
+from unstuck.objective import Draw
 from unstuck.plain import written
 from unstuck.report.surface.document import to_json
 from unstuck.report.surface.figures import figure
 from unstuck.report.surface.page import to_html
 from unstuck.report.surface.terminal import render, to_text
 from unstuck.training import Training
+from unstuck.trials.onward import walked
+from unstuck.watching.defaults import FEWEST_PLACES
+from unstuck.watching.trodden import Snapshot, snapshots
 
 Told = Callable[[str, float], None]
 
 # What may be looked along; the command's option says "all" for all of them.
-ALONG = ("random", "hessian")
+ALONG = ("random", "hessian", "path")
 ALL = "all"
 
-# What the pictures cost together, roughly, in gradients: both of 17 by 17 places, on half of the sample and as many
+# What the pictures cost together, roughly, in gradients: three of 17 by 17 places, on half of the sample and as many
 # validation data, and some 60 for the eigenvectors.
-_TYPICAL_COST = 500.0
+_TYPICAL_COST = 700.0
+
+# Without a recorded run a copy goes on for so many steps, or this share of the time that is left.
+_STEPS, _WALKING = 200, 0.15
+
+# Share of the memory for the weights of a path, of which three copies are held; and so many show it well enough.
+_PLACES, _MOST_PLACES = 0.1, 100
 
 
 @dataclass(frozen=True)
@@ -65,10 +76,11 @@ class Surface:
         return to_text(self.view)
 
 
-def surface(
+def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     training: Training,
     *,
     along: str = ALL,
+    run: str | Path | None = None,
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
@@ -83,7 +95,9 @@ def surface(
     Args:
         training: What is looked at.
         along: "random" directions, scaled like the filters (Li et al., 2018); those of the "hessian", the
-            eigenvectors of its largest and its smallest eigenvalue; or "all".
+            eigenvectors of its largest and its smallest eigenvalue; the "path" of the weights; or "all".
+        run: A recorded run, or a folder of runs, whose path is looked along, if it was kept (`unstuck run --path`).
+            Without one a copy of the training is continued for some steps, and that path is looked along.
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
         seed: Of all randomness; another one draws other random directions.
         memory: Bytes to use beyond what is in use now; by default what is free.
@@ -92,6 +106,7 @@ def surface(
     Raises:
         TrainingError: The training cannot be evaluated; the message says why.
         MeasurementError: The loss or its gradient is not finite.
+        RunError: There is no such run, or its path was not kept.
         KeyboardInterrupt: Only when it came before anything was known.
     """
     if along not in {*ALONG, ALL}:
@@ -102,9 +117,14 @@ def surface(
     threads = torch.get_num_threads()
     try:
         told("reading the data", 0.0)
+        kept = () if run is None else snapshots(run)
+
+        def path(ground: Ground) -> Trajectory:
+            return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
+
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.02)
-        viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,))
+        viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
         interrupted = False
         try:
             viewer.run(told)
@@ -114,6 +134,36 @@ def surface(
         return Surface(viewer.view(), interrupted)
     finally:
         torch.set_num_threads(threads)
+
+
+def _recorded(ground: Ground, kept: Sequence[Snapshot]) -> Trajectory:
+    """Read the path of a recorded run, thinned to what fits the memory."""
+    parameters = ground.objective.parameters
+    wanted = {slot.name: tuple(slot.parameter.shape) for slot in parameters.slots}
+    stride = -(-len(kept) // _most(ground))
+    chosen = [*kept[:-1:stride], kept[-1]]
+    places = [parameters.flatten(each.weights(wanted)) for each in chosen]
+    return Trajectory("run", tuple(each.step for each in chosen), places)
+
+
+def _continued(training: Training, drawn: Draw, ground: Ground) -> Trajectory:
+    """Go on on a copy."""
+    until, every = (1.0 - _WALKING) * ground.limits.left(), -(-_STEPS // _most(ground))
+    places = walked(
+        training,
+        drawn.batches,
+        steps=_STEPS,
+        every=every,
+        ledger=ground.ledger,
+        over=lambda: ground.limits.left() < until,
+    )
+    return Trajectory("copy", tuple(every * number for number in range(len(places))), places)
+
+
+def _most(ground: Ground) -> int:
+    """How many places fit the memory."""
+    fitting = _PLACES * ground.limits.memory / ground.theta.nbytes
+    return int(min(max(fitting, FEWEST_PLACES), _MOST_PLACES))
 
 
 def _untold(stage: str, share: float) -> None:

@@ -41,10 +41,11 @@ def assert_equal(one, other, path=""):
 def test_a_watched_script_ends_in_the_same_state_to_the_bit(script, tmp_path):
     alone = run(script, tmp_path / "alone.pt")
     # Half of the time for looks: so that each of these short runs is looked into.
-    ours = ("-m", "unstuck", "run", "--share", "0.5", "--out", str(tmp_path / "runs"))
+    ours = ("-m", "unstuck", "run", "--share", "0.5", "--path", "5", "--out", str(tmp_path / "runs"))
     watched = run(script, tmp_path / "watched.pt", *ours)
     assert_equal(alone, watched)
     (store,) = (tmp_path / "runs").glob("*.sqlite")
+    assert 3 <= len([*store.with_suffix(".path").iterdir()]) <= 6
     with closing(sqlite3.connect(store)) as connection:
         counted = {
             table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]

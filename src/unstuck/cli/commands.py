@@ -23,6 +23,7 @@ from unstuck.cli.options import (
     More,
     NoTrials,
     Out,
+    Recorded,
     RemedyName,
     Seed,
     Steps,
@@ -31,7 +32,7 @@ from unstuck.cli.options import (
 )
 from unstuck.cli.output import put
 from unstuck.errors import UnstuckError
-from unstuck.watching.defaults import FOLDER, SHARE
+from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -178,7 +179,7 @@ def batch(  # noqa: PLR0913 - each option is an argument
     # Whatever follows the script belongs to it.
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
 )
-def run(
+def run(  # noqa: PLR0913 - each option is an argument
     script: Annotated[str, typer.Argument(metavar="SCRIPT", help="The script, as for `python`.")],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.")
@@ -194,6 +195,14 @@ def run(
             min=0.0, max=0.5, metavar="SHARE", help="Share of the time for looks at the live graph; 0: none."
         ),
     ] = SHARE,
+    path: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Keep N snapshots of the weights, spread over the run, in files beside the run's, of a gigabyte at "
+            "most: for `unstuck surface --run`.",
+        ),
+    ] = 0,
     tensorboard: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Write the numbers and findings for TensorBoard there, too."),
@@ -208,7 +217,10 @@ def run(
 
     wanted = Script(script, tuple(arguments or ()), module)
     wanted.check()
-    return lambda: run_script(wanted, out=out, share=share, board=tensorboard)
+    if path and path < FEWEST_PLACES:
+        msg = f"{path} snapshots show no path: {FEWEST_PLACES} at least"
+        raise typer.BadParameter(msg, param_hint="--path")
+    return lambda: run_script(wanted, out=out, share=share, board=tensorboard, path=path)
 
 
 @app.command(epilog=SHOWING)
@@ -274,6 +286,7 @@ def surface(  # noqa: PLR0913 - each option is an argument
     checkpoint: Checkpoint = None,
     steps: Steps = 0,
     along: Along = "all",
+    run: Recorded = None,
     budget: Budget = "60s",
     html: Html = None,
     json: Json = None,
@@ -286,10 +299,10 @@ def surface(  # noqa: PLR0913 - each option is an argument
     """
     del debug  # `main` looks for it itself
     limit = seconds(budget)
-    from unstuck.cli.surface import View, run  # noqa: PLC0415 - see the package
+    from unstuck.cli.surface import View, look  # noqa: PLC0415 - see the package
 
     try:
-        return run(View(target, checkpoint, steps, along, limit, html, json, seed))
+        return look(View(target, checkpoint, steps, along, run, limit, html, json, seed))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

@@ -21,6 +21,7 @@ RUNNING = """
 [bold]Examples[/bold]
 
   unstuck run train.py --epochs 10
+  unstuck run --path 50 train.py
   unstuck run --out runs -m mypackage.train --epochs 10
   unstuck show runs
 """
@@ -47,6 +48,7 @@ SURFACE = """
 
   unstuck surface demo:saddle --html surface.html
   unstuck surface train.py:setup --checkpoint last.pt --along hessian
+  unstuck surface train.py:setup --checkpoint last.pt --run unstuck-runs
   unstuck surface train.py:setup --json - | jq .planes.random.training
 """
 

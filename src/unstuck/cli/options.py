@@ -63,9 +63,18 @@ MaybeOut = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Wri
 Along = Annotated[
     str,
     typer.Option(
-        metavar="random|hessian|all",
-        help="Directions of the pictures: random ones, scaled like the filters; the eigenvectors of both ends of the "
-        "spectrum.",
+        metavar="random|hessian|path|all",
+        help="Directions of the pictures: random ones, scaled like the filters; the eigenvectors of both ends of "
+        "the spectrum; the principal plane of the weights' path.",
+    ),
+]
+Recorded = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="A run that `unstuck run --path N` recorded, or a folder of runs: its path is looked along. Without "
+        "one, that of a copy which goes on from here.",
     ),
 ]
 RemedyName = Annotated[

@@ -16,13 +16,14 @@ class View:
     checkpoint: str | None
     steps: int
     along: str
+    run: str | None
     budget: float
     html: str | None
     json: str | None
     seed: int
 
 
-def run(request: View) -> int:
+def look(request: View) -> int:
     """Look and write the answer; gives the exit code.
 
     Raises:
@@ -34,6 +35,11 @@ def run(request: View) -> int:
         training = loaded(request.target, request.checkpoint, request.steps, errors)
         with shown(errors) as progress:
             found = surface(
-                training, along=request.along, budget=request.budget, seed=request.seed, progress=progress
+                training,
+                along=request.along,
+                run=request.run,
+                budget=request.budget,
+                seed=request.seed,
+                progress=progress,
             )
     return delivery.deliver(found)

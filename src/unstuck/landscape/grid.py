@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unstuck.errors import TrainingError
 from unstuck.landscape.ground import Ground
-from unstuck.landscape.pictures import Plane, Quadratic, Sheet
+from unstuck.landscape.pictures import Path, Plane, Quadratic, Sheet
 from unstuck.landscape.planes import Frame
 
 # Places a side, level by level; each has all places of the one before.
@@ -30,10 +30,14 @@ class Grid:
         frame: The plane.
         ground: The loss.
         quadratic: Its model of second order, if it is known.
+        path: A path that spans it.
     """
 
-    def __init__(self, frame: Frame, ground: Ground, quadratic: Quadratic | None) -> None:
-        self._frame, self._ground, self._quadratic = frame, ground, quadratic
+    def __init__(
+        self, frame: Frame, ground: Ground, quadratic: Quadratic | None, path: Path | None = None
+    ) -> None:
+        self._frame, self._ground = frame, ground
+        self._quadratic, self._path = quadratic, path
         self._heights: dict[Place, _Height] = {}
 
     @property
@@ -89,6 +93,7 @@ class Grid:
             whole=whole,
             evaluated=len(self._heights),
             quadratic=self._quadratic,
+            path=self._path,
         )
 
     def _begun(self, side: int) -> bool:

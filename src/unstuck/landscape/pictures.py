@@ -16,7 +16,7 @@ class Axis:
     """One direction of a plane.
 
     Attributes:
-        name: "first" and "second" (random), "highest" and "lowest" (eigenvectors).
+        name: "first" and "second" (random), "highest" and "lowest" (eigenvectors), "component-1" and "component-2".
         length: Of one step along it, in the space of the weights.
         low: Where the picture begins, in steps; the point itself is at 0.
         high: Where it ends.
@@ -51,11 +51,38 @@ class Quadratic:
 
 
 @dataclass(frozen=True)
+class Path:
+    """Where the weights were, and how much of that a plane shows.
+
+    Attributes:
+        source: "run", recorded, or "copy", continued from where the weights are.
+        steps: Of the optimizer, at each place.
+        xs: Along the first axis, in steps of the axis.
+        ys: Along the second.
+        losses: The real loss at each place, which need not lie on the plane.
+        aside: The distance of each place from the plane.
+        shares: Of the path's variance, what goes along either axis.
+        walk: The same of a random walk of as many steps in very many dimensions, on average.
+        apart: Distance between the last place and the weights.
+    """
+
+    source: str
+    steps: tuple[int, ...]
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    losses: tuple[float, ...]
+    aside: tuple[float, ...]
+    shares: tuple[float, float]
+    walk: tuple[float, float]
+    apart: float
+
+
+@dataclass(frozen=True)
 class Plane:
     """The loss on one plane, on the batches that judge.
 
     Attributes:
-        name: "random" or "hessian".
+        name: "random", "hessian" or "path".
         axes: Both directions.
         cosine: Of the angle between them.
         xs: Places along the first axis, ascending, in steps; evenly spaced.
@@ -65,7 +92,8 @@ class Plane:
         validation: Loss on validation data; empty where there are none.
         whole: Places a side of the finest grid that was finished; 0 if not even the coarsest was.
         evaluated: Number of places at which the loss was evaluated.
-        quadratic: The model of second order; None where it could not be measured.
+        quadratic: The model of second order; None of a path.
+        path: Where the weights were, on the plane of a path.
     """
 
     name: str
@@ -79,6 +107,7 @@ class Plane:
     whole: int
     evaluated: int
     quadratic: Quadratic | None
+    path: Path | None = None
 
     @property
     def centre(self) -> tuple[int, int] | None:

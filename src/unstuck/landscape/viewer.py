@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from unstuck.errors import MeasurementError
 from unstuck.landscape.eigen import Ends, Means, both_ends
 from unstuck.landscape.grid import LEVELS, Grid
 from unstuck.landscape.ground import Ground, Limits
+from unstuck.landscape.paths import Trajectory, path_frame
 from unstuck.landscape.pictures import View
 from unstuck.landscape.planes import Frame, hessian_frame, measure_quadratic, random_frame
 from unstuck.measurements.records import Omission, Sample
@@ -13,6 +15,7 @@ from unstuck.objective.sampling import reason
 from unstuck.training import Training
 
 Told = Callable[[str, float], None]
+Walked = Callable[[Ground], Trajectory]
 
 # Share of the way that is behind before the first grid.
 _PREPARED = 0.2
@@ -29,6 +32,7 @@ class Viewer:
         sample: Its description.
         limits: What may be spent.
         along: Names of the planes.
+        walked: Gives a path to be looked along, if "path" is among them.
 
     Raises:
         TrainingError: The loss cannot be evaluated; the message says why.
@@ -36,10 +40,17 @@ class Viewer:
     """
 
     def __init__(
-        self, training: Training, drawn: Draw, sample: Sample, limits: Limits, along: Sequence[str]
+        self,
+        training: Training,
+        drawn: Draw,
+        sample: Sample,
+        limits: Limits,
+        along: Sequence[str],
+        walked: Walked | None = None,
     ) -> None:
         self._ground = Ground(training, drawn, sample, limits)
         self._training, self._limits, self._along = training, limits, tuple(along)
+        self._walked = walked
         self._ends: Ends | None = None
         self._grids: list[Grid] = []
         self._omitted: list[Omission] = []
@@ -47,13 +58,14 @@ class Viewer:
     def run(self, told: Told) -> None:
         """Look at everything."""
         self._attempt("validation", "the loss on validation data", self._ground.hold, told, 0.05)
-        frames: dict[str, Callable[[], Frame]] = {
-            "random": lambda: random_frame(self._ground, self._training.model),
-            "hessian": self._hessian,
+        spans: dict[str, tuple[str, Callable[[], None]]] = {
+            "random": ("random directions", self._random),
+            "hessian": ("the directions of both ends of the spectrum", self._hessian),
+            "path": ("the path of the weights", self._path),
         }
-        words = {"random": "random directions", "hessian": "the directions of both ends of the spectrum"}
         for name in self._along:
-            self._attempt(name, words[name], lambda name=name: self._span(frames[name]()), told, 0.1)
+            words, span = spans[name]
+            self._attempt(name, words, span, told, 0.1)
         for side in LEVELS:
             for grid in self._grids:
                 self._refine(grid, side, told)
@@ -88,11 +100,21 @@ class Viewer:
         except Exception as error:  # strangers' models may raise anything
             self._omitted.append(Omission(name, reason(error)))
 
-    def _hessian(self) -> Frame:
+    def _random(self) -> None:
+        self._span(random_frame(self._ground, self._training.model))
+
+    def _hessian(self) -> None:
         ground = self._ground
         means = Means(ground.graphs, ground.capacity, self._limits.left, self._limits.generator())
         self._ends = both_ends(ground.judge, means)
-        return hessian_frame(ground, self._ends)
+        self._span(hessian_frame(ground, self._ends))
+
+    def _path(self) -> None:
+        if self._walked is None:
+            msg = "there is no path to look along"
+            raise MeasurementError(msg)
+        frame, path = path_frame(self._ground, self._walked(self._ground))
+        self._grids.append(Grid(frame, self._ground, None, path))
 
     def _span(self, frame: Frame) -> None:
         quadratic = measure_quadratic(self._ground.judge, self._ground.judged, frame)

@@ -8,14 +8,14 @@ from typing import Any
 from unstuck.watching.script import Script, once_imported, without_us
 
 
-def run(script: Script, *, out: str, share: float, board: str | None = None) -> None:
+def run(script: Script, *, out: str, share: float, board: str | None = None, path: int = 0) -> None:
     """Run it, and watch; what it raises comes through, and with it the exit code.
 
     Raises:
         RunError: There is no such script; whatever else comes, comes from the script.
     """
     script.check()
-    session = _Session(script, out, share, board)
+    session = _Session(script, out, share, board, path)
     once_imported("torch", session.begin)
     try:
         script.run()
@@ -32,8 +32,9 @@ def run(script: Script, *, out: str, share: float, board: str | None = None) -> 
 class _Session:
     """The watch over a script; there is none before PyTorch is there."""
 
-    def __init__(self, script: Script, out: str, share: float, board: str | None) -> None:
+    def __init__(self, script: Script, out: str, share: float, board: str | None, path: int) -> None:
         self._script, self._out, self._share, self._board = script, out, share, board
+        self._path = path
         self._watch: Any = None
 
     def begin(self) -> None:
@@ -44,6 +45,7 @@ class _Session:
                 None,
                 out=self._out,
                 share=self._share,
+                path=self._path,
                 writer=self._writer(),
                 about={"script": self._script.name, "arguments": list(self._script.arguments)},
             )

@@ -16,11 +16,12 @@ from unstuck.findings.records import Finding
 from unstuck.objective.sampling import reason
 from unstuck.watching import schema
 from unstuck.watching.alarms import Alarms
-from unstuck.watching.defaults import FOLDER, SHARE
+from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
 from unstuck.watching.hooks import attach
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.scalars import Forwarder, Writer, scalars
 from unstuck.watching.store import Store, new_path
+from unstuck.watching.trail import Trail
 
 # After so many exceptions nothing more is recorded: something is wrong that will not go away.
 _MOST_TROUBLES = 20
@@ -39,6 +40,7 @@ class Watch:
         *,
         out: str | Path = FOLDER,
         share: float = SHARE,
+        path: int = 0,
         about: Mapping[str, object] | None = None,
         model: nn.Module | None = None,
         writer: Writer | None = None,
@@ -47,6 +49,7 @@ class Watch:
         self._say = say or _to_standard_error
         self._troubles = 0
         self._detach: Callable[[], None] = _nothing
+        self._trail: Trail | None = None
         self._store = self._open(Path(out), about or {})
         self.path = None if self._store is None else self._store.path
         if self._store is None:
@@ -57,6 +60,9 @@ class Watch:
         self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self.messages)
         self._store.gather = self._gather
         self._detach = attach(self._recorder, optimizers)
+        if path:
+            self._trail = Trail(path, self._store.path, self._say, model)
+            self._trail.attach(optimizers)
         atexit.register(self.close)
 
     @property
@@ -103,6 +109,8 @@ class Watch:
         # The thread may be in the midst of hearing of a stall, and what is said last rests on that.
         store.stop()
         self._gather()
+        if self._trail is not None:
+            self._trail.close()
         self._alarms.finish()
         store.close(state)
 
@@ -139,6 +147,8 @@ class Watch:
             self._recorder.go_through()
             if self._forwarder is not None:
                 self._forwarder.forward(self.steps)
+            if self._trail is not None:
+                self._trail.write()
         except Exception as error:  # the training must not hear of it
             self._troubled(error)
 
@@ -160,6 +170,7 @@ def watch(
     *,
     out: str | Path = FOLDER,
     share: float = SHARE,
+    path: int = 0,
     writer: Writer | None = None,
 ) -> Watch:
     """Watch a training loop: one line before it, and nothing in it.
@@ -173,6 +184,8 @@ def watch(
         optimizer: What trains it, or several.
         out: The folder that the run's file is written to.
         share: Of the time, that looks at the live graph may take; 0 turns them off.
+        path: Keep so many snapshots of the weights, spread over the run however long it is, in files beside the
+            run's: for `unstuck surface --run`. They take no more than a gigabyte; 0 keeps none.
         writer: A `torch.utils.tensorboard.SummaryWriter`, or what has its `add_scalar` and `add_text`: gets the
             recorded numbers and the findings as well.
 
@@ -194,11 +207,14 @@ def watch(
     if not 0.0 <= share < 1.0:
         msg = f"`share` must be a share of the time between 0 and 1, not {share!r}"
         raise UnstuckError(msg)
+    if path and path < FEWEST_PLACES:
+        msg = f"`path` must be 0, or {FEWEST_PLACES} snapshots of the weights at least, not {path!r}"
+        raise UnstuckError(msg)
     if writer is not None and not (hasattr(writer, "add_scalar") and hasattr(writer, "add_text")):
         msg = f"`writer` must have add_scalar and add_text, as a SummaryWriter has, not {writer!r:.60}"
         raise UnstuckError(msg)
     about = {"script": sys.argv[0], "arguments": sys.argv[1:]}
-    return Watch(optimizers, out=out, share=share, model=model, writer=writer, about=about)
+    return Watch(optimizers, out=out, share=share, path=path, model=model, writer=writer, about=about)
 
 
 def _unwrapped(optimizer: Any) -> Any:

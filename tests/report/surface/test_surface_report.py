@@ -19,13 +19,18 @@ from unstuck.report.surface.terminal import to_text
 from unstuck.report.surface.words import reading
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m[bold]"
-FIGURES = ("random", "random-surface", "hessian", "hessian-surface", "slices")
+FIGURES = ("random", "random-surface", "hessian", "hessian-surface", "path", "path-surface", "slices")
 
 
-def partly(stage, share):
-    """Ctrl-C in the midst of the second level."""
-    if stage.startswith("hessian: 17") and share > 0.4:
-        raise KeyboardInterrupt
+def partly():
+    """Ctrl-C in the midst of the second level of the second plane."""
+    places = iter(range(10_000))
+
+    def told(stage, share):
+        if stage.startswith("hessian: 17") and next(places) == 60:
+            raise KeyboardInterrupt
+
+    return told
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +42,17 @@ def view():
         model, supervised(nn.CrossEntropyLoss()), batches[:4], torch.optim.SGD(model.parameters(), lr=0.1),
         validation=batches[4:],
     )  # fmt: skip
-    return surface(training, budget=600.0, progress=partly).view
+    return surface(training, budget=600.0, progress=partly()).view
 
 
 def test_the_document_holds_every_height_with_its_error_and_only_finite_numbers(view):
     document = json.loads(to_json(view), parse_constant=pytest.fail)
     assert document["schema"] == 1
-    assert list(document["planes"]) == ["random", "hessian"]
-    for plane in document["planes"].values():
+    assert list(document["planes"]) == ["random", "hessian", "path"]
+    path = document["planes"]["path"]
+    assert path["quadratic"] is None
+    assert len(path["path"]["steps"]) == len(path["path"]["losses"]) == len(path["path"]["xs"])
+    for plane in (document["planes"][name] for name in ("random", "hessian")):
         for sheet in ("training", "errors", "validation"):
             assert len(plane[sheet]) == len(plane["ys"]) == 17
             assert {len(line) for line in plane[sheet]} == {len(plane["xs"])}
@@ -62,7 +70,7 @@ def test_the_text_has_every_picture_and_how_to_read_it_and_fits(view, width):
     words = " ".join(text.replace("\u2502", " ").split())
     for sentence in reading(view.subject.parameters):
         assert sentence in words
-    assert words.count("o the weights") == 2
+    assert words.count("o the weights") == 3
 
 
 def test_a_picture_in_text_is_as_dark_as_the_loss_is_high(view):
@@ -139,6 +147,8 @@ def test_the_figures_show_training_model_and_validation(view):
     slices = [each.name for each in figure(view, "slices").data]
     assert slices.count("training loss") == slices.count("quadratic model") == 4
     assert slices.count("validation loss") == 4
+    walk = figure(view, "path-surface").data[-1]
+    assert list(walk.z) == pytest.approx(list(view.plane("path").path.losses), rel=0.2)
     for name in FIGURES[:-1]:
         text = figure(view, name).to_json()
         assert "distance" in text or "filters" in text

@@ -5,12 +5,16 @@ import statistics
 from dataclasses import dataclass
 from itertools import takewhile
 
+from unstuck.estimate import Estimate
 from unstuck.landscape.pictures import Plane, View, seen
 from unstuck.report import lines
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import count, percent, significant, with_error
 from unstuck.report.surface.heights import lowest, through
-from unstuck.report.surface.words import PLANES, STAGES
+from unstuck.report.surface.words import PLANES, SOURCES, STAGES
+
+# Of the distance that the run has come: the weights are elsewhere if they are farther from its end than this.
+ELSEWHERE = 1e-3
 
 # A model that is off by less than this share of what it changes by up to there counts as right.
 TRUSTED = 0.1
@@ -41,6 +45,10 @@ def headline(view: View) -> str:
             f"along its steepest direction the loss bends by {with_error(view.highest)}, along the lowest by "
             f"{with_error(view.lowest)}"
         )
+    path = view.plane("path")
+    if not parts and path is not None and path.path is not None:
+        begun, ended = path.path.losses[0], path.path.losses[-1]
+        parts.append(f"over its path the loss went from {significant(begun)} to {significant(ended)}")
     if not parts:
         return "Nothing of the loss around the weights could be seen."
     text = "; ".join(parts)
@@ -52,8 +60,7 @@ def standing(view: View) -> str:
     sentences: list[str] = []
     for plane in view.planes:
         found = lowest(plane)
-        error = _error_at(plane, found)
-        if found is not None and found[0] < view.here - 3.0 * error:
+        if found is not None and _below(view, plane, found).surely_below(0.0):
             title = PLANES[plane.name].title
             gain = percent((view.here - found[0]) / abs(view.here)) if view.here else significant(-found[0])
             sentences.append(
@@ -61,6 +68,7 @@ def standing(view: View) -> str:
             )
     if not sentences and any(plane.evaluated for plane in view.planes):
         sentences.append("No picture has a place that is surely lower than where the weights are.")
+    sentences += path_sentences(view)
     plane = view.plane("hessian")
     if plane is not None and (far := _trusted(view, plane, 0)) is not None:
         sentences.append(
@@ -68,6 +76,29 @@ def standing(view: View) -> str:
             f"{significant(far)}."
         )
     return " ".join(sentences)
+
+
+def path_sentences(view: View) -> list[str]:
+    """What the path's plane shows of it, beside what it shows of a path without any aim."""
+    plane = view.plane("path")
+    if plane is None or plane.path is None:
+        return []
+    path = plane.path
+    # Lorch (2016) draws such paths; Antognini & Sohl-Dickstein (2018) show what a random walk looks like in them.
+    steps = count(path.steps[-1] - path.steps[0], "step")
+    shown, aimless = percent(sum(path.shares)), percent(sum(path.walk))
+    plane_of = (
+        f"The plane of the path, that of {SOURCES[path.source]} over {steps}, shows {shown} of its variance; of a "
+        f"random walk without any aim it would show {aimless}, and as smooth a curve."
+    )
+    sentences = [plane_of]
+    if path.source == "run" and path.apart > ELSEWHERE * max(
+        abs(path.xs[0]), abs(path.ys[0]), path.apart / 2.0
+    ):
+        sentences.append(
+            f"The weights are not where that run ended, but at a distance of {significant(path.apart)} from there."
+        )
+    return sentences
 
 
 def place(view: View) -> tuple[Fact, ...]:
@@ -131,11 +162,12 @@ def _ends(plane: Plane) -> str:
     return " and ".join(dict.fromkeys(significant(value) for value in ends))
 
 
-def _error_at(plane: Plane, found: tuple[float, float, float] | None) -> float:
-    if found is None:
-        return math.inf
+def _below(view: View, plane: Plane, found: tuple[float, float, float]) -> Estimate:
+    """The difference of a place's loss to that of the weights."""
     error = plane.errors[plane.ys.index(found[2])][plane.xs.index(found[1])]
-    return math.inf if error is None else error
+    judges = view.sample.batches // 2
+    degrees = math.inf if view.sample.exhaustive else float(max(judges - 1, 1))
+    return Estimate(found[0] - view.here, math.inf if error is None else error, degrees)
 
 
 def _trusted(view: View, plane: Plane, axis: int) -> float | None:

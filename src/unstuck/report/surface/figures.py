@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from unstuck.errors import MeasurementError
-from unstuck.landscape.pictures import Plane, View
+from unstuck.landscape.pictures import Path, Plane, View
 from unstuck.report.figures.theme import DOWN, FAR, MARK, UP, minus, style
 from unstuck.report.figures.theme import cut as cut_line
 from unstuck.report.numbers import with_error
@@ -60,10 +60,11 @@ def contours(view: View, name: str) -> go.Figure:
             row=row,
             col=column,
         )
-        made.add_scatter(**_present(), showlegend=False, row=row, col=column)
+        for marks in (*_walk(plane), _present()):
+            made.add_scatter(**marks, showlegend=False, row=row, col=column)
         made.update_xaxes(title_text=words.axis(0), row=row, col=column)
         made.update_yaxes(title_text=words.axis(1) if column == 1 else None, row=row, col=column)
-        if name != "hessian":  # one unit for both axes
+        if name == "random":  # one unit for both axes, and one reach
             anchor = "x" if index == 0 else f"x{index + 1}"
             made.update_xaxes(constrain="domain", row=row, col=column)
             made.update_yaxes(constrain="domain", scaleanchor=anchor, row=row, col=column)
@@ -109,6 +110,8 @@ def surface(view: View, name: str) -> go.Figure:
         marker={"symbol": "circle", "size": 6, "color": DOWN, "line": {"color": "#FFFFFF", "width": 1}},
         hovertemplate="the weights<extra></extra>",
     )
+    if plane.path is not None:
+        made.add_scatter3d(**_walk_above(plane.path, low, top))
     style(made, f"{words.title}, as a surface", 540)
     return made.update_layout(
         coloraxis=_scale(low, top),
@@ -126,7 +129,7 @@ def surface(view: View, name: str) -> go.Figure:
 
 def slices(view: View) -> go.Figure:
     """The loss along each axis through the point, and the quadratic model of it."""
-    shown = [(plane, axis) for plane in view.planes if plane.evaluated and plane.centre for axis in range(2)]
+    shown = [(plane, axis) for plane in view.planes if _sliced(plane) for axis in range(2)]
     if not shown:
         msg = "there are no slices: no plane was seen that has the point in its grid"
         raise MeasurementError(msg)
@@ -155,6 +158,8 @@ FIGURES: dict[str, Callable[[View], go.Figure]] = {
     "random-surface": partial(surface, name="random"),
     "hessian": partial(contours, name="hessian"),
     "hessian-surface": partial(surface, name="hessian"),
+    "path": partial(contours, name="path"),
+    "path-surface": partial(surface, name="path"),
     "slices": slices,
 }
 
@@ -162,9 +167,9 @@ FIGURES: dict[str, Callable[[View], go.Figure]] = {
 def available(view: View) -> tuple[str, ...]:
     """Names of the figures for which something was seen, in order of reading."""
     planes = {plane.name for plane in view.planes if plane.evaluated}
-    names = [name for name in FIGURES if name.removesuffix("-surface") in planes]
-    return (
-        (*names, "slices") if any(plane.centre for plane in view.planes if plane.evaluated) else tuple(names)
+    sliced = any(_sliced(plane) for plane in view.planes)
+    return tuple(
+        name for name in FIGURES if (sliced if name == "slices" else name.removesuffix("-surface") in planes)
     )
 
 
@@ -179,6 +184,10 @@ def figure(view: View, name: str) -> go.Figure:
         msg = f"there is no figure {name!r}: choose one of {', '.join(names) or 'none, as nothing was seen'}"
         raise MeasurementError(msg)
     return FIGURES[name](view)
+
+
+def _sliced(plane: Plane) -> bool:
+    return plane.path is None and plane.evaluated > 0
 
 
 def _plane(view: View, name: str) -> Plane:
@@ -220,6 +229,54 @@ def _scale(low: float, top: float) -> dict[str, Any]:
 
 def _edge(title: str) -> dict[str, Any]:
     return {"title": {"text": title, "font": {"size": 12}}, "tickfont": {"size": 11}, "nticks": 6}
+
+
+def _walk(plane: Plane) -> tuple[dict[str, Any], ...]:
+    """The path, its first and its last place."""
+    path = plane.path
+    if path is None:
+        return ()
+    words = [
+        f"step {step:,}: real loss {loss:.4g}" for step, loss in zip(path.steps, path.losses, strict=True)
+    ]
+    line = {
+        "x": path.xs,
+        "y": path.ys,
+        "mode": "lines+markers",
+        "line": {"color": "#FFFFFF", "width": 2},
+        "marker": {"size": 5, "color": MARK, "line": {"color": "#FFFFFF", "width": 1}},
+        "customdata": words,
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    ends = {
+        "x": [path.xs[0], path.xs[-1]],
+        "y": [path.ys[0], path.ys[-1]],
+        "mode": "markers",
+        "marker": {
+            "size": 11,
+            "symbol": ["circle", "square"],
+            "color": UP,
+            "line": {"color": "#FFFFFF", "width": 1.5},
+        },
+        "customdata": [words[0], words[-1]],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    return line, ends
+
+
+def _walk_above(path: Path, low: float, top: float) -> dict[str, Any]:
+    """The path at its real losses, as far as they are within the picture."""
+    return {
+        "x": path.xs,
+        "y": path.ys,
+        "z": [min(max(loss, low), top) for loss in path.losses],
+        "mode": "lines+markers",
+        "name": "the path, at its real loss",
+        "line": {"color": UP, "width": 5},
+        "marker": {"size": 3, "color": UP},
+        "customdata": [f"step {step:,}" for step in path.steps],
+        "hovertemplate": "%{customdata}: real loss %{z:.4g}<extra></extra>",
+    }
 
 
 def _present() -> dict[str, Any]:

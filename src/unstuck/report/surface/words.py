@@ -41,6 +41,13 @@ PLANES: dict[str, Words] = {
         "The directions along which the loss bends up most, and least or down; each axis ends where the quadratic "
         "model has changed by the loss itself, or at twice the length of the weights.",
     ),
+    "path": Words(
+        "Along the path of the weights",
+        "distance",
+        ("principal component 1", "principal component 2"),
+        "The plane that shows most of a path's variance (its first two principal components), through the weights as "
+        "they are (Li et al., 2018, section 7).",
+    ),
 }
 
 # What is looked at beside the planes.
@@ -60,10 +67,24 @@ CAPTIONS: dict[str, str] = {
         "The same as a surface; the quadratic model is switched on in the legend. At a saddle the loss falls "
         "along one axis and rises along the other."
     ),
+    "path": (
+        "The line is the path, from the circle to the square. It lies on the plane only in part: the height that "
+        "is drawn below a place is not the loss that the run had there."
+    ),
+    "path-surface": (
+        "The same as a surface; the line is drawn at the run's real loss, which need not be the surface's. Drag it "
+        "to turn it, or use the buttons below it."
+    ),
     "slices": (
         "Through the point along each axis: the real loss on training and on validation data, and dashed what slope "
         "and curvature at the point predict."
     ),
+}
+
+
+SOURCES: dict[str, str] = {
+    "run": "the recorded run",
+    "copy": "a copy of the run, continued from here",
 }
 
 
