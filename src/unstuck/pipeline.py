@@ -1,13 +1,14 @@
 """From a training to its diagnosis: the one place that sees every stage."""
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
+from unstuck import processes
+from unstuck.curvature.lanczos import SMALLEST_CAPACITY
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.progress import falls
@@ -15,9 +16,10 @@ from unstuck.findings.proven import with_trials, worth_trying
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
+from unstuck.measurements.anywhere import find_anywhere
 from unstuck.measurements.bill import Bill
+from unstuck.measurements.division import divided, unwrapped
 from unstuck.measurements.examination import DENSE, Examination
-from unstuck.measurements.finiteness import find_non_finite
 from unstuck.measurements.known import Objectives, begun, broken
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
@@ -45,6 +47,9 @@ _MEASURING = 0.5
 # Shares of the memory: for graphs, for Lanczos vectors, for the sample.
 _GRAPHS, _VECTORS, _DATA = 0.35, 0.25, 0.1
 
+# More Lanczos vectors than this answer no question better, whatever the memory.
+_MOST_VECTORS = 512
+
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
 
@@ -70,6 +75,9 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     generators and data are afterwards as they were, also after an exception or Ctrl-C. After Ctrl-C the
     diagnosis holds what was known by then, and says `interrupted`.
 
+    Where a process group of `torch.distributed` is there, all processes must call it, each with its shard of the
+    data; all get the same diagnosis. Ctrl-C then ends all of them.
+
     Args:
         training: What is stuck.
         history: What the run wrote down on its way here, if it did: it tells since when the loss has stopped, and
@@ -87,24 +95,24 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     if not 0.0 < budget < math.inf:
         msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
         raise UnstuckError(msg)
-    start = time.monotonic()
+    training = replace(training, model=unwrapped(training.model))
+    start = processes.clock()
     trying = trials and training.optimizer is not None
     told = progress or _untold
     spending = _Spending(
         start=start,
         budget=_MEASURING * budget if trying else budget,
-        memory=float(psutil.virtual_memory().available) if memory is None else memory,
+        memory=processes.least(processes.free_memory() if memory is None else memory),
         seed=seed,
         told=(lambda stage, share: told(stage, _MEASURING * share)) if trying else told,
         recall=_recall(history),
     )
     spending.told("reading the data", 0.0)
-    threads = torch.get_num_threads()
-    try:
+    with processes.interrupts_end_all(), _threads_kept():
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(
-                left=lambda: budget - (time.monotonic() - start),
+                left=lambda: budget - (processes.clock() - start),
                 memory=_VECTORS * spending.memory,
                 seed=seed,
             )
@@ -114,8 +122,6 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
                 allowed,
                 lambda stage, share: told(stage, _MEASURING + (1 - _MEASURING) * share),
             )
-    finally:
-        torch.set_num_threads(threads)
     told("done", 1.0)
     return diagnosis
 
@@ -142,7 +148,7 @@ class _Spending:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.start
+        return processes.clock() - self.start
 
     def left(self) -> float:
         """Seconds for products; what follows them needs the rest."""
@@ -213,11 +219,12 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     limits = Limits(
         left=spending.left,
         graphs=_GRAPHS * spending.memory,
-        capacity=int(min(max(_VECTORS * spending.memory / objectives.precise.theta.nbytes, 8), 512)),
+        capacity=_capacity(spending, objectives.precise),
         seed=spending.seed,
+        data=_DATA * spending.memory,
     )
     try:
-        examination = Examination(training, objectives, sample, limits, bill)
+        examination = Examination(training, objectives, sample, limits, bill, divided(training, drawn))
     except KeyboardInterrupt:
         measured = begun(training, objectives.own, sample)
         cost = _cost(bill, drawn, spending, "")
@@ -238,9 +245,24 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
 
 
+def _capacity(spending: _Spending, objective: Objective) -> int:
+    """How many vectors the process with the longest ones may hold."""
+    fitting = _VECTORS * spending.memory / max(objective.theta.nbytes, 1)
+    return min(max(int(processes.least(fitting)), SMALLEST_CAPACITY), _MOST_VECTORS)
+
+
+@contextmanager
+def _threads_kept() -> Generator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _find_non_finite(training: Training, drawn: Draw, bill: Bill) -> NonFinite | None:
     with bill.item("non_finite"):
-        return find_non_finite(training, drawn.batches, bill.ledger)
+        return find_anywhere(training, drawn.batches, bill.ledger)
 
 
 def _broken(training: Training, drawn: Draw, found: NonFinite, bill: Bill, spending: _Spending) -> Diagnosis:
@@ -248,7 +270,7 @@ def _broken(training: Training, drawn: Draw, found: NonFinite, bill: Bill, spend
     sample = Sample(
         drawn.examples, len(drawn.batches), exhaustive=False, stochastic=False, whole=drawn.exhausted
     )
-    measured = spending.recall(broken(training, sample, found))
+    measured = replace(spending.recall(broken(training, sample, found)), division=divided(training, drawn))
     return Diagnosis(conclude(measured, _cost(bill, drawn, spending, "")))
 
 

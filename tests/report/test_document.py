@@ -108,6 +108,10 @@ SCHEMA = {
         "mode": str,
     },
     "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
+    "division": (
+        {"processes": int, "examples": [int], "same_data": bool, "parameters": (list, None)},
+        None,
+    ),
     "loss": MAYBE_ESTIMATE,
     "scale": (*NUMBER, None),
     "length": (*NUMBER, None),

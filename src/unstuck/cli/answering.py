@@ -66,6 +66,11 @@ class Delivery:
         document = prepare(json) if json and json != STANDARD_OUTPUT else None
         return cls(page, document, json == STANDARD_OUTPUT, Console(stderr=True))
 
+    @classmethod
+    def nowhere(cls) -> "Delivery":
+        """Of several processes only one delivers."""
+        return cls(None, None, for_programs=False, errors=Console(quiet=True))
+
     @contextmanager
     def quiet(self) -> Generator[Console]:
         """Keep what the user's own code prints from getting between the lines of the answer."""

@@ -1,5 +1,6 @@
 """The commands, their options and help, and what every way of ending means."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -91,6 +92,12 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
         return run(Request(target, checkpoint, steps, history, limit, not no_trials, html, json, seed, check))
     except KeyboardInterrupt:  # typer would end without a word
         return _complain("interrupted", INTERRUPTED)
+    except BaseException as error:
+        from unstuck.processes import LostError  # noqa: PLC0415 - see the package
+
+        if not isinstance(error, LostError):
+            raise
+        return _complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT)
 
 
 @app.command(epilog=TREATING)
@@ -400,5 +407,12 @@ def _trace(*, debug: bool) -> None:
 
 
 def _complain(message: str, code: int) -> int:
+    """Say it in one line; of several processes that end the first to fail does."""
+    if "RANK" in os.environ:
+        from unstuck import processes  # noqa: PLC0415 - see the package
+
+        if not processes.first_to_speak():
+            return code
+        message = f"process {os.environ['RANK']}: {message}" if processes.started_together() else message
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     return code

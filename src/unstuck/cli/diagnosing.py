@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from unstuck import processes
 from unstuck.cli.answering import DONE, Delivery
 from unstuck.cli.loading import loaded
 from unstuck.cli.progress import shown
@@ -38,16 +39,18 @@ def run(request: Request) -> int:
         UnstuckError: The target, the checkpoint or a file to write is no good, or the training cannot be
             evaluated.
     """
-    delivery = Delivery.to(request.html, request.json)
+    speaks = processes.speaks()
+    delivery = Delivery.to(request.html, request.json) if speaks else Delivery.nowhere()
     with delivery.quiet() as errors:
         diagnosis = _diagnosed(request, errors)
-    code = delivery.deliver(diagnosis)
+    code = delivery.deliver(diagnosis) if speaks else DONE
+    processes.leave()
     return ACTION if code == DONE and request.check and _asks_for_action(diagnosis) else code
 
 
 def _diagnosed(request: Request, errors: Console) -> Diagnosis:
     history = read_history(request.history) if request.history else None
-    training = loaded(request.target, request.checkpoint, request.steps, errors)
+    training = loaded(request.target, request.checkpoint, request.steps, errors, together=True)
     with shown(errors) as progress:
         return diagnose(
             training,

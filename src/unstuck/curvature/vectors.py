@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck.space import Space
+
 MatVec = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
 Reduce = Callable[[Tensor], Tensor]
+Draw = Callable[[torch.Generator], Tensor]
 
 _CHUNK = 1 << 22  # numbers: a run of ten products should not pay for the memory of a hundred
 _FEWEST_ROWS, _MOST_ROWS = 4, 64  # of a chunk, however long or short they are
@@ -34,6 +37,7 @@ class Operator:
         like: Template of the (local) vectors: their length, dtype (float32 or float64) and device.
         noise: Norm of the error of one product of a unit vector, as a share of the spectral norm.
         reduce: Sums partial inner products over the processes that hold shards.
+        draw: Draws this process's shard of a vector of independent normal numbers; None: it is all of it.
     """
 
     matvec: MatVec
@@ -41,6 +45,7 @@ class Operator:
     like: Float[Tensor, " n"]
     noise: float = 0.0
     reduce: Reduce = alone
+    draw: Draw | None = None
 
     @property
     def rounding(self) -> float:
@@ -63,11 +68,11 @@ def norm(vector: Float[Tensor, " n"], reduce: Reduce = alone) -> float:
 def random_unit(operator: Operator, generator: torch.Generator) -> Float[Tensor, " n"]:
     """Draw a unit vector that has no preferred direction.
 
-    Drawn on the CPU and then moved, so that the device does not change the result. With shards, every
-    process must bring a generator of its own.
+    Drawn on the CPU and then moved, so that the device does not change the result, and neither do shards.
     """
     like = operator.like
-    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu").to(like)
+    draw = operator.draw or Space(like.numel()).draw
+    drawn = draw(generator).to(like)
     return drawn / norm(drawn, operator.reduce)
 
 

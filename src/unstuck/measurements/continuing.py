@@ -240,7 +240,7 @@ def _stepped(twin: Twin, only: Sequence[int], *, first: bool) -> Float[Tensor, "
         if first:
             raise
         return None
-    return moved if bool(moved.isfinite().all()) else None
+    return moved if twin.objective.space.finite(moved) else None
 
 
 def _marks(steps: int, *, all_of_them: bool) -> set[int]:

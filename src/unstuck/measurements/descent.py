@@ -98,8 +98,9 @@ def along_gradient(
         first: Distance to look at first.
         present: Length of the step that the optimizer takes now, or 0.
     """
-    best = line_search(judge, -found / found.norm(), first)
-    multiple = float(best.displacement.norm()) / present if present else None
+    space = judge.objective.space
+    best = line_search(judge, -found / space.norm(found), first)
+    multiple = space.norm(best.displacement) / present if present else None
     return _route("gradient", judge, best, judged, multiple=multiple)
 
 
@@ -110,14 +111,14 @@ def along_krylov(
 
     Negative curvature counts by its size (saddle-free Newton; Dauphin et al., 2014, section 4).
     """
-    ritz = run.ritz()
+    ritz, length = run.ritz(), judge.objective.space.norm(found)
     floor = max(run.noise * ritz.radius, torch.finfo(found.dtype).tiny)
     seen: list[tuple[Tensor, list[float]]] = [(torch.zeros_like(found), list(judge.base))]
     # Without any curvature no step has a natural length: the line search along -g says all there is.
     for damping in _DAMPINGS if ritz.radius > 0.0 else ():
         stretch = abs(ritz.values) + max(damping * ritz.radius, floor)
         weights = torch.from_numpy(ritz.weights @ (ritz.weights[0] / stretch)).to(found)
-        step = -found.norm() * run.basis.combine(weights)
+        step = -length * run.basis.combine(weights)
         seen.append((step, judge.objective.values(judge.objective.theta + step)))
     step, values = min(seen, key=lambda pair: judge.found(pair[1]))
     return _route("krylov", judge, Best(step, values, (), ()), judged)
@@ -140,26 +141,27 @@ def onward(
     By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions on the half that finds, in legs of
     twenty evaluations, until a tenth of the loss is gained, a leg gains nothing, or the legs are used up.
     """
-    objective, finds = judge.objective, judge.halves.finds
-    theta = (objective.theta + displacement).requires_grad_()
-    here = judge.found(judge.base)
-    lowest, best = math.inf, theta.detach().clone()
+    objective, finds, space = judge.objective, judge.halves.finds, judge.objective.space
+    theta = space.dressed(objective.theta + displacement).requires_grad_()
+    begun = judge.found(judge.base)
+    lowest, best = math.inf, objective.theta + displacement
     descent = torch.optim.LBFGS(
         [theta], max_iter=_LEG, max_eval=_LEG, tolerance_grad=0.0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> float:
         nonlocal lowest, best
-        value, slope = objective.value_and_gradient(theta.detach(), finds)
+        here = space.bare(theta.detach())
+        value, slope = objective.value_and_gradient(here, finds)
         if value < lowest:
-            lowest, best = value, theta.detach().clone()
-        theta.grad = slope
+            lowest, best = value, here.clone()
+        theta.grad = space.dressed(slope)
         return value
 
     for leg in range(_LEGS):
         before = lowest
         descent.step(closure)
-        if here - lowest > _DECIDED * abs(here) or (leg and not lowest < before - _STALLED * abs(here)):
+        if begun - lowest > _DECIDED * abs(begun) or (leg and not lowest < before - _STALLED * abs(begun)):
             break
     return _route(name, judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
 
@@ -167,9 +169,9 @@ def onward(
 def shaken(parameters: Parameters, theta: Float[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
     r"""Draw a displacement at random: a part of what layers begin with, $N(0, 1 / \mathrm{fan\_in})$ a weight."""
     seeded = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(theta.numel(), generator=seeded, dtype=torch.float64).to(theta)
+    drawn = parameters.space.draw(seeded).to(theta)
     for piece in parameters.pieces(drawn):
-        piece.mul_(_SHAKE / math.sqrt(max(piece[0].numel(), 1) if piece.ndim > 1 else 1))
+        piece.mul_(_SHAKE / math.sqrt(max(piece.shape[1:].numel(), 1)))
     return drawn
 
 
@@ -180,7 +182,7 @@ def taken(name: str, judge: Judge, displacements: Sequence[Float[Tensor, " n"]],
     within = max(gain.stderr for gain in gains)
     spread = math.hypot(*(gain.value - mean for gain in gains))
     between = spread / math.sqrt(max(len(gains) - 1, 1) * len(gains))
-    length = math.fsum(float(step.norm()) for step in displacements) / len(displacements)
+    length = math.fsum(map(judge.objective.space.norm, displacements)) / len(displacements)
     stderr = math.hypot(within, between) if math.isfinite(mean) else math.inf
     return Route(
         name,
@@ -201,12 +203,13 @@ def _route(
     multiple: float | None = None,
 ) -> Route:
     gain = judge.gain(best.values)
-    promised = -float(gradient.double() @ best.displacement.double())
+    space = judge.objective.space
+    promised = -space.dot(gradient.double(), best.displacement.double())
     return Route(
         name=name,
         gain=gain,
         slope=min(gain.value, promised),
-        distance=float(best.displacement.norm()),
+        distance=space.norm(best.displacement),
         multiple=multiple,
         distances=best.distances,
         losses=best.losses,

@@ -2,27 +2,30 @@
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.lanczos import Lanczos
 from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
 from unstuck.curvature.vectors import Operator
+from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.continuing import Pace, measure_continuations
 from unstuck.measurements.descent import KRYLOV_PRODUCTS, along_gradient, along_krylov, taken
 from unstuck.measurements.following import follow
+from unstuck.measurements.gathering import Gathered
 from unstuck.measurements.known import Known, Objectives
 from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.noise import Gradients
-from unstuck.measurements.records import Continuations, Measurements, Route, Sample
+from unstuck.measurements.records import Continuations, Division, Measurements, Route, Sample
 from unstuck.measurements.stability import (
     find_steepest,
     measure_stability,
@@ -73,13 +76,21 @@ class Examination:
     """Measures one point; what is known so far can be asked for at any time by `measured`."""
 
     def __init__(
-        self, training: Training, objectives: Objectives, sample: Sample, limits: Limits, bill: Bill
+        self,
+        training: Training,
+        objectives: Objectives,
+        sample: Sample,
+        limits: Limits,
+        bill: Bill,
+        division: Division | None = None,
     ) -> None:
         self._known = Known(training, objectives, sample, bill)
+        self._known.surveyed["division"] = division
         self._training = training
         self._objective = objectives.precise
         self._limits = limits
         self._metric: Metric | None = None
+        self._gathered = Gathered(training, self._known.own, limits.data)
         self.engine = ""
 
     def measured(self) -> Measurements:
@@ -152,19 +163,41 @@ class Examination:
 
     def _survey(self, stages: Sequence[Stage], told: Told, share: float) -> None:
         """Make the measurements that stand by themselves; one that cannot be made is left out with its reason."""
-        for name, words, measure in stages:
-            told(words, share)
-            if name == "validation" and self._training.validation is None:
+        known = self._known
+        for stage in stages:
+            told(stage.words, share)
+            if stage.name == "validation" and self._training.validation is None:
                 continue
-            with self._known.bill.item(name):
+            with known.bill.item(stage.name):
                 try:
-                    self._known.surveyed[name] = measure(self._training, self._known.own, self._limits)
+                    known.surveyed[stage.name] = self._surveyed(stage)
                 except Exception as error:  # strangers' models and optimizers may raise anything
-                    self._known.omit(name, error)
+                    known.omit(stage.name, error)
+
+    def _surveyed(self, stage: Stage) -> Any:
+        training, own, limits = self._training, self._known.own, self._limits
+        if not stage.apart or processes.count() == 1:
+            return stage.measure(training, own, limits)
+        if self._objective.space.parts is not None:
+            if stage.divided is None:
+                msg = "it looks into the model, which no process holds as a whole"
+                raise MeasurementError(msg)
+            return stage.divided(training, own, limits)
+        self._gathered.bring()
+        found, examples = processes.once(lambda: self._alone(stage))
+        if processes.rank():
+            own.objective.ledger.examples += examples
+        return found
+
+    def _alone(self, stage: Stage) -> tuple[Any, float]:
+        ledger = self._known.own.objective.ledger
+        before = ledger.examples
+        found = stage.measure(self._training, self._gathered.judge(), self._limits)
+        return found, ledger.examples - before
 
     def _step(self) -> float:
         """Measure what the optimizer itself would gain; give the length of its step on the whole gradient."""
-        optimizer, known = self._training.optimizer, self._known
+        optimizer, known, space = self._training.optimizer, self._known, self._objective.space
         finds, judge = known.halves.finds, known.judge
         if optimizer is None:
             return 0.0
@@ -175,14 +208,15 @@ class Examination:
             known.omit("steps", error)
             return 0.0
         known.routes |= {"now": taken("now", judge, steps), "full": taken("full", judge, [whole])}
-        length, found = float(whole.norm()), known.gradients.finds
-        if -float(whole @ found) > _ALONG * length * float(found.norm()):
-            known.pace = length / float(found.norm())
+        length, found = space.norm(whole), known.gradients.finds
+        slope = space.norm(found)
+        if -space.dot(whole, found) > _ALONG * length * slope:
+            known.pace = length / slope
         return length
 
     def _descend(self, products: Products, found: Gradients, present: float, told: Told) -> Lanczos | None:
         """Look along g and a little way into its Krylov space, and go on with the optimizer; None if g is zero."""
-        known, norm = self._known, float(found.finds.norm())
+        known, norm = self._known, self._objective.space.norm(found.finds)
         run: Lanczos | None = None
         if norm == 0.0:
             nothing = Estimate(0.0, 0.0)
@@ -204,8 +238,8 @@ class Examination:
         return run
 
     def _go_on(self, explained: Enough) -> None:
-        begun, left, known = time.monotonic(), self._limits.left(), self._known
-        pace = Pace(_ARMS_COST, lambda: time.monotonic() - begun > _ARMS_SHARE * left)
+        begun, left, known = processes.clock(), self._limits.left(), self._known
+        pace = Pace(_ARMS_COST, lambda: processes.clock() - begun > _ARMS_SHARE * left)
         optimizer = self._training.optimizer
         if optimizer is None:
             return
@@ -278,7 +312,8 @@ class Examination:
         def behind(share: float) -> None:
             told("eigenvalues", 0.4 + 0.4 * share)
 
-        if operator.size <= DENSE and not descending and self._forming_fits(operator):
+        formed = operator.size <= DENSE and self._objective.space.parts is None
+        if formed and not descending and self._forming_fits(operator):
             return dense_spectrum(
                 operator, products.block, block=32, progress=lambda done: behind(done / operator.size)
             )
@@ -294,9 +329,10 @@ class Examination:
 
     def _forming_fits(self, operator: Operator) -> bool:
         """Whether the Hessian can be formed in half of the time that is left, going by one product."""
-        begun = time.perf_counter()
+        begun = processes.clock()
         operator.matvec(torch.ones_like(operator.like))
-        return (time.perf_counter() - begun) * operator.size < 0.5 * self._limits.left()
+        return (processes.clock() - begun) * operator.size < 0.5 * self._limits.left()
 
     def _operator(self, products: Products) -> Operator:
-        return Operator(products, self._objective.size, self._objective.theta, noise=products.noise)
+        space = self._objective.space
+        return Operator(products, space.size, self._objective.theta, products.noise, space.reduce, space.draw)

@@ -62,7 +62,7 @@ class Known:
         self.sample = sample
         objective = self.objective = objectives.precise
         self.bill = bill
-        self.length = float(objective.theta.norm())
+        self.length = objective.space.norm(objective.theta)
         self.halves = Halves.of(len(objective.batches), exhaustive=sample.exhaustive)
         with self.bill.item("noise"):
             self.gradients = measure_gradients(objective, self.halves)
@@ -113,7 +113,7 @@ class Known:
         if objective.decay is None:
             return value, gradient
         pull = objective.decay * objective.theta
-        return value - 0.5 * float((pull.double() * objective.theta.double()).sum()), gradient - pull
+        return value - 0.5 * objective.space.dot(pull.double(), objective.theta.double()), gradient - pull
 
     def slope(self) -> float:
         """The largest gain that the gradient accounts for."""
@@ -133,9 +133,9 @@ class Known:
         radius = self.curvature.spectrum.radius if self.curvature else max(map(abs, ends))
         # The parameters are rounded themselves, and the gradient changes with them.
         rounding = torch.finfo(finds.dtype).eps * radius * self.length
-        norm = float((finds + judges).norm()) / 2.0
+        norm = self.objective.space.norm(finds + judges) / 2.0
         # The halves differ by the noise of both; their mean has half of that.
-        noise = 0.5 * float((finds - judges).norm())
+        noise = 0.5 * self.objective.space.norm(finds - judges)
         steep = max(self.curvature.spectrum.lambda_max if self.curvature else ends[1], 0.0)
         known = self.flatness is not None and radius > 0.0 and norm > rounding
         return Gradient(

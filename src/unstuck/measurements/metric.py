@@ -22,6 +22,7 @@ from unstuck.measurements.second_moments import as_number, key_of
 from unstuck.objective import Objective
 from unstuck.objective.decay import decouples
 from unstuck.objective.parameters import Parameters
+from unstuck.objective.shards import local
 from unstuck.optim import Optimizer as Composed
 
 # RAdam divides by its second moment once it rests on so many steps (Liu et al., 2020, algorithm 2; PyTorch's value).
@@ -107,18 +108,19 @@ def _met(key: str | None, response: Response, state: Settings) -> Response:
 
 
 def _wide(state: Settings, dtype: torch.dtype) -> Settings:
-    """The state in the type that is computed in: half precision loses too much of a square."""
+    """This process's part of the state in the type that is computed in: half precision loses too much of a square."""
     return {
-        key: value.detach().to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        key: local(value.detach()).to(dtype)
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
         for key, value in state.items()
     }
 
 
 def _flat(parameters: Parameters, values: list[Tensor | float]) -> Float[Tensor, " n"]:
-    like = [torch.empty(slot.parameter.shape, dtype=parameters.dtype) for slot in parameters.slots]
     filled = [
-        value if isinstance(value, Tensor) else torch.full_like(shape, value)
-        for value, shape in zip(values, like, strict=True)
+        value if isinstance(value, Tensor) else torch.full(slot.here.shape, value, dtype=parameters.dtype)
+        for value, slot in zip(values, parameters.slots, strict=True)
     ]
     return parameters.flatten(filled)
 

@@ -14,6 +14,7 @@ from unstuck.measurements.second_moments import as_number, holds, is_known, weig
 from unstuck.measurements.steps import State
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
+from unstuck.objective.shards import local
 from unstuck.optim import Rule, reading
 
 # The error comes from the jackknife over so many sets of batches: each costs one copy of the parameters.
@@ -59,7 +60,7 @@ class Moments:
             gradient = self._objective.value_and_gradient(theta, [index], decayed=False)[1]
             pieces = self._objective.parameters.pieces(gradient)
             squares = [
-                (piece + self._coupled(group) * slot.parameter.detach().to(piece)).square()
+                (piece + self._coupled(group) * slot.here.to(piece)).square()
                 for piece, group, slot in zip(pieces, self._groups, self._slots, strict=True)
             ]
             if number < _GROUPS:
@@ -98,7 +99,7 @@ class Moments:
                 stored = stored.sqrt() if self._largest else stored
                 for key in (self._key, f"max_{self._key}"):
                     if key in state:
-                        state[key] = stored.to(state[key], copy=True)
+                        state[key] = self._slots[number].whole(stored.to(local(state[key]), copy=True))
                 # A centred one subtracts the square of the mean.
                 for key in ("grad_avg", "exp_avg", "momentum_buffer"):
                     if isinstance(state.get(key), Tensor):
@@ -121,7 +122,8 @@ class Moments:
             if not state or not present.count:
                 continue
             now = self._mean(present, number).reshape(-1)
-            stored = state.get(f"max_{self._key}", state[self._key]).detach().reshape(-1).to(now.device)
+            stored = local(state.get(f"max_{self._key}", state[self._key]).detach())
+            stored = stored.reshape(-1).to(now.device)
             share = math.ceil(_MOST * len(now) / self._objective.size)
             if share < len(now):
                 chosen = torch.randint(len(now), (share,), generator=generator).to(now.device)
@@ -131,10 +133,11 @@ class Moments:
             meant = (now > 0.0) & (used > 0.0) & now.isfinite() & used.isfinite()
             logs.append(0.5 * (used[meant] / now[meant]).log())
             weights.append(now[meant].sqrt())
-        if not sum(map(len, logs)):
+        empty, space = [torch.empty(0, dtype=torch.float64)], self._objective.space
+        values, order = space.collected(torch.cat(logs or empty)).sort()
+        if not len(values):
             return None
-        values, order = torch.cat(logs).sort()
-        passed = torch.cat(weights)[order].cumsum(0)
+        passed = space.collected(torch.cat(weights or empty))[order].cumsum(0)
         return float(values[min(int((passed < 0.5 * passed[-1]).sum()), len(values) - 1)])
 
     def _mean(self, present: Squares, number: int) -> Tensor:

@@ -48,6 +48,7 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
     values: list[float] = []
     squares: list[float] = []
     sketches: list[Tensor] = []
+    space = objective.space
     for index, (value, gradient) in enumerate(objective.batch_gradients(objective.theta)):
         weight = objective.weights[index]
         values.append(value)
@@ -56,15 +57,15 @@ def measure_gradients(objective: Objective, halves: Halves) -> Gradients:
                 sums[half].add_(gradient, alpha=weight)
                 shares[half] += weight
         total.add_(gradient)
-        squares.append(float(gradient.double().square().sum()))
+        squares.append(space.square(gradient))
         sketches.append(_sketch(gradient))
     finds, judges = (sums[half] / shares[half] for half in sums)
-    finite = all(map(math.isfinite, values)) and bool(total.isfinite().all())
+    finite = all(map(math.isfinite, values)) and space.finite(total)
     noise = None
     if finite and len(squares) >= _FEWEST:
-        noise = _noise(objective, squares, sketches, float(total.double().square().sum()))
+        noise = _noise(objective, squares, sketches, space.square(total))
         if halves.exhaustive:
-            noise = _of_all_data(noise, float((finds + judges).double().square().sum()) / 4.0)
+            noise = _of_all_data(noise, space.square(finds + judges) / 4.0)
     return Gradients(finds, judges, noise, tuple(values), finite)
 
 
@@ -91,7 +92,7 @@ def _noise(objective: Objective, squares: list[float], sketches: list[Tensor], t
     batch = objective.examples / len(objective.batches)
     rows = torch.stack(sketches)
     # What leaving batch i out takes from |sum g|^2: 2 g_i . sum g - |g_i|^2.
-    along = (rows @ rows.sum(0)).tolist()
+    along = objective.space.reduce(rows @ rows.sum(0)).tolist()
     whole = math.fsum(squares)
 
     def signal(sum_squared: float, each: float, m: int) -> float:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unstuck import processes
+from unstuck.objective.shards import local
 from unstuck.optim import Optimizer as Composed
 from unstuck.optim import Role, Rule, reading
 
@@ -55,7 +57,8 @@ def holds(optimizer: Optimizer, parameter: Tensor, key: str) -> bool:
     value = state.get(key) if isinstance(state, dict) else None
     if not isinstance(value, Tensor) or value.shape != parameter.shape or not value.is_floating_point():
         return False
-    return not bool((value < 0.0).any())  # squares they cannot be
+    negative = bool((local(value) < 0.0).any())  # squares they cannot be
+    return processes.every(true=not negative)
 
 
 def weight(group: Mapping[str, Any], state: Mapping[str, Any], key: str) -> float:

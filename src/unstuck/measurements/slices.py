@@ -31,7 +31,7 @@ def look_along(
         reach: Largest distance.
     """
     eigenvalue = judge.curvature(direction)
-    slope = float(gradient @ direction)
+    slope = judge.objective.space.dot(gradient, direction)
     here = judge.judged(judge.base)
     distances = [reach * (index / _POINTS) for index in range(-_POINTS, _POINTS + 1)]
     losses = [here if distance == 0.0 else _loss(judge, direction, distance) for distance in distances]

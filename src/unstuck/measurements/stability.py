@@ -59,10 +59,11 @@ def find_steepest(
         image = products(direction)
         return half * (image if metric.decay is None else image - metric.decay * direction)
 
-    operator = Operator(multiply, len(half), half, noise=products.noise)
+    space = products.space
+    operator = Operator(multiply, space.size, half, products.noise, space.reduce, space.draw)
     start = random_unit(operator, torch.Generator().manual_seed(seed))
     along = half * gradient
-    length = float(along.norm())
+    length = space.norm(along)
     run = Lanczos(operator, start + along / length if length else start, capacity=_MOST + 2)
     while run.products < _MOST and not run.finished:
         if run.products >= _FEWEST and (_error(run.ritz()) <= close or stop()):
@@ -97,10 +98,11 @@ def steepest_known(curvature: Curvature, rate: float) -> Steepest:
 def measure_stability(optimizer: Optimizer, judge: Judge, metric: Metric, found: Steepest) -> Stability:
     """Judge the steepest direction on the other half: costs one product there, or none where nothing is sampled."""
     sharpness = Estimate(found.value, found.error)
+    space = judge.objective.space
     if not judge.halves.exhaustive:
-        square = float(found.direction.double().square().sum())
+        square = space.square(found.direction)
         judged = judge.curvature(found.direction) if square else Estimate(0.0, 0.0)
-        outside = 0.0 if metric.decay is None else float(metric.decay @ found.direction.square())
+        outside = 0.0 if metric.decay is None else space.dot(metric.decay, found.direction.square())
         error = math.hypot(square * judged.stderr, found.error)
         sharpness = Estimate(square * judged.value - outside, error, judged.degrees)
     return Stability(type(optimizer).__name__, sharpness, metric.limit, one_rate=metric.uniform is not None)

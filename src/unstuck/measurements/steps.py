@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Objective
 from unstuck.objective.sampling import one_line
+from unstuck.objective.shards import local
 
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
@@ -108,9 +109,10 @@ class Twin:
 
         def closure() -> float:
             value, gradient = evaluate(self.theta())
-            self.value, self.slope = value, float(gradient.norm())
-            for parameter, piece in zip(self.copies, parameters.pieces(gradient), strict=True):
-                parameter.grad = piece.to(parameter.device, parameter.dtype)
+            self.value, self.slope = value, self.objective.space.norm(gradient)
+            triples = zip(self.copies, parameters.slots, parameters.pieces(gradient), strict=True)
+            for parameter, slot, piece in triples:
+                parameter.grad = slot.whole(piece.to(parameter.device, parameter.dtype))
             return value
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):
@@ -132,7 +134,7 @@ class Twin:
         """Subtract in the type of the copies, or of the flat vector, which is no narrower."""
         parameters = self.objective.parameters
         pairs = zip(self.copies, parameters.slots, strict=True)
-        moved = [self._cast(copied) - self._cast(slot.parameter) for copied, slot in pairs]
+        moved = [self._cast(local(copied.detach())) - self._cast(slot.here) for copied, slot in pairs]
         return torch.cat([piece.reshape(-1).to(parameters.device) for piece in moved])
 
     def _cast(self, value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Say in plain words what training is looked at."""
 
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from unstuck.measurements.records import Subject
@@ -15,7 +17,7 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
     dtypes = sorted({str(slot.parameter.dtype).removeprefix("torch.") for slot in slots})
     optimizer = training.optimizer
     return Subject(
-        model=type(training.model).__name__,
+        model=_name(training.model),
         parameters=parameters.size,
         frozen=sum(parameter.numel() for parameter in others),
         dtype="+".join(dtypes),
@@ -25,6 +27,12 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
         decay=decay,
         mode="train" if training.model.training else "eval",
     )
+
+
+def _name(model: nn.Module) -> str:
+    """The class that the user knows: `fully_shard` makes one of its own of it."""
+    name = type(model).__name__
+    return name.removeprefix("FSDP") if isinstance(model, FSDPModule) else name
 
 
 def _rate(optimizer: Optimizer) -> float | None:

@@ -1,13 +1,14 @@
 """The measurements that stand by themselves, in the order in which they are made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from unstuck import processes
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
-from unstuck.measurements.order import measure_order
+from unstuck.measurements.order import look_at_order, measure_order
 from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.updates import measure_precision, measure_second_moment
 from unstuck.measurements.validation import measure_validation
@@ -24,40 +25,91 @@ class Limits:
         graphs: Bytes for kept graphs.
         capacity: Most vectors that a Lanczos run may hold.
         seed: Of all randomness.
+        data: Bytes for examples that are brought from other processes.
     """
 
     left: Callable[[], float]
     graphs: float
     capacity: int
     seed: int
+    data: float = 0.0
 
     def over(self) -> bool:
         """Whether no time is left."""
         return self.left() <= 0.0
 
 
-# A measurement that stands by itself: its field in `Measurements`, what is said meanwhile, and how it is made.
-Stage = tuple[str, str, Callable[[Training, Judge, Limits], Any]]
+Measure = Callable[[Training, Judge, Limits], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A measurement that stands by itself.
+
+    Attributes:
+        name: Its field in `Measurements`.
+        words: What is said meanwhile.
+        measure: How it is made.
+        apart: Whether it looks at single examples or into the model: of several processes the first makes it, on
+            the examples of all.
+        divided: How an `apart` one is made of a model that no process holds as a whole; None: it is not.
+    """
+
+    name: str
+    words: str
+    measure: Measure
+    apart: bool = False
+    divided: Measure | None = None
+
+
+def _look_at_order(training: Training, judge: Judge, _: Limits) -> Any:
+    """The order itself is seen in the data alone."""
+    found = processes.once(lambda: look_at_order(training, len(judge.objective.batches)))
+    return replace(found, reason="what another order gains was not measured: the model is divided")
+
 
 EARLY: tuple[Stage, ...] = (
-    ("wiring", "whom the updates reach", lambda training, judge, _: measure_wiring(training, judge)),
-    ("precision", "what rounding leaves", lambda training, judge, _: measure_precision(training, judge)),
-    (
+    Stage(
+        "wiring",
+        "whom the updates reach",
+        lambda training, judge, _: measure_wiring(training, judge),
+        apart=True,
+        divided=lambda training, judge, _: measure_wiring(training, judge),
+    ),
+    Stage("precision", "what rounding leaves", lambda training, judge, _: measure_precision(training, judge)),
+    Stage(
         "second_moment",
         "the optimizer's state",
         lambda training, judge, _: measure_second_moment(training, judge),
     ),
 )
 LATE: tuple[Stage, ...] = (
-    ("outputs", "whether outputs fit the loss", lambda training, judge, _: measure_outputs(training, judge)),
-    ("layers", "activations and gradients", lambda training, judge, _: measure_layers(training, judge)),
-    (
+    Stage(
+        "outputs",
+        "whether outputs fit the loss",
+        lambda training, judge, _: measure_outputs(training, judge),
+        apart=True,
+    ),
+    Stage(
+        "layers",
+        "activations and gradients",
+        lambda training, judge, _: measure_layers(training, judge),
+        apart=True,
+    ),
+    Stage(
         "labels",
         "what predicts the labels",
         lambda training, judge, limits: measure_labels(training, judge, seed=limits.seed),
+        apart=True,
     ),
-    ("order", "the order of the data", lambda training, judge, _: measure_order(training, judge)),
-    (
+    Stage(
+        "order",
+        "the order of the data",
+        lambda training, judge, _: measure_order(training, judge),
+        apart=True,
+        divided=_look_at_order,
+    ),
+    Stage(
         "validation",
         "the loss on validation data",
         lambda training, judge, limits: measure_validation(training, judge, seed=limits.seed),

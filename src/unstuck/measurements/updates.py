@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unstuck import processes
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.moments import Moments
@@ -16,6 +17,7 @@ from unstuck.measurements.second_moments import known_key
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
+from unstuck.objective.shards import local
 from unstuck.training import Training
 
 # Steps to compare over: rounding and scale act at every step, so that a few show it; dearer than one gradient
@@ -64,7 +66,7 @@ def _is_kept_wider(optimizer: Optimizer, slot: Slot) -> bool:
         and value.shape == parameter.shape
         and value.is_floating_point()
         and torch.finfo(value.dtype).eps < torch.finfo(parameter.dtype).eps
-        and torch.equal(value.detach().to(parameter.dtype), parameter)
+        and processes.every(true=torch.equal(local(value.detach()).to(parameter.dtype), local(parameter)))
         for value in state.values()
     )
 
@@ -72,17 +74,19 @@ def _is_kept_wider(optimizer: Optimizer, slot: Slot) -> bool:
 def _compared(
     objective: Objective, rounded: Float[Tensor, " n"], exact: Float[Tensor, " n"]
 ) -> Precision | None:
-    lengths = float(rounded.norm()), float(exact.norm())
+    space = objective.space
+    lengths = space.norm(rounded), space.norm(exact)
     if not lengths[1] or not all(map(math.isfinite, lengths)):
         return None
     meant = exact != 0.0
+    lost, all_meant = (space.share(mask)[0] for mask in (meant & (rounded == 0.0), meant))
     product = max(lengths[0] * lengths[1], torch.finfo(_EXACT).tiny)
     dtypes = {str(slot.parameter.dtype).removeprefix("torch.") for slot in objective.parameters.slots}
     return Precision(
         dtype="+".join(sorted(dtypes)),
-        lost=float((rounded[meant] == 0.0).double().mean()),
+        lost=lost / all_meant,
         length=lengths[0] / lengths[1],
-        cosine=float(rounded @ exact) / product,
+        cosine=space.dot(rounded, exact) / product,
     )
 
 

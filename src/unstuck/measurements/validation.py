@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unstuck import processes
 from unstuck.errors import MeasurementError, TrainingError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.collating import pooled
@@ -20,7 +21,7 @@ from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch, Draw, Objective, draw
 from unstuck.objective import ledger as price
 from unstuck.objective.replay import Replay
-from unstuck.objective.sampling import total_bytes
+from unstuck.objective.sampling import counted, total_bytes
 from unstuck.training import Loss, Training
 
 # Validation data are read up to this many times the sample and this many bytes; what is evaluated are batches
@@ -179,7 +180,7 @@ def _rise(judge: Judge) -> Estimate | None:
     """Measure how the loss rises along the gradient, found on one half and judged on the other."""
     objective = judge.objective
     gradient = objective.gradient(objective.theta, judge.halves.finds)
-    norm = float(gradient.norm())
+    norm = objective.space.norm(gradient)
     if norm == 0.0 or not math.isfinite(norm):
         return None
     values = objective.values(objective.theta + (_RADIUS / norm) * gradient)
@@ -199,7 +200,7 @@ def _read(validation: Any, judge: Judge, seed: int) -> Draw:
     most = max(_READ * judge.objective.examples, _FEWEST_EXAMPLES)
     try:
         first = draw(validation, seed=seed, enough=lambda batches, _: batches >= 1)
-        size = max(total_bytes(first.batches[0].content), 1)
+        size = processes.agreed(float(max(total_bytes(first.batches[0].content), 1)))
         return draw(
             validation, seed=seed, enough=lambda batches, examples: examples >= most or batches * size > room
         )
@@ -219,11 +220,12 @@ def _split(batches: list[Batch]) -> list[Batch]:
 
 
 def _pieces(batch: Batch, parts: int) -> list[Batch]:
-    take = pooled([batch.content], [batch.examples])
-    rows = torch.arange(batch.examples)
+    take = processes.together(lambda: pooled([batch.content], [batch.here]))
+    rows = torch.arange(batch.here)
+    parts = int(processes.least(float(min(parts, batch.here))))
     # Every so many rows, so that an order within the batch does not separate the pieces.
-    pieces = [rows[turn::parts] for turn in range(min(parts, batch.examples))]
-    return [Batch(take(piece), len(piece), batch.seed) for piece in pieces]
+    pieces = [rows[turn::parts] for turn in range(parts)]
+    return [counted(take(piece), len(piece), batch.seed) for piece in pieces]
 
 
 def _spread(batches: list[Batch], examples: int) -> list[Batch]:

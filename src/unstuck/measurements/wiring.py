@@ -19,7 +19,7 @@ from unstuck.measurements.judging import Judge
 from unstuck.measurements.records.updates import Excluded, Wiring
 from unstuck.objective import Objective
 from unstuck.objective.ledger import GRADIENT
-from unstuck.objective.parameters import Parameters, Slot
+from unstuck.objective.parameters import Slot
 from unstuck.objective.reach import modules, within
 from unstuck.objective.sampling import one_line
 from unstuck.training import Training
@@ -44,6 +44,10 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
         or any("initial_lr" in group for group in _groups(training.optimizer)),
         begun=_has_begun(training),
     )
+    if judge.objective.space.parts is not None:
+        return replace(
+            wiring, reason="the model is divided by fully_shard, so that only what is listed is seen"
+        )
     try:
         wide = Judge(_widened(judge.objective, slots), judge.halves, judge.base)
         expected = [number for number in range(len(slots)) if number not in reasons]
@@ -107,12 +111,7 @@ def _all_slots(training: Training) -> tuple[Slot, ...]:
 def _widened(objective: Objective, slots: Sequence[Slot]) -> Objective:
     """Give the same loss as a function of all parameters; weight decay stays where it is."""
     narrow = objective.parameters
-    parameters: Parameters = copy.copy(narrow)
-    vars(parameters).update(
-        slots=tuple(slots),
-        _sizes=[slot.parameter.numel() for slot in slots],
-        size=sum(slot.parameter.numel() for slot in slots),
-    )
+    parameters = narrow.of(slots)
     wide = copy.copy(objective)
     wide.replay = copy.copy(objective.replay)
     wide.replay.parameters = wide.parameters = parameters

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from unstuck import processes
 from unstuck.objective.sampling import Draw, draw, total_bytes
 
 # Half of these judge; with fewer the standard error over batches is hardly known.
@@ -30,7 +31,8 @@ def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> D
         TrainingError: The data gave no batch, or failed.
     """
     first = draw(data, seed=seed, enough=lambda batches, _: batches >= 1)
-    size, count = float(total_bytes(first.batches[0].content)), _count(data)
+    size = processes.agreed(float(total_bytes(first.batches[0].content)))
+    count = processes.agreed(_count(data))
 
     def enough(batches: int, examples: int) -> bool:
         # All the data, if they are not much more: then nothing is left to sampling error.

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unstuck.errors import MeasurementError
+from unstuck.space import Space
 
 Gradient = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
 
@@ -34,16 +35,17 @@ class Differences:
         MeasurementError: The gradient is not finite near the parameters.
     """
 
-    def __init__(self, gradient: Gradient, theta: Float[Tensor, " n"]) -> None:
+    def __init__(self, gradient: Gradient, theta: Float[Tensor, " n"], space: Space) -> None:
         self._gradient = gradient
         self._theta = theta
-        self._scale = max(float(theta.norm()), 1.0)
+        self._space = space
+        self._scale = max(space.norm(theta), 1.0)
         self.error, self._change, self._curvature = self._calibrate()
         self._longest = self._change / self._curvature
 
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
-        length = float(vector.norm())
+        length = self._space.norm(vector)
         if length == 0.0:
             return torch.zeros_like(vector)
         return length * self.along(vector / length)[1]
@@ -52,12 +54,12 @@ class Differences:
         """Choose how far to go along a unit vector, and give the product with it too."""
         step = self._step()
         product = self._difference(unit, step)
-        norm = float(product.norm())
+        norm = self._space.norm(product)
         if not self._curvature / _OFF_TARGET <= norm <= self._curvature * _OFF_TARGET:
             self._curvature = max(norm, torch.finfo(product.dtype).tiny)
             step = self._step()
             product = self._difference(unit, step)
-            norm = float(product.norm())
+            norm = self._space.norm(product)
         self._curvature = max(norm, torch.finfo(product.dtype).tiny)
         return step, product
 
@@ -70,19 +72,19 @@ class Differences:
     def _calibrate(self) -> tuple[float, float, float]:
         """Find the error, the change of the gradient that has it, and the curvature it was found at."""
         seeded = torch.Generator().manual_seed(0)
-        vector = torch.randn(self._theta.numel(), generator=seeded, dtype=torch.float64).to(self._theta)
-        unit = vector / vector.norm()
+        vector = self._space.draw(seeded).to(self._theta)
+        unit = vector / self._space.norm(vector)
         steps = [self._scale * rung for rung in _LADDER]
         products = [self._difference(unit, step) for step in steps]
-        if not all(bool(product.isfinite().all()) for product in products[-2:]):
+        if not all(self._space.finite(product) for product in products[-2:]):
             msg = "the gradient is not finite near the parameters: there is no Hessian by differences"
             raise MeasurementError(msg)
         rungs: list[tuple[float, float, float]] = []
         for step, product, longer in zip(steps[1:], products[1:], products[:-1], strict=True):
-            norm = float(product.norm())
+            norm = self._space.norm(product)
             # A gradient that does not change at all is one whose change is lost in rounding.
             if 0.0 < norm < math.inf:
-                error = float((product - longer).norm()) / norm
+                error = self._space.norm(product - longer) / norm
                 rungs.append((error if math.isfinite(error) else math.inf, step * norm, norm))
         if not rungs:
             return 0.0, steps[0], 1.0  # no curvature: any step will do

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
@@ -18,6 +20,7 @@ from unstuck.objective.products import Products
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved
 from unstuck.objective.trust import examine
+from unstuck.space import Space
 from unstuck.training import Training
 
 
@@ -53,16 +56,14 @@ class Objective:
         self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger(), thawed=thawed)
         self.parameters = self.replay.parameters
         device = self.parameters.device
-        self.batches = tuple(
-            Batch(moved(batch.content, device, dtype), batch.examples, batch.seed) for batch in batches
-        )
+        self.batches = tuple(replace(batch, content=moved(batch.content, device, dtype)) for batch in batches)
         self.examples = sum(batch.examples for batch in batches)
         self.weights = tuple(batch.examples / self.examples for batch in batches)
         self.ledger = self.replay.ledger
         self.decay = decay_coefficients(training.optimizer, self.parameters)
         self._autograd_error: float | None = None
         self.theta = self.parameters.current()
-        if not bool(self.theta.isfinite().all()):
+        if not self.space.finite(self.theta):
             raise TrainingError(_name_non_finite(self.replay))
         self.replay.check(self.batches[0])
 
@@ -79,8 +80,13 @@ class Objective:
         first = self.batches[0]
         seeds = (first.seed, first.seed + 104_729, first.seed + 1_299_709)
         with self.replay.session():
-            batches = [Batch(first.content, first.examples, seed) for seed in seeds]
+            batches = [replace(first, seed=seed) for seed in seeds]
             return len({self.replay.value(batch, self.theta) for batch in batches}) > 1
+
+    @property
+    def space(self) -> Space:
+        """Where its flat vectors live: every inner product of theirs is taken there."""
+        return self.parameters.space
 
     @property
     def size(self) -> int:
@@ -159,12 +165,12 @@ class Objective:
     def _penalty(self, theta: Float[Tensor, " n"]) -> float:
         if self.decay is None:
             return 0.0
-        return 0.5 * float((self.decay.double() * theta.double().square()).sum())
+        return 0.5 * self.space.dot(self.decay.double(), theta.double().square())
 
     def _examine(self, batch: Batch, theta: Float[Tensor, " n"]) -> Kept | None:
         """Learn whether autograd is to be trusted, once; give the graph that was made for it."""
         examined = examine(self.replay, batch, theta)
-        self._autograd_error = examined.error
+        self._autograd_error = processes.agreed(examined.error)
         return examined.first
 
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
@@ -180,8 +186,11 @@ class Objective:
 
 
 def _name_non_finite(replay: Replay) -> str:
-    broken = [slot.name for slot in replay.parameters.slots if not bool(slot.parameter.isfinite().all())]
+    slots = replay.parameters.slots
+    broken = {slot.name for slot in slots if not bool(slot.here.isfinite().all())}
+    broken = set[str]().union(*processes.gathered(broken))
+    first = next(slot.name for slot in slots if slot.name in broken)
     return (
-        f"`model` has NaN or Inf in {len(broken)} parameter tensors, first `{broken[0]}`: "
+        f"`model` has NaN or Inf in {len(broken)} parameter tensors, first `{first}`: "
         "start from an earlier checkpoint"
     )

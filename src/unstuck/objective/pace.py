@@ -1,10 +1,10 @@
 """How long an evaluation takes, so that what follows can be planned."""
 
-import time
 from collections.abc import Sequence
 
 import torch
 
+from unstuck import processes
 from unstuck.objective.function import Objective
 
 # The gradient is timed at least so often, and up to so often for so many seconds: a few time slices, so that what
@@ -15,11 +15,11 @@ _TIMED, _OFTEN, _LONG_ENOUGH = 2, 5, 0.03
 def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None) -> float:
     """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
     objective.gradient(objective.theta, only)
-    begun, taken = time.perf_counter(), 0
-    while taken < _TIMED or (taken < _OFTEN and time.perf_counter() - begun < _LONG_ENOUGH):
+    begun, taken = processes.clock(), 0
+    while taken < _TIMED or (taken < _OFTEN and processes.clock() - begun < _LONG_ENOUGH):
         objective.gradient(objective.theta, only)
         taken += 1
-    return (time.perf_counter() - begun) / taken
+    return (processes.clock() - begun) / taken
 
 
 def fastest(objective: Objective) -> float:

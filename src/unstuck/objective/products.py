@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences
 from unstuck.objective.graphs import Graph, Kept, keep
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
+from unstuck.space import Space
 
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
@@ -62,8 +64,13 @@ class Products:
         self._differences: Differences | None = None
         self.noise = error
         if math.isinf(error):
-            self._differences = Differences(self._gradient, theta)
+            self._differences = Differences(self._gradient, theta, self.space)
             self.noise = self._differences.error
+
+    @property
+    def space(self) -> Space:
+        """Where the vectors live."""
+        return self._parameters.space
 
     @property
     def engine(self) -> str:
@@ -91,7 +98,8 @@ class Products:
         else:
             total = torch.zeros_like(vector)
             for batch, part in zip(self._batches, self._parts(vector), strict=True):
-                total.add_(part, alpha=batch.examples / self._examples)
+                total.add_(part, alpha=batch.here / self._examples)
+            total = processes.total(total)
         return total if self._decay is None else total.addcmul_(self._decay, vector)
 
     def block(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
@@ -107,13 +115,17 @@ class Products:
     def quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$, weight decay included."""
         self._ledger.products += 1
-        unit = vector / vector.norm()
-        own = 0.0 if self._decay is None else float(self._decay @ unit.square())
-        parts = self._differed(unit) if self._differences else self._parts(unit)
-        return [float(part @ unit) + own for part in parts]
+        space = self.space
+        unit = vector / space.norm(vector)
+        own = 0.0 if self._decay is None else space.dot(self._decay, unit.square())
+        if self._differences:
+            return [space.dot(part, unit) + own for part in self._differed(unit)]
+        pairs = zip(self._batches, self._parts(unit), strict=True)
+        found = torch.stack([(part @ unit).double() * batch.share for batch, part in pairs])
+        return [each + own for each in processes.total(found).tolist()]
 
     def _together(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        if not all(self._graphs):
+        if not processes.every(true=all(self._graphs)):
             msg = "vectors are multiplied together only over kept graphs"
             raise TypeError(msg)
         rows = columns.T.contiguous()
@@ -123,8 +135,9 @@ class Products:
                 assert graph is not None  # noqa: S101  # as was just made sure
                 parts = graph(self._parameters.stacked(rows), together=True)
                 flat = torch.cat([part.reshape(len(rows), -1) for part in parts], dim=1).to(total)
-                total.add_(flat, alpha=batch.examples / self._examples)
+                total.add_(flat, alpha=batch.here / self._examples)
                 self._ledger.spend(price.RETAINED_PRODUCT * len(rows), batch.examples)
+        total = processes.total(total)
         self._ledger.products += len(rows)
         return (total if self._decay is None else total.addcmul_(self._decay, rows)).T
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Generator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.objective.borrowing import Borrowed, Copies
 from unstuck.objective.generators import generators_kept, seed_everything
@@ -51,6 +53,7 @@ class Replay:
         self._copies = Copies(found, dtype=dtype)
         self._generators = generators(things)
         self._interrupts = Interrupts()
+        self._wrappers = Wrappers(found)
         self._borrowed = Borrowed(things)
         self._present: tuple[Tensor, list[Tensor]] | None = None
         self._writes_parameters = True
@@ -59,18 +62,20 @@ class Replay:
     @contextmanager
     def session(self) -> Generator[None]:
         """Borrow the training: whatever happens inside, everything of the user's is put back at the end."""
+        sharded = self.parameters.sharded
         with (
             self._interrupts.held(),
             generators_kept(self._generators),
             torch.inference_mode(mode=False),
             torch.enable_grad(),
             differentiable_kernels(),
+            nullcontext() if sharded is None else sharded.borrowed(),
         ):
             self._borrowed.remember()
             try:
                 yield
             finally:
-                self._borrowed.restore()
+                self._settle()
                 self._present = None
 
     def leaves(self, theta: Float[Tensor, " n"]) -> list[Tensor]:
@@ -78,6 +83,8 @@ class Replay:
 
         They share the memory of `theta`, unless the model writes on its parameters.
         """
+        if self.parameters.sharded:
+            return self.parameters.pieces(theta)
         if self._writes_parameters:
             return self.parameters.leaves(theta.clone())
         if self._present is None or self._present[0] is not theta:
@@ -95,7 +102,8 @@ class Replay:
         self.resume(leaves)
         # A copy: a loss may write on its batch, or take things out of it.
         content = moved(batch.content, self.parameters.device, self._dtype, copy=True)
-        seed_everything(batch.seed, self._generators)
+        # Not the same dropout for every process's part of a batch.
+        seed_everything(batch.seed + _APART * processes.rank(), self._generators)
         try:
             return self._interrupts.through(lambda: self.training.loss(self.training.model, content))
         except UnstuckError:
@@ -106,21 +114,44 @@ class Replay:
 
     def resume(self, leaves: Sequence[Tensor]) -> None:
         """Put the leaves in the model's places, for a graph that computes parts of itself again."""
-        self._borrowed.restore()
+        self._settle()
         self._copies.place()
+        self._wrappers.silence()
         self.parameters.place(leaves)
 
     def value(self, batch: Batch, theta: Float[Tensor, " n"]) -> float:
         """Evaluate one batch's loss alone; only inside a session. Infinite where it is not finite."""
         with torch.set_grad_enabled(not self._same_without_grad):
-            return finite(self.loss(batch, self.leaves(theta)))
+            loss = processes.together(lambda: finite(self.loss(batch, self.leaves(theta))))
+        return self._mean(batch, loss)
 
     def gradient(self, batch: Batch, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         """Evaluate one batch's loss and its gradient; only inside a session."""
         leaves = self.leaves(theta)
-        loss = self.loss(batch, leaves)
+        loss = processes.together(lambda: self.loss(batch, leaves))
+        value = self._mean(batch, finite(loss))
+        if self.parameters.sharded:
+            return value, self.parameters.flatten(self.parameters.sharded.gradients(loss, batch.share))
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return finite(loss), self.parameters.flatten(gradients)
+        return value, self.summed(batch, self.parameters.flatten(gradients))
+
+    def summed(self, batch: Batch, part: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """From what one batch's part gives in each process, to what the whole batch gives; may overwrite."""
+        if processes.count() == 1:
+            return part
+        return processes.total(part.mul_(batch.share) if batch.share else part.zero_())
+
+    def _mean(self, batch: Batch, value: float) -> float:
+        if processes.count() == 1:
+            return value
+        own = value * batch.share if batch.share else 0.0
+        return float(processes.total(torch.tensor(own, dtype=torch.float64)))
+
+    def _settle(self) -> None:
+        """Put back what the last evaluation left in the model."""
+        if self.parameters.sharded:
+            self.parameters.sharded.reshard()
+        self._borrowed.restore()
 
     def check(self, batch: Batch) -> None:
         """Evaluate one batch as it will be evaluated later, and judge what came.
@@ -132,12 +163,20 @@ class Replay:
         with self.session():
             written = theta.clone()
             leaves = self.parameters.leaves(written)
-            loss = self.loss(batch, leaves)
-            _check_loss(loss)
+            loss = processes.together(lambda: self._checked(batch, leaves))
             self._writes_parameters = written._version > 0 or not torch.equal(written, theta)  # noqa: SLF001
-            gradients = _differentiate(loss, leaves)
-            _check_gradients(self.parameters, gradients)
-            self._same_without_grad = self._is_same_without_grad(batch, theta, finite(loss))
+            if self.parameters.sharded:
+                gradients = self.parameters.sharded.gradients(loss, batch.share)
+            else:
+                gradients = processes.together(lambda: _differentiate(loss, leaves))
+            processes.together(lambda: _check_gradients(self.parameters, gradients))
+            same = self._is_same_without_grad(batch, theta, finite(loss))
+            self._same_without_grad = processes.every(true=same)
+
+    def _checked(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
+        loss = self.loss(batch, leaves)
+        _check_loss(loss)
+        return loss
 
     def _is_same_without_grad(self, batch: Batch, theta: Float[Tensor, " n"], value: float) -> bool:
         """Whether autograd can be spared; not if the loss differentiates by itself, as physics-informed ones do."""
@@ -146,6 +185,26 @@ class Replay:
                 return finite(self.loss(batch, self.leaves(theta))) == value
             except TrainingError:
                 return False
+
+
+# Between the seeds of two processes: more than there are batches.
+_APART = 15_485_863
+
+
+class Wrappers:
+    """`DistributedDataParallel` around the model, or inside: its own traffic between processes is stopped.
+
+    It would wait for gradients that never come to its parameters. What it would have summed is summed here.
+    """
+
+    def __init__(self, found: Sequence[nn.Module]) -> None:
+        self._wrappers = [module for module in found if isinstance(module, DistributedDataParallel)]
+
+    def silence(self) -> None:
+        """Stop it; only while the wrappers are remembered in a `Borrowed`."""
+        for wrapper in self._wrappers:
+            wrapper.require_backward_grad_sync = False
+            wrapper.require_forward_param_sync = False
 
 
 def finite(loss: Tensor) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -11,20 +12,48 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.objective.borrowing import Borrowed
 from unstuck.objective.generators import generators_kept, seed_everything
 from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.reach import generators, within
 
+_END = object()
+
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch with its number of examples and the seed that its dropout is replayed with."""
+    """One batch: what one step of the training sees, of which several processes have a part each.
+
+    Attributes:
+        content: This process's part.
+        examples: In the parts of all processes.
+        seed: What its dropout is replayed with.
+        own: Examples in this process's part, where that is not all; none where its data had ended before.
+    """
 
     content: Any
     examples: int
     seed: int
+    own: int | None = None
+
+    @property
+    def here(self) -> int:
+        """Examples in this process's part."""
+        return self.examples if self.own is None else self.own
+
+    @property
+    def share(self) -> float:
+        """This process's part of the examples."""
+        return self.here / self.examples
+
+
+def counted(content: Any, own: int, seed: int) -> Batch:
+    """Make a batch of what each process has of it."""
+    if processes.count() == 1:
+        return Batch(content, own, seed)
+    return Batch(content, int(processes.total(torch.tensor(own))), seed, own)
 
 
 @dataclass(frozen=True)
@@ -60,13 +89,12 @@ def draw(data: Iterable[Any], *, seed: int, enough: Callable[[int, int], bool], 
     exhausted = True
     with _borrowed(data) as (interrupts, owned):
         seed_everything(seed, owned if anew else ())
-        for content in _read(data, interrupts):
+        for content, size in _in_step(_read(data, interrupts)):
             if batches and enough(len(batches), examples):
                 exhausted = False
                 break
-            size = count_examples(content)
-            batches.append(Batch(moved(content, copy=True), size, seed=seed + len(batches)))
-            examples += size
+            batches.append(counted(content, size, seed + len(batches)))
+            examples += batches[-1].examples
     if not batches:
         msg = f"`data` gave no batch: pass a DataLoader or a list with at least one batch, not {data!r:.60}"
         raise TrainingError(msg)
@@ -78,7 +106,7 @@ def repeated(drawn: Draw, fewest: int) -> Draw:
     times = -(-fewest // len(drawn.batches))
     # Turns of one batch side by side, so that every batch is in the half that finds and in the one that judges.
     batches = tuple(
-        Batch(batch.content, batch.examples, batch.seed + turn * len(drawn.batches))
+        replace(batch, seed=batch.seed + turn * len(drawn.batches))
         for batch in drawn.batches
         for turn in range(times)
     )
@@ -138,6 +166,31 @@ def describe(content: Any) -> str:
     return type(content).__name__
 
 
+def _in_step(contents: Iterator[Any]) -> Iterator[tuple[Any, int]]:
+    """Give copies of the contents with their examples, in all processes until the last one's data end.
+
+    One whose data end before gives its last batch again, with no examples.
+
+    Raises:
+        TrainingError: The data failed, in this process or in another.
+    """
+    last: Any = _END
+    while True:
+        content = processes.together(lambda: next(contents, _END))
+        if processes.every(true=content is _END):
+            return
+        if content is not _END:
+            last = moved(content, copy=True)
+        processes.together(partial(_check_begun, last))
+        yield last, 0 if content is _END else count_examples(last)
+
+
+def _check_begun(last: Any) -> None:
+    if last is _END:
+        msg = "`data` gave no batch: every process needs a shard of its own"
+        raise TrainingError(msg)
+
+
 @contextmanager
 def _borrowed(data: Iterable[Any]) -> Generator[tuple[Interrupts, Sequence[Any]]]:
     things = within(data, installed=True)
@@ -151,11 +204,10 @@ def _borrowed(data: Iterable[Any]) -> Generator[tuple[Interrupts, Sequence[Any]]
 
 
 def _read(data: Iterable[Any], interrupts: Interrupts) -> Iterator[Any]:
-    done = object()
     number = 0
     try:
         iterator = interrupts.through(lambda: iterate(data))
-        while (content := interrupts.through(lambda: next(iterator, done))) is not done:
+        while (content := interrupts.through(lambda: next(iterator, _END))) is not _END:
             number += 1
             yield content
     except Exception as error:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from unstuck import processes
 from unstuck.errors import MeasurementError, TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences, central
@@ -60,6 +61,9 @@ def examine(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Examine
     out the curvature at kinks as well, by other formulas. The search for a good step and three probes are for what is
     left.
     """
+    if replay.parameters.sharded:
+        # Gradients of gradients do not come through what `fully_shard` does between processes.
+        return Examined(math.inf, None)
     with replay.session():
         return _Examination(replay, batch, theta).examined()
 
@@ -82,7 +86,8 @@ class _Examination:
         except (RuntimeError, NotImplementedError):  # a fused or hand-written kernel has no second derivative
             return Examined(math.inf, None)
         # What lower precision does to products shows in several of them only.
-        settled = not kept.narrow and self._is_close(product, kept.graph.gradient)
+        gradient = self._replay.summed(self._batch, kept.graph.gradient)
+        settled = processes.every(true=not kept.narrow and self._is_close(product, gradient))
         return Examined(self._rounding if settled else self._searched(kept), kept)
 
     def _by_autograd(self) -> tuple[Kept, Float[Tensor, " n"]]:
@@ -103,7 +108,8 @@ class _Examination:
 
     def _product(self, kept: Kept, probe: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         self._replay.ledger.spend(price.RETAINED_PRODUCT, self._batch.examples)
-        return self._replay.parameters.flatten(kept.graph(self._replay.parameters.pieces(probe)))
+        own = self._replay.parameters.flatten(kept.graph(self._replay.parameters.pieces(probe)))
+        return self._replay.summed(self._batch, own)
 
     def _is_close(self, product: Float[Tensor, " n"], here: Float[Tensor, " n"]) -> bool:
         """Whether a difference is, or none can be and the product of forward-mode differentiation is."""
@@ -138,14 +144,14 @@ class _Examination:
             return False
         pairs = zip(tangents, gradients, strict=True)
         other = parameters.flatten([torch.zeros_like(g) if t is None else t for t, g in pairs])
-        return _gap(product, other) <= _CENTRAL
+        return _gap(product, self._replay.summed(self._batch, other)) <= _CENTRAL
 
     def _searched(self, kept: Kept) -> float:
         """Search for a good step, and compare several products."""
         products = torch.stack([self._product(kept, probe) for probe in self._probes])
         error = max(self._rounding, _asymmetry(self._probes, products))
         try:
-            differences = Differences(self._gradient, self._theta)
+            differences = Differences(self._gradient, self._theta, self._replay.parameters.space)
         except MeasurementError:
             return error
         others = torch.stack([differences(probe) for probe in self._probes])

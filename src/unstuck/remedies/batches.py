@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import torch
 
+from unstuck import processes
 from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause
 from unstuck.measurements.collating import Take, pooled
-from unstuck.objective.sampling import Batch
+from unstuck.objective.sampling import Batch, counted
 from unstuck.remedies.run import Run, Update
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
@@ -132,25 +133,28 @@ def skip(known: Situation) -> Sequence[Treatment]:
 
 def _pieces(batch: Batch) -> list[Batch]:
     take = _taking([batch])
-    rows = torch.arange(batch.examples).tensor_split(min(SMALLER, batch.examples))
-    return [Batch(take(piece), len(piece), batch.seed + number * 7919) for number, piece in enumerate(rows)]
+    parts = int(processes.least(float(min(SMALLER, batch.here))))
+    rows = torch.arange(batch.here).tensor_split(parts) if parts else ()
+    return [counted(take(piece), len(piece), batch.seed + number * 7919) for number, piece in enumerate(rows)]
 
 
 def _shuffled(batches: Sequence[Batch], seed: int) -> list[Batch]:
-    """Exchange the examples between the batches at random; each batch keeps its size.
+    """Exchange the examples between the batches at random; each batch keeps its size, in each process.
 
     Passes over small data are mixed with one another: no example is lost, and each comes as often as before.
     """
     take = _taking(batches)
     drawn = torch.Generator().manual_seed(seed)
-    order = torch.randperm(sum(batch.examples for batch in batches), generator=drawn)
-    parts = order.split([batch.examples for batch in batches])
+    order = torch.randperm(sum(batch.here for batch in batches), generator=drawn)
+    parts = order.split([batch.here for batch in batches])
     return [replace(batch, content=take(part)) for batch, part in zip(batches, parts, strict=True)]
 
 
 def _taking(batches: Sequence[Batch]) -> Take:
     try:
-        return pooled([batch.content for batch in batches], [batch.examples for batch in batches])
+        # The last batch of a process whose data had ended is not its own.
+        own = [batch for batch in batches if batch.here]
+        return processes.together(lambda: pooled([b.content for b in own], [b.here for b in own]))
     except MeasurementError as error:
         msg = f"the batches cannot be taken apart: {error}"
         raise NotApplicableError(msg) from error

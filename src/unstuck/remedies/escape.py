@@ -103,7 +103,7 @@ class _Search:
     def __init__(self, surface: Surface, drawn: Callable[[int], Float[Tensor, " n"]], seed: int) -> None:
         self._surface, self._drawn = surface, drawn
         self._generator = torch.Generator().manual_seed(seed)
-        self._reach = float(drawn(0).norm())
+        self._reach = surface.space.norm(drawn(0))
         self._before = math.inf
         self.rounds: list[Round] = []
         self.certificate: Certificate | None = None
@@ -139,7 +139,7 @@ class _Search:
 
     def _slope(self, here: Point) -> None:
         """Follow the gradient, if it leads anywhere by itself."""
-        length, sloping = float(here.gradient.norm()), _SLOPING * abs(here.loss)
+        length, sloping = self._surface.space.norm(here.gradient), _SLOPING * abs(here.loss)
         for look in _LOOKS:
             distance = look * self._reach
             # To first order no more than this can be gained at that distance.
@@ -157,7 +157,7 @@ class _Search:
         level = self._surface.loss
         step = share * self._drawn(len(self.rounds))
         with self._round("displacement") as facts:
-            facts["distance"] = float(step.norm())
+            facts["distance"] = self._surface.space.norm(step)
             self._descend(self._surface.theta + step)
         return self._worth(level - self._surface.loss)
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.findings.records import Cause
 from unstuck.objective.sampling import Batch
 from unstuck.remedies.run import Run
@@ -33,7 +34,8 @@ def scale_inputs(known: Situation) -> Sequence[Treatment]:
 def _scaled(known: Situation, *, anew: bool) -> Treatment:
     def apply(run: Run) -> None:
         before = run.objective.batches
-        mean, deviation = _moments(before)
+        # Of several processes the first one's data speak for all.
+        mean, deviation = processes.shared(_moments(before))
 
         def scaled(batch: Batch) -> Batch:
             return replace(batch, content=_replaced(batch.content, mean, deviation))
@@ -44,7 +46,8 @@ def _scaled(known: Situation, *, anew: bool) -> Treatment:
             run.move(fresh_parameters(run, known.seed) - run.theta())
             run.forget()
         else:
-            run.scale_rate(_mean_square(before) / max(_mean_square(run.objective.batches), _LEAST))
+            shrunk = max(_mean_square(run.objective.batches), _LEAST)
+            run.scale_rate(processes.agreed(_mean_square(before) / shrunk))
 
     causes = {Cause.SATURATED_UNITS, Cause.DEAD_UNITS} if anew else {Cause.ILL_CONDITIONED}
     return Treatment(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unstuck.remedies.surface import Point, Surface
+from unstuck.space import Space
 
 # Pairs of steps and changes of the gradient (Liu & Nocedal 1989: more than twenty hardly help).
 _PAIRS = 20
@@ -47,14 +48,15 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
     pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=surface.room(2 * _PAIRS) // 2)
     here, losses = start, [start.loss]
     while not enough(losses):
-        trial = along(surface, here, _direction(here.gradient, pairs)) if pairs else None
+        trial = along(surface, here, _direction(surface.space, here.gradient, pairs)) if pairs else None
         if trial is None:
             pairs.clear()
             trial = down(surface, here, reach)
         if trial is None:
             break
         step, change = trial.point.theta - here.theta, trial.point.gradient - here.gradient
-        if float(step @ change) > _POSITIVE * float(step.norm() * change.norm()):
+        lengths = surface.space.norm(step) * surface.space.norm(change)
+        if surface.space.dot(step, change) > _POSITIVE * lengths:
             pairs.append((step, change))
         here = trial.point
         losses.append(here.loss)
@@ -63,7 +65,7 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
 
 def down(surface: Surface, here: Point, reach: float) -> Look | None:
     """Look along the gradient at ever longer or ever shorter distances; None if nothing there is lower."""
-    length = float(here.gradient.norm())
+    length = surface.space.norm(here.gradient)
     if not 0.0 < length < math.inf:
         return None
     unit = -here.gradient / length
@@ -72,7 +74,7 @@ def down(surface: Surface, here: Point, reach: float) -> Look | None:
         return None
     theta = here.theta + distance * unit
     point = surface.slope(theta)
-    return Look(distance, point, float(point.gradient @ unit))
+    return Look(distance, point, surface.space.dot(point.gradient, unit))
 
 
 def stride(
@@ -103,14 +105,14 @@ def along(surface: Surface, here: Point, direction: Float[Tensor, " n"]) -> Look
 
     Too far, it goes back by interpolation; where the loss still falls as steeply, it goes on.
     """
-    slope = float(here.gradient @ direction)
+    slope = surface.space.dot(here.gradient, direction)
     if not slope < 0.0:
         return None
     step, low, high, found = 1.0, Look(0.0, here, slope), math.inf, None
     for _ in range(_MOST_TRIALS):
         theta = here.theta + step * direction
         point = surface.slope(theta)
-        trial = Look(step, point, float(point.gradient @ direction))
+        trial = Look(step, point, surface.space.dot(point.gradient, direction))
         if not point.loss <= here.loss + _DECREASE * step * slope:
             high = step
             if found is not None:
@@ -133,14 +135,16 @@ def _back(low: Look, high: Look) -> float:
     return low.step + min(max(inner, 0.1 * width), 0.6 * width)
 
 
-def _direction(gradient: Float[Tensor, " n"], pairs: deque[tuple[Tensor, Tensor]]) -> Float[Tensor, " n"]:
+def _direction(
+    space: Space, gradient: Float[Tensor, " n"], pairs: deque[tuple[Tensor, Tensor]]
+) -> Float[Tensor, " n"]:
     """Apply the inverse of the curvature that the pairs show (Nocedal & Wright 2006, algorithm 7.4)."""
     rest, shares = gradient.clone(), list[float]()
     for step, change in reversed(pairs):
-        shares.append(float(step @ rest) / float(step @ change))
+        shares.append(space.dot(step, rest) / space.dot(step, change))
         rest.sub_(change, alpha=shares[-1])
     step, change = pairs[-1]
-    rest.mul_(float(step @ change) / float(change @ change))
+    rest.mul_(space.dot(step, change) / space.dot(change, change))
     for (step, change), share in zip(pairs, reversed(shares), strict=True):
-        rest.add_(step, alpha=share - float(change @ rest) / float(step @ change))
+        rest.add_(step, alpha=share - space.dot(change, rest) / space.dot(step, change))
     return rest.neg_()

@@ -105,7 +105,7 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         examples = sum(run.objective.batches[index].examples for index in only)
         budget = _SHARE * known.horizon / examples
         found = escape(run.objective, only=only, seed=known.seed, gradients=budget)
-        if not bool(found.displacement.any()):
+        if not run.objective.space.norm(found.displacement):
             msg = f"no way down was found: {found.end}"
             raise NotApplicableError(msg)
         run.move(found.displacement)

@@ -18,6 +18,7 @@ from unstuck.errors import MeasurementError
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Objective
 from unstuck.objective.sampling import Batch
+from unstuck.objective.shards import local
 from unstuck.training import Training
 
 Update = tuple[Batch, ...]
@@ -100,7 +101,7 @@ class Run:
         pieces = self.objective.parameters.pieces(displacement)
         with torch.no_grad():
             for parameter, piece in zip(self.twin.copies, pieces, strict=True):
-                parameter.add_(piece.to(parameter.device, parameter.dtype))
+                local(parameter).add_(piece.to(parameter.device, parameter.dtype))
 
     def scale_rate(self, factor: float) -> None:
         """Multiply every learning rate, and what a scheduler computes it from."""
@@ -177,7 +178,7 @@ class Run:
     def _update(self, update: Update, spend: Callable[[Batch], None]) -> None:
         if self.skip:
             value, gradient = self._evaluate(self.theta(), update, spend)
-            if math.isfinite(value) and bool(gradient.isfinite().all()):
+            if math.isfinite(value) and self.objective.space.finite(gradient):
                 self.twin.step_by(lambda _: (value, gradient))
             return
         if self.shrink != 1.0:
@@ -196,7 +197,7 @@ class Run:
             loss, gradient = self.objective.replay.gradient(batch, theta)
             value += loss * batch.examples / examples
             total.add_(gradient, alpha=batch.examples / examples)
-        norm = float(total.norm()) if self.clip < float("inf") else 0.0
+        norm = self.objective.space.norm(total) if self.clip < float("inf") else 0.0
         return value, total.mul_(self.clip / norm) if norm > self.clip else total
 
 

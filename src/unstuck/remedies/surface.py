@@ -13,6 +13,7 @@ from unstuck.curvature.vectors import Operator
 from unstuck.errors import MeasurementError
 from unstuck.objective import Objective
 from unstuck.objective import ledger as price
+from unstuck.space import Space
 
 # What preparing products may take at most: gradients of the first batch, to find out whether autograd's can be
 # trusted (`objective.trust`), and where they cannot, gradients of all, to find the step of differences.
@@ -57,6 +58,11 @@ class Surface:
         self._begun = objective.ledger.examples
         self._gradients, self._over, self._memory = gradients, over, memory
         self.theta, self.loss = objective.theta, math.inf
+
+    @property
+    def space(self) -> Space:
+        """Where the points live."""
+        return self._objective.space
 
     @property
     def spent(self) -> float:
@@ -104,11 +110,12 @@ class Surface:
                 self._check()
                 return products(vector)
 
-            yield Operator(multiply, self._objective.size, theta, noise=products.noise)
+            space = self.space
+            yield Operator(multiply, space.size, theta, products.noise, space.reduce, space.draw)
 
     def _slope(self, theta: Float[Tensor, " n"]) -> Point:
         value, gradient = self._objective.value_and_gradient(theta, self._only)
-        finite = bool(gradient.isfinite().all())
+        finite = self.space.finite(gradient)
         return Point(theta, self._note(theta, value if finite else math.inf), gradient)
 
     def _check(self, ahead: float = 0.0) -> None:

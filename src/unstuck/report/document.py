@@ -30,6 +30,7 @@ def to_document(verdict: Verdict) -> Document:
         "cost": asdict(verdict.cost),
         "subject": asdict(measured.subject),
         "sample": asdict(measured.sample),
+        "division": _record(measured.division),
         "loss": _estimate(measured.loss),
         "scale": measured.scale,
         "length": measured.length,

@@ -1,11 +1,12 @@
 """What was measured, in words and formatted numbers; the terminal and the page only lay it out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Evidence, Finding, Verdict
-from unstuck.measurements.records import Gradient, Route
+from unstuck.measurements.records import Division, Gradient, Route
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.report.numbers import (
     NEGLIGIBLE,
@@ -150,6 +151,26 @@ def sample_line(verdict: Verdict) -> str:
     if sample.stochastic:
         text += "; the loss itself is random (dropout), replayed with fixed seeds"
     return f"{text}; the model in {verdict.measured.subject.mode} mode"
+
+
+def division_line(division: Division) -> str:
+    """How many processes looked at it, and what each had of it."""
+    text = (
+        f"{division.processes} processes; the data divided into {_spread(division.examples, 'example')} each"
+    )
+    if division.same_data:
+        text = (
+            f"{division.processes} processes; every one began with the same batch, so that examples count more than "
+            "once: give each its own shard of the data"
+        )
+    if division.parameters is None:
+        return f"{text}; every process holds all parameters"
+    return f"{text}; the parameters divided into {_spread(division.parameters, 'number')} each (fully_shard)"
+
+
+def _spread(counts: Sequence[int], what: str) -> str:
+    low, high = min(counts), max(counts)
+    return count(high, what) if low == high else f"{low:,} to {count(high, what)}"
 
 
 def left_out(verdict: Verdict) -> tuple[str, ...]:

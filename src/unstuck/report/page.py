@@ -68,6 +68,7 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
         "trials": None if verdict.trials is None else tried.trials_line(verdict.trials),
         "untried": () if verdict.trials is None else verdict.trials.untried,
         "sample": facts.sample_line(verdict),
+        "division": facts.division_line(division) if (division := verdict.measured.division) else "",
         "cost": costs.cost_line(verdict),
     }
 

@@ -146,6 +146,8 @@ def _remedies(verdict: Verdict) -> list[RenderableType]:
 
 def _small(verdict: Verdict) -> list[RenderableType]:
     rows = [Fact("sample", facts.sample_line(verdict))]
+    division = verdict.measured.division
+    rows += [Fact("processes", facts.division_line(division))] if division else []
     rows += [Fact("trials", tried.trials_line(verdict.trials))] if verdict.trials else []
     rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
     return [_section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (

@@ -165,7 +165,7 @@ class Course:
             self._lost = True
             return
         theta = self.run.theta()
-        if not bool(theta.isfinite().all()):
+        if not self.run.objective.space.finite(theta):
             self._lost = True
         elif self.run.average_from is not None and self.share >= self.run.average_from:
             self._averaged += 1

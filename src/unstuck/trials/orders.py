@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.measurements.records import Sample
 from unstuck.objective import Batch, draw
 from unstuck.objective.sampling import moved, tensors
@@ -40,7 +41,7 @@ class Orders:
         self._fixed: list[Batch] | None = None
         self._last: tuple[int, list[Batch]] | None = None
         first, again = self._draw(seed, 1), self._draw(seed + _STRIDE, 1)
-        if _alike(first[0], again[0]):
+        if processes.every(true=_alike(first[0], again[0])):
             drawn = self._draw(seed, batches if sample.whole else 2 * batches)
             self._fixed = drawn if sample.whole else drawn[::2]
 

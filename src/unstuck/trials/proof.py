@@ -1,10 +1,10 @@
 """Remedies proved: each tried from the state the run is in, against going on, at equal cost, over several orders."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Verdict
@@ -122,7 +122,7 @@ class _Proof:
         self._lost = lost
         self._training, self._objective, self._verdict = training, objective, verdict
         self._allowed, self._told = allowed, told
-        self._begun = time.monotonic()
+        self._begun = processes.clock()
         self._paid = objective.ledger.examples
         self._batch = objective.examples / len(objective.batches)
         self._steps = self._affordable()
@@ -164,7 +164,7 @@ class _Proof:
         held = sum(total_bytes(each) for each in state.values())
         # Parameters, their gradients and two flat vectors, beside the optimizer's state.
         each = 4 * self._objective.theta.nbytes + held
-        most = max(int(self._allowed.memory / each), _PROVED)
+        most = max(int(processes.least(self._allowed.memory / each)), _PROVED)
         self._untried += [
             Untried(left.name, "no memory was left for its copies") for left in treatments[most:]
         ]
@@ -185,7 +185,7 @@ class _Proof:
         run = Run(side.training, side.objective) if side else Run(self._training, self._objective)
         before = self._objective.ledger.examples
         if treatment is not None:
-            treatment.apply(run)
+            processes.together(lambda: treatment.apply(run))
         setup = self._objective.ledger.examples - before
         return Course(run, self._orders(number), self._horizon, self._held, setup, side)
 
@@ -256,7 +256,7 @@ class _Proof:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
         done, longest = 0, 0.0
         for number in range(1, _ORDERS + 1):
-            begun = time.monotonic()
+            begun = processes.clock()
             if self._allowed.left() < longest:
                 break
             self._told(f"proving on order {number} of {_ORDERS}", 0.4 + 0.6 * (number - 1) / _ORDERS)
@@ -267,7 +267,7 @@ class _Proof:
             self._on.append(going_on)
             for entrant, ended in zip(entrants, others, strict=True):
                 entrant.ended.append(ended)
-            done, longest = number, max(longest, time.monotonic() - begun)
+            done, longest = number, max(longest, processes.clock() - begun)
         return done
 
     def _record(self, entrants: Sequence[_Entrant], proved: Sequence[_Entrant], orders: int) -> Trials:
@@ -285,7 +285,7 @@ class _Proof:
             level=LEVEL,
             by_validation=self._by_validation,
             gradients=(ledger.examples - self._paid) / self._objective.examples,
-            seconds=time.monotonic() - self._begun,
+            seconds=processes.clock() - self._begun,
             complete=orders == _ORDERS,
         )
 

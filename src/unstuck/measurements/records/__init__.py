@@ -8,6 +8,7 @@ from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
 from unstuck.measurements.records.point import (
     Cost,
+    Division,
     Gradient,
     Measurements,
     Noise,
@@ -27,6 +28,7 @@ __all__ = [
     "Continuations",
     "Cost",
     "Depth",
+    "Division",
     "Gradient",
     "Labels",
     "Layers",

@@ -63,6 +63,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Division:
+    """How the training is divided over several processes.
+
+    Attributes:
+        processes: How many there are.
+        examples: Of the sample, in each of them.
+        same_data: All of them begin with the same batch: the data are not divided.
+        parameters: Of the model, in each of them; None: all of them in every one.
+    """
+
+    processes: int
+    examples: tuple[int, ...]
+    same_data: bool
+    parameters: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
 class Route:
     """One way down, found on one half of the sample and judged on the other.
 
@@ -232,6 +249,7 @@ class Measurements:
         outputs: How low the loss can go with outputs as the model is built.
         labels: Whether the inputs predict the labels.
         past: What the recorded history says, if there is one.
+        division: How it is divided over processes; None in one.
         omitted: What could not be measured, and why.
     """
 
@@ -258,6 +276,7 @@ class Measurements:
     outputs: Outputs | None = None
     labels: Labels | None = None
     past: Past | None = None
+    division: Division | None = None
     omitted: tuple[Omission, ...] = ()
 
     def route(self, name: str) -> Route | None:

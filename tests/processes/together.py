@@ -1,0 +1,135 @@
+"""What each of several processes does in the tests: objectives, vectors and decisions, written down as JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from unstuck import Training, processes, supervised
+from unstuck.curvature.records import Question
+from unstuck.curvature.spectrum import spectrum
+from unstuck.curvature.vectors import Operator
+from unstuck.errors import TrainingError, UnstuckError
+from unstuck.measurements.steps import Twin
+from unstuck.objective import Objective, draw
+from unstuck.objective.shards import local
+
+LOSS = supervised(nn.CrossEntropyLoss())
+
+
+def training(division: str, dtype: torch.dtype) -> Training:
+    """A small perceptron, some steps of Adam from its beginning, whose examples lie in shards."""
+    torch.manual_seed(0)
+    number, of = processes.rank(), processes.count()
+    model: Any = nn.Sequential(nn.Linear(20, 33), nn.Tanh(), nn.Linear(33, 17), nn.Tanh(), nn.Linear(17, 5))
+    model = model.to(dtype)
+    inputs, targets = torch.randn(252, 20, dtype=dtype), torch.randint(0, 5, (252,))
+    pairs = zip(inputs.split(63), targets.split(63), strict=True)
+    data = [(some[number::of], labels[number::of]) for some, labels in pairs]
+    if division == "fully_shard":
+        fully_shard(model[0])
+        fully_shard(model)
+    if division == "replicas of shards":
+        fully_shard(model, mesh=init_device_mesh("cpu", (of, 1), mesh_dim_names=("copies", "shards")))
+    if division == "ddp":
+        model = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-3)
+    for batch in data * 2:
+        optimizer.zero_grad()
+        # Shards of uneven size: each counts by its examples, as the mean over the whole batch has it.
+        total = float(processes.total(torch.tensor(float(len(batch[1])))))
+        (LOSS(model, batch) * (len(batch[1]) * of / total)).backward()
+        for parameter in model.parameters() if division == "replicas" else ():
+            processes.total(parameter.grad).div_(of)
+        optimizer.step()
+    return Training(model, LOSS, data, optimizer)
+
+
+def numbers(division: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What a training gives, and whether it is as it was afterwards."""
+    made = training(division, dtype)
+    before = [local(p.detach()).clone() for p in made.model.parameters()]
+    slopes = [None if p.grad is None else p.grad for p in made.model.parameters()]
+    drawn = draw(made.data, seed=0, enough=lambda *_: False)
+    objective = Objective(made, drawn.batches)
+    space, theta = objective.space, objective.theta
+    value, gradient = objective.value_and_gradient(theta)
+    assert made.optimizer is not None
+    moved = Twin(objective, made.optimizer).step([0])
+    vector = space.draw(torch.Generator().manual_seed(1)).to(theta)
+    with objective.products(theta) as products:
+        operator = Operator(products, space.size, theta, products.noise, space.reduce, space.draw)
+        image = products(vector)
+        found = spectrum(operator, Question(top=1, negative_to=1e-7), torch.Generator().manual_seed(2))
+        engine = products.engine
+    after = [local(p.detach()) for p in made.model.parameters()]
+    same = all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    grads = all(p.grad is old for p, old in zip(made.model.parameters(), slopes, strict=True))
+    return {
+        "examples": drawn.examples,
+        "whole": drawn.exhausted,
+        "value": value,
+        "values": objective.values(theta),
+        "length": space.norm(theta),
+        "slope": space.norm(gradient),
+        "moved": space.norm(moved),
+        "bend": space.dot(image, vector),
+        "image": space.norm(image),
+        "quotients": objective.quotients(theta, vector),
+        "lambda_min": found.spectrum.lambda_min,
+        "lambda_max": found.spectrum.lambda_max,
+        "engine": engine,
+        "held": theta.numel(),
+        "untouched": processes.every(true=same and grads),
+    }
+
+
+def decisions() -> dict[str, Any]:
+    """What is the same everywhere though it begins otherwise, and what fails everywhere that fails once."""
+    number = processes.rank()
+    said: list[str] = []
+    for task in (lambda: _fails_in(1), lambda: processes.once(lambda: _fails_in(0))):
+        try:
+            processes.together(task)
+        except UnstuckError as error:
+            said.append(str(error))
+    uneven = [torch.full((2, 1), float(number))] * (2 + number)
+    drawn = draw(uneven, seed=0, enough=lambda *_: False)
+    with processes.alone():
+        own = processes.count(), processes.agreed(float(number))
+    return {
+        "clock": processes.clock(),
+        "agreed": processes.agreed(float(number)),
+        "least": processes.least(-float(number)),
+        "once": processes.once(lambda: number),
+        "own": own,
+        "said": said,
+        "batches": [(batch.examples, batch.here) for batch in drawn.batches],
+    }
+
+
+def _fails_in(number: int) -> int:
+    if processes.rank() == number:
+        msg = "no good"
+        raise TrainingError(msg)
+    return number
+
+
+def main() -> None:
+    """Write everything down; each process its own file."""
+    processes.join()
+    divisions = ("ddp", "replicas", "fully_shard", "replicas of shards")
+    found = {division: numbers(division, torch.float64) for division in divisions}
+    found["float32"] = numbers("fully_shard", torch.float32)
+    found["decisions"] = decisions()
+    Path(f"{sys.argv[1]}{processes.rank()}").write_text(json.dumps(found))
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main()
