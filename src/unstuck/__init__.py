@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unstuck.panorama import Surface, surface
     from unstuck.pipeline import diagnose
     from unstuck.sizing import BatchSize, batch_size
+    from unstuck.spectra import Spectrum, spectrum
     from unstuck.training import Training, supervised
     from unstuck.treating import Treated, escape, treat
     from unstuck.watching.watch import Watch, watch
@@ -26,6 +27,7 @@ _HOMES = {
     "Diagnosis": "unstuck.diagnosis",
     "History": "unstuck.history",
     "Sharpness": "unstuck.flatness",
+    "Spectrum": "unstuck.spectra",
     "Surface": "unstuck.panorama",
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
@@ -34,6 +36,7 @@ _HOMES = {
     "diagnose": "unstuck.pipeline",
     "escape": "unstuck.treating",
     "sharpness": "unstuck.flatness",
+    "spectrum": "unstuck.spectra",
     "supervised": "unstuck.training",
     "surface": "unstuck.panorama",
     "treat": "unstuck.treating",
@@ -46,6 +49,7 @@ __all__ = [
     "Diagnosis",
     "History",
     "Sharpness",
+    "Spectrum",
     "Surface",
     "Training",
     "Treated",
@@ -54,6 +58,7 @@ __all__ = [
     "diagnose",
     "escape",
     "sharpness",
+    "spectrum",
     "supervised",
     "surface",
     "treat",

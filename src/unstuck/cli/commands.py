@@ -10,7 +10,17 @@ from typing import Annotated, Any, cast
 import typer
 
 from unstuck.cli.arguments import seconds
-from unstuck.cli.examples import EXAMPLES, RUNNING, SHARPNESS, SHOWING, SIZING, STUDYING, SURFACE, TREATING
+from unstuck.cli.examples import (
+    EXAMPLES,
+    RUNNING,
+    SHARPNESS,
+    SHOWING,
+    SIZING,
+    SPECTRUM,
+    STUDYING,
+    SURFACE,
+    TREATING,
+)
 from unstuck.cli.options import (
     Along,
     Budget,
@@ -30,6 +40,7 @@ from unstuck.cli.options import (
     Steps,
     Target,
     ToLoss,
+    Top,
 )
 from unstuck.cli.output import put
 from unstuck.errors import UnstuckError
@@ -282,6 +293,33 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
 
     try:
         return run(Request(target, checkpoint, steps, limit, html, json, seed))
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+@app.command(epilog=SPECTRUM)
+def spectrum(  # noqa: PLR0913 - each option is an argument
+    target: Target,
+    *,
+    checkpoint: Checkpoint = None,
+    steps: Steps = 0,
+    top: Top = 10,
+    budget: Budget = "60s",
+    html: Html = None,
+    json: Json = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> int:
+    """Tell how the loss bends: both ends of the Hessian's spectrum, its density, trace, certificate.
+
+    Of an adaptive optimizer in its own metric as well. Each number comes with its error. Nothing is changed.
+    """
+    del debug  # `main` looks for it itself
+    limit = seconds(budget)
+    from unstuck.cli.spectrum import Bends, measure  # noqa: PLC0415 - see the package
+
+    try:
+        return measure(Bends(target, checkpoint, steps, top, limit, html, json, seed))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

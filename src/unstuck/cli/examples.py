@@ -43,6 +43,14 @@ SHARPNESS = """
   unstuck sharpness train.py:setup --json - | jq .measures.sam
 """
 
+SPECTRUM = """
+[bold]Examples[/bold]
+
+  unstuck spectrum demo:saddle
+  unstuck spectrum train.py:setup --checkpoint last.pt --top 20 --html spectrum.html
+  unstuck spectrum train.py:setup --json - | jq .lambda_min
+"""
+
 SURFACE = """
 [bold]Examples[/bold]
 

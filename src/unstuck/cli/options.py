@@ -77,6 +77,7 @@ Recorded = Annotated[
         "one, that of a copy which goes on from here.",
     ),
 ]
+Top = Annotated[int, typer.Option(min=1, metavar="K", help="How many eigenvalues at each end.")]
 RemedyName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Apply this one, whether proved to help or not.")
 ]

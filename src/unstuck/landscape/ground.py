@@ -102,13 +102,14 @@ def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Dr
 
 
 class Ground:
-    """A point of the loss, without weight decay, which sees no data and has no generalisation to lose.
+    """A point of the loss, by default without weight decay, which sees no data and has no generalisation to lose.
 
     Args:
         training: What is looked at.
         drawn: The sample.
         sample: Its description.
         limits: What may be spent.
+        decayed: Whether the optimizer's weight decay counts as part of the loss.
 
     Attributes:
         judge: The loss, and which half of the sample finds and which judges.
@@ -122,11 +123,15 @@ class Ground:
         MeasurementError: The loss or its gradient is not finite.
     """
 
-    def __init__(self, training: Training, drawn: Draw, sample: Sample, limits: Limits) -> None:
+    def __init__(
+        self, training: Training, drawn: Draw, sample: Sample, limits: Limits, *, decayed: bool = False
+    ) -> None:
         self._began = time.monotonic()
         self._training, self.limits, self.sample = training, limits, sample
+        self._decayed = decayed
+        self._looked = training if decayed else replace(training, optimizer=None)
         self.ledger = Ledger()
-        self.objective = _objective(replace(training, optimizer=None), drawn, self.ledger)
+        self.objective = _objective(self._looked, drawn, self.ledger)
         halves = Halves.of(len(drawn.batches), exhaustive=sample.exhaustive)
         found = measure_gradients(self.objective, halves)
         if not found.finite:
@@ -145,7 +150,7 @@ class Ground:
     @property
     def subject(self) -> Subject:
         """What is looked at."""
-        return describe_subject(self._training, self.objective.parameters, decay=False)
+        return describe_subject(self._training, self.objective.parameters, decay=self._decayed)
 
     @property
     def spent(self) -> float:
@@ -193,7 +198,7 @@ class Ground:
             return
         try:
             drawn = self._drawn_from(training.validation)
-            held = _objective(replace(training, optimizer=None), drawn, self.ledger)
+            held = _objective(self._looked, drawn, self.ledger)
             values = held.values(held.theta)
         except UnstuckError as error:
             raise MeasurementError(str(error).replace("`data`", "`validation`")) from error

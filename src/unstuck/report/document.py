@@ -36,7 +36,7 @@ def to_document(verdict: Verdict) -> Document:
         "length": measured.length,
         "gradient": asdict(measured.gradient),
         "routes": [_route(route) for route in measured.routes],
-        "spectrum": None if measured.spectrum is None else _spectrum(measured.spectrum),
+        "spectrum": None if measured.spectrum is None else spectrum_document(measured.spectrum),
         "slices": [_slice(slice_) for slice_ in measured.slices],
         "non_finite": _record(measured.non_finite),
         "wiring": _record(measured.wiring),
@@ -143,7 +143,8 @@ def _slice(slice_: Slice) -> Document:
     }
 
 
-def _spectrum(spectrum: Spectrum) -> Document:
+def spectrum_document(spectrum: Spectrum) -> Document:
+    """Write a spectrum as plain dicts, lists and numbers."""
     return {
         "size": spectrum.size,
         "exact": spectrum.exact,

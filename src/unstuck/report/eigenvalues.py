@@ -15,12 +15,20 @@ def eigenvalue_facts(verdict: Verdict) -> tuple[Fact, ...]:
     spectrum = verdict.measured.spectrum
     if spectrum is None:
         return _met(verdict.measured.gradient)
+    judged = [each and each.eigenvalue for each in map(verdict.measured.slice, ("lowest", "highest"))]
+    return spectrum_facts(spectrum, judged[0], judged[1], exhaustive=verdict.measured.sample.exhaustive)
+
+
+def spectrum_facts(
+    spectrum: Spectrum, lowest: Estimate | None, highest: Estimate | None, *, exhaustive: bool
+) -> tuple[Fact, ...]:
+    """What is known about eigenvalues, and of both ends what the half of the sample that judges says."""
     limit = percent(spectrum.flat)
     return (
         _found("lowest eigenvalue", spectrum.lowest[0]),
-        *_judged(verdict, "lowest"),
+        *_judged(lowest, exhaustive=exhaustive),
         _found("highest eigenvalue", spectrum.highest[0]),
-        *_judged(verdict, "highest"),
+        *_judged(highest, exhaustive=exhaustive),
         Fact("certificate", certificate_words(spectrum.floor, "below")),
         Fact("", certificate_words(spectrum.ceiling, "above")),
         Fact("minimum ratio", _shares(spectrum.positive), "of the eigenvalues are positive"),
@@ -79,13 +87,12 @@ def _found(label: str, eigenvalue: Eigenvalue) -> Fact:
     return Fact(label, f"{significant(eigenvalue.value)} ± {significant(eigenvalue.residual, 2)}", "residual")
 
 
-def _judged(verdict: Verdict, name: str) -> tuple[Fact, ...]:
+def _judged(eigenvalue: Estimate | None, *, exhaustive: bool) -> tuple[Fact, ...]:
     """The same eigenvalue on the half of the sample that judges."""
-    slice_ = verdict.measured.slice(name)
-    if slice_ is None:
+    if eigenvalue is None:
         return ()
-    data = "on all the data" if verdict.measured.sample.exhaustive else "on data that it was not found on"
-    return (Fact("", with_error(slice_.eigenvalue), f"curvature along it, {data}"),)
+    data = "on all the data" if exhaustive else "on data that it was not found on"
+    return (Fact("", with_error(eigenvalue), f"curvature along it, {data}"),)
 
 
 def _shares(estimate: Estimate) -> str:

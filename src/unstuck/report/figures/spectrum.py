@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +40,22 @@ def spectrum(verdict: Verdict) -> go.Figure:
     if known is None:
         msg = "the spectrum cannot be drawn: the curvature was not measured"
         raise MeasurementError(msg)
+    judged = [slice_.eigenvalue for slice_ in verdict.measured.slices]
+    return drawn(known, judged, "How the loss curves: the eigenvalues of the Hessian")
+
+
+def drawn(known: Spectrum, judged: Sequence[Estimate], title: str) -> go.Figure:
+    """Draw a spectrum, and its ends as they were judged."""
     axis = SignedAxis((known.flat * known.radius) or 1.0)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.03)
     _histogram(figure, known, axis)
     _found(figure, known, axis)
-    _judged(figure, verdict, axis)
+    _judged(figure, judged, axis)
     _certificate(figure, known.floor, axis, "left")
     _certificate(figure, known.ceiling, axis, "right")
     flat = axis.at(axis.unit)
     figure.add_vrect(x0=-flat, x1=flat, fillcolor=FLAT, opacity=0.12, line_width=0, layer="below")
-    style(figure, "How the loss curves: the eigenvalues of the Hessian", 460)
+    style(figure, title, 460)
     _axes(figure, known, axis)
     return figure
 
@@ -128,9 +135,8 @@ def _found(figure: go.Figure, known: Spectrum, axis: SignedAxis) -> None:
     )
 
 
-def _judged(figure: go.Figure, verdict: Verdict, axis: SignedAxis) -> None:
+def _judged(figure: go.Figure, judged: Sequence[Estimate], axis: SignedAxis) -> None:
     """The extreme directions on the data that judges, with the error that sampling leaves."""
-    judged = [slice_.eigenvalue for slice_ in verdict.measured.slices]
     errors = [steady(item.stderr) for item in judged]
     ends = list(zip(judged, errors, strict=True))
     figure.add_scatter(

@@ -1,0 +1,39 @@
+"""What `unstuck spectrum` does, once its arguments have been read."""
+
+from dataclasses import dataclass
+
+from unstuck.cli.answering import Delivery
+from unstuck.cli.loading import loaded
+from unstuck.cli.progress import shown
+from unstuck.spectra import spectrum
+
+
+@dataclass(frozen=True)
+class Bends:
+    """What was asked for; the fields are the options of the command."""
+
+    target: str
+    checkpoint: str | None
+    steps: int
+    top: int
+    budget: float
+    html: str | None
+    json: str | None
+    seed: int
+
+
+def measure(request: Bends) -> int:
+    """Measure and write the answer; gives the exit code.
+
+    Raises:
+        UnstuckError: The target, the checkpoint or a file to write is no good, or the training cannot be
+            evaluated.
+    """
+    delivery = Delivery.to(request.html, request.json)
+    with delivery.quiet() as errors:
+        training = loaded(request.target, request.checkpoint, request.steps, errors)
+        with shown(errors) as progress:
+            found = spectrum(
+                training, top=request.top, budget=request.budget, seed=request.seed, progress=progress
+            )
+    return delivery.deliver(found)

@@ -1,0 +1,1 @@
+"""The spectrum of the curvature, for people and for programs."""

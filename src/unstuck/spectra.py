@@ -1,0 +1,117 @@
+"""How the loss bends along all directions where a training stands: both ends of the spectrum, and all between."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unstuck.errors import UnstuckError
+from unstuck.landscape.bending import Bender
+from unstuck.landscape.bends import Bending
+from unstuck.landscape.ground import Ground, limits_of, sampled
+from unstuck.plain import written
+from unstuck.report.spectrum.document import to_json
+from unstuck.report.spectrum.figures import figure
+from unstuck.report.spectrum.page import to_html
+from unstuck.report.spectrum.terminal import render, to_text
+from unstuck.training import Training
+
+Told = Callable[[str, float], None]
+
+# What it costs, roughly, in gradients over the sample: some 400 products of two gradients each, on half of it, and as
+# many in the metric of an adaptive optimizer.
+_TYPICAL_COST = 800.0
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How the loss bends; `print` it, or write it as a page or as JSON.
+
+    Attributes:
+        bending: Everything, as plain records.
+        interrupted: Ctrl-C ended it; what was known by then is there.
+    """
+
+    bending: Bending
+    interrupted: bool = False
+
+    def render(self) -> Any:
+        """Give what a person reads in a terminal, as a rich renderable."""
+        return render(self.bending)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Give the report as one page that works offline; with `path`, write it there too."""
+        return written(to_html(self.bending), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Give it as JSON, schema 1; with `path`, write it there too."""
+        return written(to_json(self.bending), path)
+
+    def figure(self, name: str) -> Any:
+        """Give one figure of the report, a Plotly figure: "hessian" or "metric".
+
+        Raises:
+            MeasurementError: There is no figure of that name.
+        """
+        return figure(self.bending, name)
+
+    def __str__(self) -> str:
+        return to_text(self.bending)
+
+
+def spectrum(
+    training: Training,
+    *,
+    top: int = 10,
+    budget: float = 60.0,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: Told | None = None,
+) -> Spectrum:
+    """Tell the eigenvalues of the loss's Hessian: both ends one by one, and how many lie between.
+
+    Of an adaptive optimizer in its own metric as well, which sets the stable step. The loss is the one the optimizer
+    minimises, weight decay included, with the model in the mode (train or eval) it is handed in. The Hessian is
+    formed only where it is small; else it is multiplied with some hundred vectors. Nothing of the training is
+    changed, not by one bit, also after an exception or Ctrl-C.
+
+    Args:
+        training: What is looked at.
+        top: How many eigenvalues at each end.
+        budget: Seconds to spend, roughly; the sample of data is chosen to fit.
+        seed: Of all randomness.
+        memory: Bytes to use beyond what is in use now; by default what is free.
+        progress: Is told what is done next, and which share of the whole is behind.
+
+    Raises:
+        TrainingError: The training cannot be evaluated; the message says why.
+        MeasurementError: The loss or its gradient is not finite.
+        KeyboardInterrupt: Only when it came before anything was known.
+    """
+    if top < 1:
+        msg = f"`top` must be a number of eigenvalues above 0, not {top!r}"
+        raise UnstuckError(msg)
+    limits = limits_of(budget, memory, seed)
+    told = progress or _untold
+    threads = torch.get_num_threads()
+    try:
+        told("reading the data", 0.0)
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+        told("the gradient", 0.02)
+        bender = Bender(training, Ground(training, drawn, sample, limits, decayed=True), top)
+        interrupted = False
+        try:
+            bender.run(told)
+        except KeyboardInterrupt:
+            interrupted = True
+        told("done", 1.0)
+        return Spectrum(bender.bending(), interrupted)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _untold(stage: str, share: float) -> None:
+    """Report progress to nobody."""
+    del stage, share
