@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from sklearn.datasets import load_wine
 from torch import nn
 
 import unstuck
@@ -157,3 +158,30 @@ def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved():
     ]
     assert thrown
     assert all(trial.low is None or not trial.low > 0.0 for trial in thrown)
+
+
+def rounded():
+    """Weights in bfloat16, whose steps have become smaller than their rounding."""
+    inputs, labels = (torch.tensor(each) for each in load_wine(return_X_y=True))
+    inputs = ((inputs - inputs.mean(0)) / inputs.std(0)).bfloat16()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(13, 24), nn.Tanh(), nn.Linear(24, 3)).bfloat16()
+    optimizer = torch.optim.SGD(model.parameters(), lr=2e-3)
+    data = [(inputs[rows], labels[rows]) for rows in torch.randperm(178).split(32)]
+    training = Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer)
+    for batch in 200 * data:
+        optimizer.zero_grad()
+        training.loss(model, batch).backward()
+        optimizer.step()
+    return training
+
+
+@pytest.mark.slow
+def test_what_treats_the_cause_is_tried_with_the_step_it_then_wants():
+    """Rounded steps that are longer survive, but wide weights with longer steps get further still."""
+    diagnosis = unstuck.diagnose(rounded(), budget=BUDGET)
+    assert diagnosis.cause is Cause.PRECISION_STALL
+    best = diagnosis.remedies[0]
+    assert best.name == "master-weights"
+    assert ", and " in best.change  # other steps, too
+    assert best.low > 0.0

@@ -50,6 +50,9 @@ PROPOSED: tuple[Propose, ...] = (
 # What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.
 ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refresh"})
 
+# Of these, what changes the steps and leaves all else as it is, so that another remedy can go with it.
+STEPS = frozenset({"smaller-step", "larger-step", "per-parameter-scale"})
+
 # More would each get too little of the time.
 MOST = 10
 

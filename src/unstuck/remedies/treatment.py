@@ -1,7 +1,7 @@
 """What every remedy is: a change of a run, in words, in code, and as it is made on a copy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Cause, Finding
@@ -57,3 +57,20 @@ class Treatment:
 
 
 Propose = Callable[[Situation], Sequence[Treatment]]
+
+
+def together(first: Treatment, second: Treatment) -> Treatment:
+    """Make both changes, in this order; it is a variant of the first."""
+
+    def apply(run: Run) -> None:
+        first.apply(run)
+        second.apply(run)
+
+    return replace(
+        first,
+        change=f"{first.change}, and {second.change}",
+        code=first.code + second.code,
+        source=f"{first.source}; {second.source}",
+        apply=apply,
+        in_place=first.in_place and second.in_place,
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.estimate import Estimate
+from unstuck.findings.proven import LEAST_GAIN
 from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
@@ -14,9 +15,9 @@ from unstuck.objective import Objective
 from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason, total_bytes
 from unstuck.remedies.anew import begun_anew
-from unstuck.remedies.catalogue import MOST, choose
+from unstuck.remedies.catalogue import MOST, STEPS, choose
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.treatment import Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.orders import Orders
@@ -148,7 +149,7 @@ class _Proof:
     def _affordable(self) -> float:
         """How many batches each continuation may take, by the time of one gradient and what is left."""
         seconds = seconds_per_gradient(self._objective, [0])
-        continuations = _SCREENING * (MOST + 1) + (_PROVED + 1) * _ORDERS
+        continuations = _SCREENING * (MOST + 2) + (_PROVED + 1) * _ORDERS
         affordable = self._allowed.left() / (seconds * continuations * (1.0 + 6.0 * _LOOK))
         critical = self._verdict.cause in _CRITICAL
         fewest = _MOST if critical else _FEWEST
@@ -196,16 +197,8 @@ class _Proof:
         entrants: list[_Entrant] = []
         for number, treatment in enumerate(self._treatments):
             self._told(f"trying {treatment.name}", 0.4 * number / len(self._treatments))
-            if self._allowed.over():
-                self._untried.append(Untried(treatment.name, "the time was over"))
-                continue
-            try:
-                course = self._course(treatment, 0)
-                course.advance(_FIRST_LEG, self._allowed.over)
-            except Exception as error:  # a stranger's model or optimizer may raise anything
-                self._untried.append(Untried(treatment.name, reason(error)))
-                continue
-            entrants.append(_Entrant(treatment, course, [], self._end(course)))
+            self._enter(treatment, entrants)
+        step = self._mixed(entrants)
         going = sorted(entrants, key=lambda entrant: entrant.end)
         kept = going[: max(math.ceil(len(going) / 2), _PROVED)]
         kept += [entrant for entrant in going if entrant not in kept and self._addresses(entrant)]
@@ -213,7 +206,33 @@ class _Proof:
             if entrant not in kept:
                 entrant.given_up = "among the worse half after a third of the way"
             self._finish(entrant, further=entrant in kept)
+        if step is not None and (both := entrants[-1]).end > step.end - LEAST_GAIN * abs(step.end):
+            both.given_up = both.given_up or f"no better than {step.treatment.name} alone"
         return entrants
+
+    def _enter(self, treatment: Treatment, entrants: list[_Entrant]) -> None:
+        if self._allowed.over():
+            self._untried.append(Untried(treatment.name, "the time was over"))
+            return
+        try:
+            course = self._course(treatment, 0)
+            course.advance(_FIRST_LEG, self._allowed.over)
+        except Exception as error:  # a stranger's model or optimizer may raise anything
+            self._untried.append(Untried(treatment.name, reason(error)))
+            return
+        entrants.append(_Entrant(treatment, course, [], self._end(course)))
+
+    def _mixed(self, entrants: list[_Entrant]) -> _Entrant | None:
+        """Enter what treats the cause together with other steps, where these alone gain more; gives the latter."""
+        aimed = [entrant for entrant in entrants if self._addresses(entrant)]
+        steps = [entrant for entrant in entrants if entrant.treatment.name in STEPS and entrant not in aimed]
+        if not aimed or not steps:
+            return None
+        aim, step = (min(each, key=lambda entrant: entrant.end) for each in (aimed, steps))
+        before = len(entrants)
+        if step.end < aim.end:
+            self._enter(together(aim.treatment, step.treatment), entrants)
+        return step if len(entrants) > before else None
 
     def _finish(self, entrant: _Entrant, *, further: bool) -> None:
         """Let go of the copies of parameters and optimizer, once they have gone all of the way."""
