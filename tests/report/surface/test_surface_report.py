@@ -13,7 +13,7 @@ from unstuck.estimate import Estimate
 from unstuck.report.surface import facts
 from unstuck.report.surface.document import to_document, to_json
 from unstuck.report.surface.figures import available, figure
-from unstuck.report.surface.heights import filled, span
+from unstuck.report.surface.heights import digits, filled, span
 from unstuck.report.surface.page import to_html
 from unstuck.report.surface.terminal import to_text
 from unstuck.report.surface.words import reading
@@ -233,3 +233,10 @@ def test_the_numbers_can_be_downloaded_and_the_page_fits_a_phone(view, page):
     assert json.loads(download.value.path().read_text()) == json.loads(to_json(view))
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_levels_of_a_loss_that_hardly_differs_are_told_apart():
+    assert digits(0.0, 3.0) == 3
+    low, top = 0.72601, 0.72608
+    assert f"{low:.{digits(low, top)}g}" != f"{(low + top) / 2:.{digits(low, top)}g}"
+    assert digits(1.0, 1.0) == 3

@@ -12,7 +12,7 @@ from unstuck.landscape.pictures import Path, Plane, View
 from unstuck.report.figures.theme import DOWN, FAR, MARK, UP, minus, style
 from unstuck.report.figures.theme import cut as cut_line
 from unstuck.report.numbers import with_error
-from unstuck.report.surface.heights import Heights, cut, filled, modelled, span, through
+from unstuck.report.surface.heights import Heights, cut, digits, filled, modelled, span, through
 from unstuck.report.surface.words import PLANES
 
 # Its lightness goes with the loss, so that it can be read in grey; for the colour-blind, too.
@@ -52,7 +52,7 @@ def contours(view: View, name: str) -> go.Figure:
                 "size": step,
                 "showlabels": True,
                 "labelfont": {"size": 11, "color": "#FFFFFF"},
-                "labelformat": ".3~g",
+                "labelformat": f".{digits(low, top)}~g",
             },
             line={"width": 0.8, "color": "#FFFFFF"},
             hovertemplate=f"{title}: %{{z:.4g}}<br>at %{{x:.3g}}, %{{y:.3g}}<extra></extra>",
@@ -222,7 +222,7 @@ def _scale(low: float, top: float) -> dict[str, Any]:
             "thickness": 14,
             "outlinewidth": 0,
             "len": 0.8,
-            "tickformat": ".3~g",
+            "tickformat": f".{digits(low, top)}~g",
         },
     }
 

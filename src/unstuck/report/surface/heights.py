@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unstuck.landscape.pictures import Plane, Sheet, seen
+from unstuck.report.numbers import DIGITS
 
 # Above the lowest, in units of what lies between it and the median: a paraboloid over its square reaches 3.1 times
 # as high, so that nothing is cut off but what is steeper.
@@ -33,6 +34,12 @@ def span(plane: Plane, model: Heights | None = None) -> tuple[float, float]:
     if model is not None:
         low = max(min(low, *(v for line in model for v in line if v is not None)), low - _BELOW * (top - low))
     return low, top
+
+
+def digits(low: float, top: float) -> int:
+    """Of a loss within that range, so many that its levels are told apart; where it hardly differs these are many."""
+    largest = max(abs(low), abs(top))
+    return DIGITS + max(round(math.log10(largest / (top - low))), 0) if top > low else DIGITS
 
 
 def modelled(plane: Plane, here: float) -> Heights | None:

@@ -10,7 +10,7 @@ from unstuck.report.facts import Fact
 from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.numbers import significant
 from unstuck.report.surface import facts
-from unstuck.report.surface.heights import filled, span
+from unstuck.report.surface.heights import digits, filled, span
 from unstuck.report.surface.words import PLANES, reading
 from unstuck.report.text import as_text
 
@@ -54,11 +54,12 @@ def to_text(view: View, width: int = 100) -> str:
 def _picture(plane: Plane) -> RenderableType:
     words = PLANES[plane.name]
     low, top = span(plane)
+    many = digits(low, top)
     horizontal, vertical = plane.axes
     explained = (
         f"across: {words.axis(0)}, {_ends(horizontal)}",
         f"up: {words.axis(1)}, {_ends(vertical)}",
-        f"training loss: [{_SHADES}] from {significant(low)} to {significant(top)}; {_POINT} the weights",
+        f"training loss: [{_SHADES}] from {significant(low, many)} to {significant(top, many)}; {_POINT} the weights",
     )
     body = [laid.safe(line) for line in _shaded(plane, low, top)]
     return laid.indented(Group(*body, *(laid.safe(line, "dim") for line in explained)))
