@@ -22,7 +22,7 @@ RATE, HIGHER, LOWER = 0.1, 0.4, 0.025
 TARGET = 0.1  # of the training loss; training ends at the first epoch below it
 EPOCHS = 1500
 BUDGET = 1000.0  # seconds of which a survey of these networks takes a few: it must not be cut short
-SURVEYED, PIECES = 2000, 500  # examples on which sharpness is measured, and in batches of how many
+SURVEYED, PIECES = 1000, 250  # examples on which sharpness is measured, and in batches of how many
 MEASURES = ("lambda_max", "trace", "keskar", "sam", "asam")
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {
