@@ -52,6 +52,7 @@ SHORT = {
     },
     "sharp-flat": {
         "_NETWORKS": {"small": lambda: rectified(40, 10, 10)},
+        "_EASY": {},
         "TARGET": 2.29,
         "SURVEYED": 200,
         "PIECES": 50,
