@@ -13,7 +13,13 @@ CLUSTERS = {
     "ray": """
 import ray
 from ray.util.joblib import register_ray
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+ray.init(
+    num_cpus=2,
+    include_dashboard=False,
+    log_to_driver=False,
+    object_store_memory=100_000_000,
+    _node_ip_address="127.0.0.1",
+)
 register_ray()
 """,
     "dask": """
@@ -52,6 +58,7 @@ def test_a_cluster_makes_the_same_runs_and_they_are_kept(name, tmp_path):
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "HOME": str(tmp_path),  # where Ray keeps a token
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     done = subprocess.run(
