@@ -10,6 +10,7 @@ from torch import nn
 import unstuck
 from objective import zoo
 from objective.fingerprint import unchanged
+from unstuck.cli import arguments
 from unstuck.cli.commands import main
 from unstuck.errors import MeasurementError, UnstuckError
 
@@ -114,3 +115,36 @@ def test_bad_input_is_one_line_and_exit_code_2(run, arguments, told):
     assert (code, out) == (2, "")
     assert told in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_memory_is_typed_with_its_unit_and_caps_the_sample(run):
+    """A tenth of the memory is for the data: of some bytes, so that one batch is all there is room for."""
+    whole, capped = (
+        json.loads(run("demo:saddle", "--json", "-", *more)[1]) for more in ((), ("--memory", "2kB"))
+    )
+    assert whole["sample"]["examples"] > capped["sample"]["examples"]
+
+
+def test_a_part_and_a_pattern_that_means_nothing_on_the_command_line(run):
+    _, out, _ = run("demo:saddle", "--only", "*.weight", "--budget", "5s", "--json", "-")
+    subject = json.loads(out)["subject"]
+    assert subject["only"] == ["*.weight"]
+    assert 0 < subject["parameters"] < subject["trainable"]
+    code, _, err = run("demo:saddle", "--only", "*.weight", "--only", "nothing.*")
+    assert code == 2
+    assert err.startswith("error: `only`: no trained parameter matches 'nothing.*'")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512MB", 5.12e8), ("24GB", 2.4e10), ("1.5GiB", 1.5 * 2**30), ("1 k", 1e3), ("7", 7.0)]
+)
+def test_sizes_are_read_with_their_units(text, size):
+    assert arguments.size(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0", "12 PB", "1e9"])
+def test_what_is_no_size_is_told_in_one_line(run, text):
+    code, _, err = run("demo:saddle", "--memory", text)
+    assert code == 2
+    assert f"'{text}' is not a size" in err

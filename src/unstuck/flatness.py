@@ -1,6 +1,6 @@
 """How sharp is the place where a training stands: every measure of it, and what each can say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
+from unstuck.objective.parameters import check_names
 from unstuck.plain import written
 from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
@@ -70,6 +71,7 @@ def sharpness(
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
+    only: Sequence[str] = (),
     progress: Told | None = None,
 ) -> Sharpness:
     """Tell how sharp the loss is around the weights as they are, in several measures, each with its error.
@@ -82,6 +84,8 @@ def sharpness(
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
         seed: Of all randomness.
         memory: Bytes to use beyond what is in use now; by default what is free.
+        only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
+            parameters alone are looked at, the others held fixed. By default all are.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -89,7 +93,8 @@ def sharpness(
         MeasurementError: The loss or its gradient is not finite.
         KeyboardInterrupt: Only when it came before anything was known.
     """
-    limits = limits_of(budget, memory, seed)
+    limits = limits_of(budget, memory, seed, only)
+    check_names(training.model, limits.only)
     told = progress or _untold
     threads = torch.get_num_threads()
     try:

@@ -13,6 +13,7 @@ from unstuck.landscape.paths import Trajectory
 from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
 from unstuck.objective import Draw
+from unstuck.objective.parameters import check_names
 from unstuck.plain import written
 from unstuck.report.surface.document import to_json
 from unstuck.report.surface.figures import figure
@@ -84,6 +85,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
+    only: Sequence[str] = (),
     progress: Told | None = None,
 ) -> Surface:
     """Show what the loss looks like around the weights as they are.
@@ -101,6 +103,8 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
         seed: Of all randomness; another one draws other random directions.
         memory: Bytes to use beyond what is in use now; by default what is free.
+        only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
+            parameters alone are looked at, the others held fixed. By default all are.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -112,7 +116,8 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     if along not in {*ALONG, ALL}:
         msg = f"`along` must be one of {', '.join(ALONG)} or {ALL}, not {along!r}"
         raise UnstuckError(msg)
-    limits = limits_of(budget, memory, seed)
+    limits = limits_of(budget, memory, seed, only)
+    check_names(training.model, limits.only)
     told = progress or _untold
     threads = torch.get_num_threads()
     try:
@@ -155,6 +160,7 @@ def _continued(training: Training, drawn: Draw, ground: Ground) -> Trajectory:
         steps=_STEPS,
         every=every,
         ledger=ground.ledger,
+        only=ground.limits.only,
         over=lambda: ground.limits.left() < until,
     )
     return Trajectory("copy", tuple(every * number for number in range(len(places))), places)

@@ -1,7 +1,7 @@
 """From a training to its diagnosis: the one place that sees every stage."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -29,6 +29,7 @@ from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.affordable import FEWEST_BATCHES, affordable
 from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest
+from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
@@ -56,6 +57,10 @@ _WORTHWHILE = 1.5
 # A verdict at this confidence needs no larger sample.
 _SURE = 0.9
 
+_NO_TRIALS = (
+    "No remedy was tried: only a part of the parameters was looked at, and a remedy changes the whole run."
+)
+
 _NOTHING = Cost(gradients=0.0, products=0, seconds=0.0, peak_bytes=0, engine="")
 
 
@@ -67,6 +72,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     trials: bool = True,
     seed: int = 0,
     memory: float | None = None,
+    only: Sequence[str] = (),
     progress: Told | None = None,
 ) -> Diagnosis:
     """Tell why the loss of a training has stopped going down, and try what may get it moving again.
@@ -86,6 +92,9 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         trials: Whether to try remedies from the very state the run is in; else it is only measured.
         seed: Of all randomness.
         memory: Bytes to use beyond what is in use now; by default what is free.
+        only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
+            parameters alone are looked at, the others held fixed. By default all are.
+            What looks at the optimizer, the layers and the data still sees all of them; no remedy is tried.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -96,8 +105,11 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
         raise UnstuckError(msg)
     training = replace(training, model=unwrapped(training.model))
+    only = patterns(only)
+    check_names(training.model, only)
     start = processes.clock()
-    trying = trials and training.optimizer is not None
+    # A remedy changes the run as a whole: what it gains says nothing of a part, nor the part's cause what to try.
+    trying = trials and training.optimizer is not None and not only
     told = progress or _untold
     spending = _Spending(
         start=start,
@@ -106,6 +118,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         seed=seed,
         told=(lambda stage, share: told(stage, _MEASURING * share)) if trying else told,
         recall=_recall(history),
+        only=only,
     )
     spending.told("reading the data", 0.0)
     with processes.interrupts_end_all(), _threads_kept():
@@ -123,7 +136,12 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
                 lambda stage, share: told(stage, _MEASURING + (1 - _MEASURING) * share),
             )
     told("done", 1.0)
-    return diagnosis
+    return _of_a_part(diagnosis) if trials and only else diagnosis
+
+
+def _of_a_part(diagnosis: Diagnosis) -> Diagnosis:
+    verdict = diagnosis.verdict
+    return replace(diagnosis, verdict=replace(verdict, notes=(*verdict.notes, _NO_TRIALS)))
 
 
 def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, told: Told) -> Diagnosis:
@@ -145,6 +163,7 @@ class _Spending:
     seed: int
     told: Told
     recall: Callable[[Measurements], Measurements]
+    only: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
@@ -203,12 +222,12 @@ def _sample(training: Training, spending: _Spending, examples: float) -> Draw:
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     bill = Bill(Ledger())
     spending.told("the gradient", 0.01)
-    objectives = _objectives(training, drawn, bill.ledger)
+    objectives = _objectives(training, drawn, bill.ledger, spending.only)
     stochastic = objectives.precise.stochastic
     if stochastic and len(drawn.batches) < FEWEST_BATCHES:
         # One pass over the data shows one draw of the dropout; judging needs several.
         drawn = repeated(drawn, FEWEST_BATCHES)
-        objectives = _objectives(training, drawn, bill.ledger)
+        objectives = _objectives(training, drawn, bill.ledger, spending.only)
     sample = Sample(
         examples=drawn.examples,
         batches=len(drawn.batches),
@@ -286,15 +305,20 @@ def _cost(bill: Bill, drawn: Draw, spending: _Spending, engine: str) -> Cost:
     )
 
 
-def _objectives(training: Training, drawn: Draw, ledger: Ledger) -> Objectives:
-    """Compute small models in float64, where the sign of small eigenvalues is beyond doubt."""
+def _objectives(training: Training, drawn: Draw, ledger: Ledger, only: tuple[str, ...]) -> Objectives:
+    """Compute small models in float64, where the sign of small eigenvalues is beyond doubt.
+
+    What looks into the model or at the optimizer sees all parameters, also where `only` some are to move.
+    """
     own = Objective(training, drawn.batches, ledger=ledger)
-    if own.size > DENSE or own.parameters.dtype == torch.float64:
-        return Objectives(own, own)
+    narrow = Objective(training, drawn.batches, ledger=ledger, among=only) if only else own
+    if narrow.size > DENSE or narrow.parameters.dtype == torch.float64:
+        return Objectives(own, narrow)
     try:
-        return Objectives(own, Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64))
+        precise = Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64, among=only)
     except UnstuckError:  # a loss that insists on its own type
-        return Objectives(own, own)
+        return Objectives(own, narrow)
+    return Objectives(own, precise)
 
 
 def _sure(verdict: Verdict) -> bool:

@@ -1,6 +1,6 @@
 """How the loss bends along all directions where a training stands: both ends of the spectrum, and all between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from unstuck.errors import UnstuckError
 from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
 from unstuck.landscape.ground import Ground, limits_of, sampled
+from unstuck.objective.parameters import check_names
 from unstuck.plain import written
 from unstuck.report.spectrum.document import to_json
 from unstuck.report.spectrum.figures import figure
@@ -61,13 +62,14 @@ class Spectrum:
         return to_text(self.bending)
 
 
-def spectrum(
+def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
     top: int = 10,
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
+    only: Sequence[str] = (),
     progress: Told | None = None,
 ) -> Spectrum:
     """Tell the eigenvalues of the loss's Hessian: both ends one by one, and how many lie between.
@@ -83,6 +85,8 @@ def spectrum(
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
         seed: Of all randomness.
         memory: Bytes to use beyond what is in use now; by default what is free.
+        only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
+            parameters alone are looked at, the others held fixed. By default all are.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -93,7 +97,8 @@ def spectrum(
     if top < 1:
         msg = f"`top` must be a number of eigenvalues above 0, not {top!r}"
         raise UnstuckError(msg)
-    limits = limits_of(budget, memory, seed)
+    limits = limits_of(budget, memory, seed, only)
+    check_names(training.model, limits.only)
     told = progress or _untold
     threads = torch.get_num_threads()
     try:

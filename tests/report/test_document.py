@@ -106,6 +106,8 @@ SCHEMA = {
         "rate": (*NUMBER, None),
         "decay": bool,
         "mode": str,
+        "only": [str],
+        "trainable": (int, None),
     },
     "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
     "division": (

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from unstuck.cli.arguments import seconds
+from unstuck.cli.arguments import seconds, size
 from unstuck.cli.examples import (
     EXAMPLES,
     RUNNING,
@@ -31,8 +31,10 @@ from unstuck.cli.options import (
     Html,
     Json,
     MaybeOut,
+    Memory,
     More,
     NoTrials,
+    Only,
     Out,
     Recorded,
     RemedyName,
@@ -85,6 +87,8 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     history: HistoryFile = None,
     budget: Budget = "60s",
     no_trials: NoTrials = False,
+    only: Only = None,
+    memory: Memory = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -96,11 +100,26 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     Exit code: 0 done, 1 a finding asks for action (with --check), 2 bad usage or input, 130 interrupted.
     """
     del debug  # `main` looks for it itself, before anything can fail
-    limit = seconds(budget)
+    limit, room = seconds(budget), size(memory)
     from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Request(target, checkpoint, steps, history, limit, not no_trials, html, json, seed, check))
+        return run(
+            Request(
+                target,
+                checkpoint,
+                steps,
+                history,
+                limit,
+                not no_trials,
+                html,
+                json,
+                seed,
+                check,
+                tuple(only or ()),
+                room,
+            )
+        )
     except KeyboardInterrupt:  # typer would end without a word
         return _complain("interrupted", INTERRUPTED)
     except BaseException as error:
@@ -278,6 +297,8 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     checkpoint: Checkpoint = None,
     steps: Steps = 0,
     budget: Budget = "60s",
+    only: Only = None,
+    memory: Memory = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -288,11 +309,11 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     Each measure comes with its error, its cost and what it cannot say. Nothing of the training is changed.
     """
     del debug  # `main` looks for it itself
-    limit = seconds(budget)
+    limit, room = seconds(budget), size(memory)
     from unstuck.cli.sharpness import Request, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Request(target, checkpoint, steps, limit, html, json, seed))
+        return run(Request(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room))
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 
@@ -305,6 +326,8 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     steps: Steps = 0,
     top: Top = 10,
     budget: Budget = "60s",
+    only: Only = None,
+    memory: Memory = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -315,11 +338,13 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     Of an adaptive optimizer in its own metric as well. Each number comes with its error. Nothing is changed.
     """
     del debug  # `main` looks for it itself
-    limit = seconds(budget)
+    limit, room = seconds(budget), size(memory)
     from unstuck.cli.spectrum import Bends, measure  # noqa: PLC0415 - see the package
 
     try:
-        return measure(Bends(target, checkpoint, steps, top, limit, html, json, seed))
+        return measure(
+            Bends(target, checkpoint, steps, top, limit, html, json, seed, tuple(only or ()), room)
+        )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 
@@ -333,6 +358,8 @@ def surface(  # noqa: PLR0913 - each option is an argument
     along: Along = "all",
     run: Recorded = None,
     budget: Budget = "60s",
+    only: Only = None,
+    memory: Memory = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -343,11 +370,13 @@ def surface(  # noqa: PLR0913 - each option is an argument
     Coarse at first, then finer while there is time; after Ctrl-C what there is. Nothing of the training is changed.
     """
     del debug  # `main` looks for it itself
-    limit = seconds(budget)
+    limit, room = seconds(budget), size(memory)
     from unstuck.cli.surface import View, look  # noqa: PLC0415 - see the package
 
     try:
-        return look(View(target, checkpoint, steps, along, run, limit, html, json, seed))
+        return look(
+            View(target, checkpoint, steps, along, run, limit, html, json, seed, tuple(only or ()), room)
+        )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

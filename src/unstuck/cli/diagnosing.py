@@ -30,6 +30,8 @@ class Request:
     json: str | None
     seed: int
     check: bool
+    only: tuple[str, ...]
+    memory: float | None
 
 
 def run(request: Request) -> int:
@@ -58,6 +60,8 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
             budget=request.budget,
             trials=request.trials,
             seed=request.seed,
+            memory=request.memory,
+            only=request.only,
             progress=progress,
         )
 

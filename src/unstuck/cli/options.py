@@ -53,6 +53,20 @@ ToLoss = Annotated[
         "--to", metavar="LOSS", help="The loss to get to; by default as far as the budget lets the sizes get."
     ),
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Look at these parameters alone, the others held fixed: names as in a shell, such as 'h.11.*', from "
+        "the beginning or after a dot; may be given several times.",
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Memory to use beyond what is in use: 512MB, 24GB; by default what is free."
+    ),
+]
 Out = Annotated[
     str,
     typer.Option(

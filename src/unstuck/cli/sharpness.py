@@ -19,6 +19,8 @@ class Request:
     html: str | None
     json: str | None
     seed: int
+    only: tuple[str, ...]
+    memory: float | None
 
 
 def run(request: Request) -> int:
@@ -32,5 +34,12 @@ def run(request: Request) -> int:
     with delivery.quiet() as errors:
         training = loaded(request.target, request.checkpoint, request.steps, errors)
         with shown(errors) as progress:
-            found = sharpness(training, budget=request.budget, seed=request.seed, progress=progress)
+            found = sharpness(
+                training,
+                budget=request.budget,
+                seed=request.seed,
+                memory=request.memory,
+                only=request.only,
+                progress=progress,
+            )
     return delivery.deliver(found)

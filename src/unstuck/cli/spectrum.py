@@ -20,6 +20,8 @@ class Bends:
     html: str | None
     json: str | None
     seed: int
+    only: tuple[str, ...]
+    memory: float | None
 
 
 def measure(request: Bends) -> int:
@@ -34,6 +36,12 @@ def measure(request: Bends) -> int:
         training = loaded(request.target, request.checkpoint, request.steps, errors)
         with shown(errors) as progress:
             found = spectrum(
-                training, top=request.top, budget=request.budget, seed=request.seed, progress=progress
+                training,
+                top=request.top,
+                budget=request.budget,
+                seed=request.seed,
+                memory=request.memory,
+                only=request.only,
+                progress=progress,
             )
     return delivery.deliver(found)

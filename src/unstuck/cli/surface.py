@@ -21,6 +21,8 @@ class View:
     html: str | None
     json: str | None
     seed: int
+    only: tuple[str, ...]
+    memory: float | None
 
 
 def look(request: View) -> int:
@@ -40,6 +42,8 @@ def look(request: View) -> int:
                 run=request.run,
                 budget=request.budget,
                 seed=request.seed,
+                memory=request.memory,
+                only=request.only,
                 progress=progress,
             )
     return delivery.deliver(found)

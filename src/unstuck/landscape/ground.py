@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from unstuck.objective.affordable import FEWEST_BATCHES, affordable
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest
+from unstuck.objective.parameters import patterns
 from unstuck.objective.sampling import repeated
 from unstuck.training import Training
 
@@ -40,17 +41,19 @@ _GRAPHS, _VECTORS = 0.35, 0.25
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be spent.
+    """What may be spent, and on what.
 
     Attributes:
         left: Seconds that are left.
         memory: Bytes.
         seed: Of all randomness.
+        only: Patterns of the parameters that are looked at, the others held fixed; none: all are.
     """
 
     left: Callable[[], float]
     memory: float
     seed: int
+    only: tuple[str, ...] = ()
 
     def over(self) -> bool:
         """Whether the time is over."""
@@ -61,7 +64,7 @@ class Limits:
         return torch.Generator().manual_seed(self.seed)
 
 
-def limits_of(budget: float, memory: float | None, seed: int) -> Limits:
+def limits_of(budget: float, memory: float | None, seed: int, only: Sequence[str] = ()) -> Limits:
     """Begin to spend so many seconds, and by default the memory that is free.
 
     Raises:
@@ -72,7 +75,7 @@ def limits_of(budget: float, memory: float | None, seed: int) -> Limits:
         raise UnstuckError(msg)
     began = time.monotonic()
     room = float(psutil.virtual_memory().available) if memory is None else memory
-    return Limits(lambda: budget - (time.monotonic() - began), room, seed)
+    return Limits(lambda: budget - (time.monotonic() - began), room, seed, patterns(only))
 
 
 def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Draw, Sample]:
@@ -83,7 +86,7 @@ def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Dr
     """
     budget = limits.left()
     first = draw(training.data, seed=limits.seed, enough=lambda batches, _: batches >= 1)
-    objective = Objective(training, first.batches)
+    objective = Objective(training, first.batches, among=limits.only)
     pace = fastest(objective) / first.examples
     most = _PLANNED * budget / pace / gradients
     drawn = affordable(training.data, seed=limits.seed, most=most, room=_DATA * limits.memory)
@@ -131,7 +134,7 @@ class Ground:
         self._decayed = decayed
         self._looked = training if decayed else replace(training, optimizer=None)
         self.ledger = Ledger()
-        self.objective = _objective(self._looked, drawn, self.ledger)
+        self.objective = _objective(self._looked, drawn, self.ledger, limits.only)
         halves = Halves.of(len(drawn.batches), exhaustive=sample.exhaustive)
         found = measure_gradients(self.objective, halves)
         if not found.finite:
@@ -198,7 +201,7 @@ class Ground:
             return
         try:
             drawn = self._drawn_from(training.validation)
-            held = _objective(self._looked, drawn, self.ledger)
+            held = _objective(self._looked, drawn, self.ledger, self.limits.only)
             values = held.values(held.theta)
         except UnstuckError as error:
             raise MeasurementError(str(error).replace("`data`", "`validation`")) from error
@@ -212,11 +215,11 @@ class Ground:
         return draw(validation, seed=self.limits.seed, enough=lambda _, examples: examples >= most)
 
 
-def _objective(training: Training, drawn: Draw, ledger: Ledger) -> Objective:
-    own = Objective(training, drawn.batches, ledger=ledger)
+def _objective(training: Training, drawn: Draw, ledger: Ledger, only: Sequence[str]) -> Objective:
+    own = Objective(training, drawn.batches, ledger=ledger, among=only)
     if own.size > PRECISE or own.parameters.dtype == torch.float64:
         return own
     try:
-        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64)
+        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64, among=only)
     except UnstuckError:  # a loss that insists on its own type
         return own

@@ -30,8 +30,9 @@ class Objectives:
     """The same loss twice.
 
     Attributes:
-        own: In the training's own types, for whatever looks into the model.
-        precise: In float64 where that is affordable, for the sign of small eigenvalues; else `own`.
+        own: In the training's own types, of all parameters, for whatever looks into the model.
+        precise: In float64 where that is affordable, for the sign of small eigenvalues; else `own`. Of some
+            parameters alone where only they are to be looked at.
     """
 
     own: Objective

@@ -14,18 +14,21 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
     slots = parameters.slots
     trained = {id(slot.parameter) for slot in slots}
     others = [parameter for parameter in training.model.parameters() if id(parameter) not in trained]
+    held = parameters.trainable - parameters.size
     dtypes = sorted({str(slot.parameter.dtype).removeprefix("torch.") for slot in slots})
     optimizer = training.optimizer
     return Subject(
         model=_name(training.model),
         parameters=parameters.size,
-        frozen=sum(parameter.numel() for parameter in others),
+        frozen=sum(parameter.numel() for parameter in others) - held,
         dtype="+".join(dtypes),
         device=str(parameters.device),
         optimizer=type(optimizer).__name__ if optimizer else None,
         rate=_rate(optimizer) if optimizer else None,
         decay=decay,
         mode="train" if training.model.training else "eval",
+        only=parameters.among,
+        trainable=parameters.trainable if parameters.among else None,
     )
 
 

@@ -39,6 +39,7 @@ class Objective:
             parameters' own types, with $\theta$ kept in float32 at least.
         ledger: Where to count what is spent.
         thawed: Names of frozen parameters that belong to $\theta$ all the same.
+        among: Patterns of names: $\theta$ is what they match, everything else is held fixed.
 
     Raises:
         TrainingError: The loss cannot be evaluated; the message says why.
@@ -52,8 +53,9 @@ class Objective:
         dtype: torch.dtype | None = None,
         ledger: Ledger | None = None,
         thawed: AbstractSet[str] = frozenset(),
+        among: Sequence[str] = (),
     ) -> None:
-        self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger(), thawed=thawed)
+        self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger(), thawed=thawed, among=among)
         self.parameters = self.replay.parameters
         device = self.parameters.device
         self.batches = tuple(replace(batch, content=moved(batch.content, device, dtype)) for batch in batches)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,18 @@ class Slot:
         """Give a tensor of the shape of `here` as a tensor that is divided as the parameter is."""
         return like(self.parameter, part)
 
+    def put(self, tensor: Tensor) -> None:
+        """Hang a tensor in its places."""
+        for places, name in self.places:
+            places[name] = tensor
+
+    def written(self) -> bool:
+        """Whether the copy of the parameter that was put there has been written on."""
+        places, name = self.places[0]
+        there = places.get(name)
+        # An update through `.data` leaves no trace but the numbers.
+        return there is None or not torch.equal(there, self.parameter.detach().to(there.dtype))
+
 
 class Parameters:
     """The trainable parameters of a model in a fixed order, each once however often it is tied.
@@ -41,9 +54,13 @@ class Parameters:
         found: All modules that may hold them, if more than the model's own.
         thawed: Names of frozen parameters that count as trainable.
         dtype: Compute in this type instead of the parameters' own types.
+        among: Patterns of names, as in a shell: what else could be trained is held fixed. None: nothing is.
 
     Attributes:
         slots: In the order of `model.named_parameters()`.
+        among: The patterns.
+        trainable: Number of scalars that could be trained, those held fixed among them.
+        aliased: Whether the model may compute with the very memory of what is held fixed; not if it writes on it.
         space: What the flat vector is a part of.
         size: Number of scalars in the whole vector.
         sharded: How a divided model is evaluated; None where it is not divided.
@@ -59,16 +76,26 @@ class Parameters:
         found: Sequence[nn.Module] = (),
         thawed: AbstractSet[str] = frozenset(),
         dtype: torch.dtype | None = None,
+        among: Sequence[str] = (),
     ) -> None:
         reshard(model)
         self._model = model
         self._cast = dtype
-        self.slots = _slots(model, found or list(model.modules()), thawed)
+        self.among = tuple(among)
+        self.aliased = False
+        trainable = _slots(model, found or list(model.modules()), thawed)
+        self.trainable = sum(slot.parameter.numel() for slot in trainable)
+        chosen = _chosen(model, trainable, self.among)
+        self.slots = tuple(slot for slot in trainable if slot.name in chosen)
+        self._held = tuple(slot for slot in trainable if slot.name not in chosen)
         self.device = self.slots[0].here.device
         self.dtype = dtype or _widest(slot.parameter.dtype for slot in self.slots)
         self._measure()
-        if self.sharded and (dtype is not None or thawed):
-            msg = "a model divided by fully_shard is computed in its own types, and what is frozen stays so"
+        if self.sharded and (dtype is not None or thawed or self._held):
+            msg = (
+                "a model divided by fully_shard is computed in its own types and as a whole, and what is frozen "
+                "stays so"
+            )
             raise TrainingError(msg)
 
     def _measure(self) -> None:
@@ -83,7 +110,9 @@ class Parameters:
         """Give the same for other parameters of the model."""
         other = copy.copy(self)
         other.slots = tuple(slots)
-        other._measure()  # noqa: SLF001  # its own class
+        given = {id(slot.parameter) for slot in slots}
+        other._held = tuple(s for s in self._held if id(s.parameter) not in given)  # noqa: SLF001  # its own class
+        other._measure()  # noqa: SLF001
         return other
 
     def flatten(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
@@ -118,9 +147,14 @@ class Parameters:
             self.sharded.place(leaves)
             return
         for slot, leaf in zip(self.slots, leaves, strict=True):
-            tensor = leaf.to(slot.parameter.device, self._cast or slot.parameter.dtype)
-            for places, name in slot.places:
-                places[name] = tensor
+            slot.put(leaf.to(slot.parameter.device, self._cast or slot.parameter.dtype))
+        # Without the gradient that they may ask for, no graph is kept of what they alone take part in.
+        for slot in self._held:
+            slot.put(slot.parameter.detach().to(self._cast or slot.parameter.dtype, copy=not self.aliased))
+
+    def writes_on_held(self) -> bool:
+        """Whether the model, once evaluated, has written on what is held fixed; only before the places are left."""
+        return any(slot.written() for slot in self._held)
 
 
 def _slots(model: nn.Module, found: Sequence[nn.Module], thawed: AbstractSet[str]) -> tuple[Slot, ...]:
@@ -135,6 +169,56 @@ def _slots(model: nn.Module, found: Sequence[nn.Module], thawed: AbstractSet[str
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or name in thawed
     )
+
+
+def patterns(only: Sequence[str]) -> tuple[str, ...]:
+    """Give several patterns, also where one was given by itself."""
+    return (only,) if isinstance(only, str) else tuple(only)
+
+
+def check_names(model: nn.Module, among: Sequence[str]) -> None:
+    """Make sure that every pattern means something.
+
+    Raises:
+        TrainingError: No parameter that is trained has such a name; the message says which there are.
+    """
+    _chosen(model, _slots(model, list(model.modules()), frozenset()), among)
+
+
+def _chosen(model: nn.Module, trainable: Sequence[Slot], among: Sequence[str]) -> AbstractSet[str]:
+    """Names of the slots that a pattern matches, from their beginning or after a dot, by any name they have."""
+    if not among:
+        return {slot.name for slot in trainable}
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    chosen: set[str] = set()
+    for pattern in among:
+        matched = {
+            slot.name
+            for slot in trainable
+            if any(matches(name, pattern) for name in names[id(slot.parameter)])
+        }
+        if not matched:
+            some = ", ".join(slot.name for slot in _spread(trainable))
+            msg = f"`only`: no trained parameter matches {pattern!r}: there are {len(trainable)}, among them {some}"
+            raise TrainingError(msg)
+        chosen |= matched
+    return chosen
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name, or what follows one of its dots, is as the pattern says: `h.1.*` is `transformer.h.1.*` too."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+
+
+# An error shows so many names, from the first layer to the last.
+_SHOWN = 6
+
+
+def _spread(slots: Sequence[Slot]) -> Sequence[Slot]:
+    last, shown = len(slots) - 1, min(_SHOWN, len(slots))
+    return [slots[round(number * last / max(shown - 1, 1))] for number in range(shown)]
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ class Replay:
         dtype: torch.dtype | None,
         ledger: Ledger,
         thawed: AbstractSet[str] = frozenset(),
+        among: Sequence[str] = (),
     ) -> None:
         self.training = training
         self.ledger = ledger
@@ -49,7 +50,7 @@ class Replay:
         # The loss may have modules of its own, or mean a model that it found elsewhere.
         things = within(training.model, training.loss)
         found = modules(things)
-        self.parameters = Parameters(training.model, found=found, thawed=thawed, dtype=dtype)
+        self.parameters = Parameters(training.model, found=found, thawed=thawed, dtype=dtype, among=among)
         self._copies = Copies(found, dtype=dtype)
         self._generators = generators(things)
         self._interrupts = Interrupts()
@@ -165,10 +166,11 @@ class Replay:
             leaves = self.parameters.leaves(written)
             loss = processes.together(lambda: self._checked(batch, leaves))
             self._writes_parameters = written._version > 0 or not torch.equal(written, theta)  # noqa: SLF001
+            self.parameters.aliased = not self.parameters.writes_on_held()
             if self.parameters.sharded:
                 gradients = self.parameters.sharded.gradients(loss, batch.share)
             else:
-                gradients = processes.together(lambda: _differentiate(loss, leaves))
+                gradients = processes.together(lambda: self._differentiated(loss, leaves))
             processes.together(lambda: _check_gradients(self.parameters, gradients))
             same = self._is_same_without_grad(batch, theta, finite(loss))
             self._same_without_grad = processes.every(true=same)
@@ -176,7 +178,20 @@ class Replay:
     def _checked(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
         loss = self.loss(batch, leaves)
         _check_loss(loss)
+        if not loss.requires_grad:
+            raise TrainingError(self._independent)
         return loss
+
+    def _differentiated(self, loss: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        gradients = _differentiate(loss, leaves)
+        if all(gradient is None for gradient in gradients):
+            raise TrainingError(self._independent)
+        return gradients
+
+    @property
+    def _independent(self) -> str:
+        among = self.parameters.among
+        return _INDEPENDENT_OF_THESE.format(", ".join(among)) if among else _INDEPENDENT
 
     def _is_same_without_grad(self, batch: Batch, theta: Float[Tensor, " n"], value: float) -> bool:
         """Whether autograd can be spared; not if the loss differentiates by itself, as physics-informed ones do."""
@@ -219,6 +234,9 @@ _INDEPENDENT = (
 )
 
 
+_INDEPENDENT_OF_THESE = "`only`: `loss` does not depend on the parameters that match {}"
+
+
 def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         msg = f"`loss` must return a scalar tensor, not {type(loss).__name__}: {loss!r:.60}"
@@ -233,19 +251,14 @@ def _check_loss(loss: Any) -> None:
             "look for NaN or Inf in the data, the checkpoint or the parameters"
         )
         raise TrainingError(msg)
-    if not loss.requires_grad:
-        raise TrainingError(_INDEPENDENT)
 
 
 def _differentiate(loss: Tensor, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
     try:
-        gradients = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
+        return cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
     except Exception as error:
         msg = f"`loss` cannot be differentiated by the parameters: {one_line(error)}"
         raise TrainingError(msg) from error
-    if all(gradient is None for gradient in gradients):
-        raise TrainingError(_INDEPENDENT)
-    return gradients
 
 
 def _check_gradients(parameters: Parameters, gradients: Sequence[Tensor | None]) -> None:

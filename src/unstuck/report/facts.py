@@ -8,6 +8,7 @@ from unstuck.estimate import Estimate
 from unstuck.findings.records import Evidence, Finding, Verdict
 from unstuck.measurements.records import Division, Gradient, Route
 from unstuck.measurements.records.updates import NonFinite
+from unstuck.report.lines import parameters_of
 from unstuck.report.numbers import (
     NEGLIGIBLE,
     NOTHING,
@@ -63,7 +64,7 @@ class Way:
 def subject_line(verdict: Verdict) -> str:
     """What was looked at, in one line."""
     subject = verdict.measured.subject
-    parts = [subject.model, count(subject.parameters, "parameter"), f"{subject.dtype} on {subject.device}"]
+    parts = [subject.model, parameters_of(subject), f"{subject.dtype} on {subject.device}"]
     if subject.frozen:
         parts.insert(2, f"{subject.frozen:,} more frozen")
     if subject.optimizer is not None:

@@ -7,9 +7,15 @@ from unstuck.report.words import engine_name
 
 def subject_line(subject: Subject) -> str:
     """What was looked at, in one line."""
-    return " \u00b7 ".join(
-        (subject.model, count(subject.parameters, "parameter"), f"{subject.dtype} on {subject.device}")
-    )
+    return " \u00b7 ".join((subject.model, parameters_of(subject), f"{subject.dtype} on {subject.device}"))
+
+
+def parameters_of(subject: Subject) -> str:
+    """How many parameters were looked at, and of how many which ones, where not all were."""
+    if subject.trainable is None:
+        return count(subject.parameters, "parameter")
+    whole, names = count(subject.trainable, "parameter"), ", ".join(subject.only)
+    return f"{subject.parameters:,} of {whole}: only {names}, the others held fixed"
 
 
 def cost_line(cost: Cost) -> str:

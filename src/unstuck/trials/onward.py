@@ -16,7 +16,7 @@ from unstuck.training import Training
 Places = list[Float[Tensor, " n"]]
 
 
-def walked(
+def walked(  # noqa: PLR0913 - what goes on, how far, and who counts it
     training: Training,
     batches: Sequence[Batch],
     *,
@@ -24,6 +24,7 @@ def walked(
     every: int,
     ledger: Ledger,
     over: Callable[[], bool],
+    only: Sequence[str] = (),
 ) -> Places:
     """Continue a copy of the run by so many steps, one a batch, with its optimizer and schedule.
 
@@ -34,6 +35,7 @@ def walked(
         every: After each so many of them the weights are kept.
         ledger: Where gradients are counted.
         over: Ends it earlier.
+        only: Patterns of the parameters that move; none: all do.
 
     Returns:
         The weights before the first step, and on the way to where they are not finite any more.
@@ -44,7 +46,7 @@ def walked(
     if training.optimizer is None:
         msg = "without `optimizer` no copy can go on: pass the one of the run to Training, or a recorded run"
         raise MeasurementError(msg)
-    run = Run(training, Objective(training, batches, ledger=ledger))
+    run = Run(training, Objective(training, batches, ledger=ledger, among=only))
     places: Places = [run.theta()]
 
     def spend(batch: Batch) -> None:

@@ -21,7 +21,7 @@ class Subject:
 
     Attributes:
         model: Class name of the model.
-        parameters: Trainable parameters, tied ones counted once.
+        parameters: Trainable parameters that were looked at, tied ones counted once.
         frozen: Parameters that do not require a gradient.
         dtype: Of the trainable parameters, e.g. "float32"; several are joined by "+".
         device: Where the parameters are.
@@ -29,6 +29,8 @@ class Subject:
         rate: Present learning rate (of the first group), or None.
         decay: Whether weight decay counts as part of the loss here.
         mode: "train" or "eval", as handed in.
+        only: Patterns of the parameters that were looked at, the others held fixed; none: all were.
+        trainable: Trainable parameters in all, where only some were looked at.
     """
 
     model: str
@@ -40,6 +42,8 @@ class Subject:
     rate: float | None
     decay: bool
     mode: str
+    only: tuple[str, ...] = ()
+    trainable: int | None = None
 
 
 @dataclass(frozen=True)
