@@ -1,7 +1,7 @@
 """How the loss bends along all directions where a training stands: both ends of the spectrum, and all between."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from unstuck.errors import UnstuckError
 from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
+from unstuck.landscape.blocks import Blocks
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.objective.parameters import check_names
 from unstuck.plain import written
@@ -18,6 +19,9 @@ from unstuck.report.spectrum.figures import figure
 from unstuck.report.spectrum.page import to_html
 from unstuck.report.spectrum.terminal import render, to_text
 from unstuck.training import Training
+
+# Share of the time for the spectrum of all layers together, where they are looked at one by one too.
+_WHOLE = 0.5
 
 Told = Callable[[str, float], None]
 
@@ -51,7 +55,7 @@ class Spectrum:
         return written(to_json(self.bending), path)
 
     def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure: "hessian" or "metric".
+        """Give one figure of the report, a Plotly figure: "hessian", "metric" or "blocks".
 
         Raises:
             MeasurementError: There is no figure of that name.
@@ -70,6 +74,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    blocks: bool = False,
     progress: Told | None = None,
 ) -> Spectrum:
     """Tell the eigenvalues of the loss's Hessian: both ends one by one, and how many lie between.
@@ -87,6 +92,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         memory: Bytes to use beyond what is in use now; by default what is free.
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
+        blocks: Look at every layer by itself as well, the others held fixed, in half of the time.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -103,16 +109,24 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     threads = torch.get_num_threads()
     try:
         told("reading the data", 0.0)
-        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+        share = _WHOLE if blocks else 1.0
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST / share)
         told("the gradient", 0.02)
-        bender = Bender(training, Ground(training, drawn, sample, limits, decayed=True), top)
+        reserve = (1.0 - share) * limits.left()
+        first = replace(limits, left=lambda: limits.left() - reserve)
+        ground = Ground(training, drawn, sample, first, decayed=True)
+        bender = Bender(training, ground, top)
+        layered = Blocks(training, drawn, sample, limits, ground.ledger) if blocks else None
         interrupted = False
         try:
-            bender.run(told)
+            bender.run(lambda stage, behind: told(stage, share * behind))
+            if layered is not None:
+                layered.run(lambda stage, behind: told(stage, share + (1.0 - share) * behind))
         except KeyboardInterrupt:
             interrupted = True
         told("done", 1.0)
-        return Spectrum(bender.bending(), interrupted)
+        bending = bender.bending()
+        return Spectrum(bending if layered is None else layered.beside(bending), interrupted)
     finally:
         torch.set_num_threads(threads)
 

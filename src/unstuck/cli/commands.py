@@ -23,6 +23,7 @@ from unstuck.cli.examples import (
 )
 from unstuck.cli.options import (
     Along,
+    Blocks,
     Budget,
     Check,
     Checkpoint,
@@ -325,6 +326,7 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     checkpoint: Checkpoint = None,
     steps: Steps = 0,
     top: Top = 10,
+    blocks: Blocks = False,
     budget: Budget = "60s",
     only: Only = None,
     memory: Memory = None,
@@ -343,7 +345,7 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
 
     try:
         return measure(
-            Bends(target, checkpoint, steps, top, limit, html, json, seed, tuple(only or ()), room)
+            Bends(target, checkpoint, steps, top, limit, html, json, seed, tuple(only or ()), room, blocks)
         )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)

@@ -6,6 +6,7 @@ EXAMPLES = """
   unstuck diagnose demo:saddle
   unstuck diagnose train.py:setup --html report.html
   unstuck diagnose train.py:setup --checkpoint last.pt --steps 100
+  unstuck diagnose train.py:setup --only 'h.11.*' --memory 24GB
   unstuck diagnose mypackage.train:setup --json - | jq .cause
 """
 
@@ -48,6 +49,7 @@ SPECTRUM = """
 
   unstuck spectrum demo:saddle
   unstuck spectrum train.py:setup --checkpoint last.pt --top 20 --html spectrum.html
+  unstuck spectrum train.py:setup --blocks --only 'h.*' --memory 24GB
   unstuck spectrum train.py:setup --json - | jq .lambda_min
 """
 

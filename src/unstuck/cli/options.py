@@ -61,6 +61,9 @@ Only = Annotated[
         "the beginning or after a dot; may be given several times.",
     ),
 ]
+Blocks = Annotated[
+    bool, typer.Option("--blocks", help="Look at every layer by itself as well, the others held fixed.")
+]
 Memory = Annotated[
     str | None,
     typer.Option(

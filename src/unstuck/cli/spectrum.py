@@ -22,6 +22,7 @@ class Bends:
     seed: int
     only: tuple[str, ...]
     memory: float | None
+    blocks: bool
 
 
 def measure(request: Bends) -> int:
@@ -42,6 +43,7 @@ def measure(request: Bends) -> int:
                 seed=request.seed,
                 memory=request.memory,
                 only=request.only,
+                blocks=request.blocks,
                 progress=progress,
             )
     return delivery.deliver(found)

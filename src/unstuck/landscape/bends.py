@@ -1,6 +1,7 @@
 """How the loss bends along all directions: plain numbers, each with its error, no tensors."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from unstuck.curvature.records import Eigenvalue, Spectrum
 from unstuck.estimate import Estimate
@@ -44,6 +45,43 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Block:
+    """The curvature of one layer by itself, the others held fixed.
+
+    Attributes:
+        name: Of the module.
+        parameters: That it has.
+        lowest: The smallest eigenvalue, with its residual; of the half of the sample that finds.
+        highest: The largest.
+        judged_lowest: Curvature along the vector of the lowest, on data it was not found on.
+        judged_highest: Along that of the highest.
+        trace: The sum of all of them.
+        products: Hessian-vector products that it took.
+        settled: Whether the ends are known as well as was asked.
+    """
+
+    name: str
+    parameters: int
+    lowest: Eigenvalue
+    highest: Eigenvalue
+    judged_lowest: Estimate
+    judged_highest: Estimate
+    trace: Estimate
+    products: int
+    settled: bool
+
+    @property
+    def lambda_min(self) -> Estimate:
+        """The smallest eigenvalue as it was judged, with the error of sampling and that of finding it."""
+        return _with_residual(self.judged_lowest, self.lowest)
+
+    @property
+    def lambda_max(self) -> Estimate:
+        """The largest one."""
+        return _with_residual(self.judged_highest, self.highest)
+
+
+@dataclass(frozen=True)
 class Bending:
     """Everything that is known of the curvature at a point.
 
@@ -58,6 +96,7 @@ class Bending:
         omitted: What could not be measured, and why.
         cost: What all of it took.
         complete: Whether all that was asked for is settled.
+        blocks: The curvature of each layer, if that was asked for.
     """
 
     subject: Subject
@@ -70,7 +109,12 @@ class Bending:
     omitted: tuple[Omission, ...]
     cost: Cost
     complete: bool
+    blocks: tuple[Block, ...] = ()
 
     def spread(self, name: str) -> Spread | None:
         """The spread of that name, if it is known."""
         return next((each for each in self.spreads if each.name == name), None)
+
+
+def _with_residual(judged: Estimate, found: Eigenvalue) -> Estimate:
+    return replace(judged, stderr=math.hypot(judged.stderr, found.residual))

@@ -113,6 +113,7 @@ class Ground:
         sample: Its description.
         limits: What may be spent.
         decayed: Whether the optimizer's weight decay counts as part of the loss.
+        ledger: Where what is spent is counted.
 
     Attributes:
         judge: The loss, and which half of the sample finds and which judges.
@@ -127,13 +128,20 @@ class Ground:
     """
 
     def __init__(
-        self, training: Training, drawn: Draw, sample: Sample, limits: Limits, *, decayed: bool = False
+        self,
+        training: Training,
+        drawn: Draw,
+        sample: Sample,
+        limits: Limits,
+        *,
+        decayed: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
         self._began = time.monotonic()
         self._training, self.limits, self.sample = training, limits, sample
         self._decayed = decayed
         self._looked = training if decayed else replace(training, optimizer=None)
-        self.ledger = Ledger()
+        self.ledger = ledger or Ledger()
         self.objective = _objective(self._looked, drawn, self.ledger, limits.only)
         halves = Halves.of(len(drawn.batches), exhaustive=sample.exhaustive)
         found = measure_gradients(self.objective, halves)

@@ -1,6 +1,7 @@
 """Trainable parameters as one flat vector, and the vector's pieces put in the model's places."""
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -208,8 +209,16 @@ def _chosen(model: nn.Module, trainable: Sequence[Slot], among: Sequence[str]) -
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name, or what follows one of its dots, is as the pattern says: `h.1.*` is `transformer.h.1.*` too."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+    """Whether a name, or what follows one of its dots, is as the pattern says: `h.1.*` is `transformer.h.1.*` too.
+
+    A pattern that begins with a dot is that of the whole name.
+    """
+    return fnmatchcase(f".{name}", pattern if pattern.startswith(".") else f"*.{pattern}")
+
+
+def exactly(name: str) -> str:
+    """Give the pattern of this name alone."""
+    return "." + re.sub(r"([*?[])", r"[\1]", name)
 
 
 # An error shows so many names, from the first layer to the last.

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any, cast
 
-from unstuck.landscape.bends import Bending, Spread
+from unstuck.landscape.bends import Bending, Block, Spread
 from unstuck.plain import finite
 from unstuck.report.document import spectrum_document
 
@@ -25,6 +25,7 @@ def to_document(bending: Bending) -> Document:
         "certificate": None if hessian is None else asdict(hessian.spectrum.floor),
         "hessian": None if hessian is None else _spread(hessian),
         "metric": None if metric is None else _spread(metric),
+        "blocks": [_block(each) for each in bending.blocks],
         "rate": bending.rate,
         "limit": bending.limit,
         "loss": asdict(bending.loss),
@@ -42,6 +43,19 @@ def to_document(bending: Bending) -> Document:
 def to_json(bending: Bending) -> str:
     """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
     return json.dumps(to_document(bending), indent=2, allow_nan=False)
+
+
+def _block(block: Block) -> Document:
+    return {
+        "name": block.name,
+        "parameters": block.parameters,
+        "lambda_min": asdict(block.lambda_min),
+        "lambda_max": asdict(block.lambda_max),
+        "trace": asdict(block.trace),
+        "found": {"lowest": asdict(block.lowest), "highest": asdict(block.highest)},
+        "products": block.products,
+        "settled": block.settled,
+    }
 
 
 def _spread(spread: Spread) -> Document:

@@ -8,7 +8,19 @@ from unstuck.report import lines
 from unstuck.report.eigenvalues import spectrum_facts, spectrum_sentence
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import count, percent, significant, with_error
-from unstuck.report.spectrum.words import TITLES
+from unstuck.report.spectrum.words import LAYERS, TITLES
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer by itself, ready to print."""
+
+    name: str
+    parameters: str
+    lowest: str
+    highest: str
+    trace: str
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,21 @@ def pairs(spread: Spread) -> tuple[Pair, ...]:
     )
 
 
+def blocks(bending: Bending) -> tuple[Row, ...]:
+    """Every layer that was looked at by itself."""
+    return tuple(
+        Row(
+            name=each.name,
+            parameters=f"{each.parameters:,}",
+            lowest=with_error(each.lambda_min),
+            highest=with_error(each.lambda_max),
+            trace=with_error(each.trace),
+            remark="" if each.settled else "the time was over",
+        )
+        for each in bending.blocks
+    )
+
+
 def histogram(spread: Spread) -> tuple[tuple[str, str, float], ...]:
     """Every bin: its ends, how many eigenvalues it has, and how many as a number."""
     size = spread.spectrum.size
@@ -124,4 +151,4 @@ def sample_line(bending: Bending) -> str:
 
 def left_out(bending: Bending) -> tuple[str, ...]:
     """What could not be measured, and why."""
-    return lines.left_out(bending.omitted, TITLES)
+    return lines.left_out(bending.omitted, {**TITLES, "blocks": LAYERS})

@@ -18,7 +18,7 @@ from unstuck.report.spectrum.words import CAPTIONS, READING
 def to_html(bending: Bending) -> str:
     """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
     plotly, draw = get_plotlyjs(), source("page.js")
-    document, spreads = to_json(bending), _spreads(bending)
+    document, spreads, layers = to_json(bending), _spreads(bending), _layers(bending)
     return (
         environment()
         .get_template("spectrum.html.j2")
@@ -30,6 +30,8 @@ def to_html(bending: Bending) -> str:
             reading=READING,
             place=facts.place(bending),
             spreads=spreads,
+            layers=layers,
+            blocks=facts.blocks(bending),
             sample=facts.sample_line(bending),
             cost=cost_line(bending.cost),
             left_out=facts.left_out(bending),
@@ -37,7 +39,7 @@ def to_html(bending: Bending) -> str:
             plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
             draw=Markup(draw),  # noqa: S704 - our own file
             hashes=[digest(plotly), digest(draw)],
-            figures=spreads,
+            figures=[*spreads, *layers],
             document=document,
             download=base64.b64encode(document.encode()).decode(),
         )
@@ -60,3 +62,11 @@ def _spreads(bending: Bending) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _layers(bending: Bending) -> list[dict[str, Any]]:
+    """The figure of single layers, where there is one."""
+    if not bending.blocks:
+        return []
+    title, plot = plotted(figure(bending, "blocks"))
+    return [{"name": "blocks", "title": title, "caption": CAPTIONS["blocks"], "plot": plot}]

@@ -9,7 +9,7 @@ from unstuck.report import laid
 from unstuck.report.facts import Fact
 from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.spectrum import facts
-from unstuck.report.spectrum.words import READING, TITLES
+from unstuck.report.spectrum.words import LAYERS, READING, TITLES
 from unstuck.report.text import as_text
 
 _WIDTH = 30  # of the longest bar, in characters
@@ -28,6 +28,8 @@ def render(bending: Bending) -> RenderableType:
     for spread in bending.spreads:
         blocks += [laid.section(TITLES[spread.name]), laid.facts(facts.facts(bending, spread)), laid.line("")]
         blocks += [_histogram(spread), laid.line(""), _pairs(spread)]
+    if bending.blocks:
+        blocks += [laid.section(LAYERS), _blocks(bending)]
     measured = [Fact("sample", facts.sample_line(bending)), Fact("cost", cost_line(bending.cost))]
     measured += [
         Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(bending))
@@ -48,6 +50,14 @@ def _histogram(spread: Spread) -> RenderableType:
     for interval, number, value in rows:
         bar = round(_WIDTH * math.log1p(value) / math.log1p(longest)) if longest else 0
         table.add_row(laid.safe(interval), laid.safe(number), "#" * max(bar, 1))
+    return laid.indented(table)
+
+
+def _blocks(bending: Bending) -> RenderableType:
+    table = laid.table("", "parameters", "lowest", "highest", "trace", "")
+    for row in facts.blocks(bending):
+        cells = (row.parameters, row.lowest, row.highest, row.trace, row.remark)
+        table.add_row(laid.safe(row.name), *map(laid.safe, cells))
     return laid.indented(table)
 
 

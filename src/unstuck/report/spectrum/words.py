@@ -4,6 +4,7 @@ TITLES: dict[str, str] = {
     "hessian": "The eigenvalues of the Hessian",
     "metric": "The eigenvalues in the optimizer's own metric",
 }
+LAYERS = "Every layer by itself"
 
 CAPTIONS: dict[str, str] = {
     "hessian": (
@@ -14,6 +15,11 @@ CAPTIONS: dict[str, str] = {
     "metric": (
         "The same where every parameter is measured in steps of the optimizer: of D^(1/2) H D^(1/2), D the rate over "
         "the scale of each parameter. Its largest one says whether the steps are stable."
+    ),
+    "blocks": (
+        "The smallest and the largest eigenvalue of each layer with the others held fixed, on data they were not "
+        "found on. The largest of all layers together is at least the largest of these, and the smallest at most "
+        "the smallest: what lies beyond comes from how layers bend together."
     ),
 }
 
