@@ -4,7 +4,9 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import linregress
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__main__")
@@ -31,3 +33,14 @@ def test_every_benchmark_that_can_be_named_is_there():
     main = importlib.import_module("benchmarks.__main__")
     for name in main.NAMES:
         assert callable(importlib.import_module(f"benchmarks.{name}").run)
+
+
+def test_the_exponent_of_a_power_law_is_found_and_its_error_is_that_of_least_squares():
+    exponent = importlib.import_module("benchmarks.scale.cost").exponent
+    xs = [10.0**power for power in range(2, 8)]
+    slope, error = exponent(xs, [3.0 * x**0.7 for x in xs])
+    assert slope == pytest.approx(0.7)
+    assert error == pytest.approx(0.0, abs=1e-7)
+    ys = [x * factor for x, factor in zip(xs, (1.3, 0.8, 1.1, 0.7, 1.2, 1.0), strict=True)]
+    oracle = linregress(np.log(xs), np.log(ys))
+    assert exponent(xs, ys) == pytest.approx((oracle.slope, oracle.stderr))

@@ -1,0 +1,1 @@
+"""What it costs to look at large trainings, and that several processes see what one sees."""
