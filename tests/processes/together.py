@@ -1,6 +1,7 @@
 """What each of several processes does in the tests: objectives, vectors and decisions, written down as JSON."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def main() -> None:
     found["decisions"] = decisions()
     Path(f"{sys.argv[1]}{processes.rank()}").write_text(json.dumps(found))
     processes.leave()
+    os._exit(0)  # a thread of the backend that is still ending would abort the interpreter's own end
 
 
 if __name__ == "__main__":

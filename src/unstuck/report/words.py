@@ -202,6 +202,7 @@ EXCLUDED: dict[str, str] = {
 }
 
 MEASUREMENTS: dict[str, str] = {
+    "division": "how the processes share the work",
     "non_finite": "looking for NaN and Inf",
     "noise": "the gradient and its noise",
     "products": "preparing for Hessian-vector products",
