@@ -9,7 +9,24 @@ import torch
 
 from benchmarks.tables import write
 
-NAMES = ("accuracy", "products", "peers", "cost", "large", "escape", "recording", "optim")
+# Where a benchmark is; with `--write` its name is that of the file.
+MODULES = {
+    "accuracy": "accuracy",
+    "products": "products",
+    "peers": "peers.spectrum",
+    "peers-surface": "peers.surface",
+    "cost": "cost",
+    "large": "large",
+    "escape": "escape",
+    "recording": "recording",
+    "optim": "optim",
+}
+
+# What may be asked of one, in the order in which its `run` takes it.
+CHOICES = {
+    "peers": ("workloads", "questions", "peers"),
+    "peers-surface": ("workloads", "peers"),
+}
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -19,17 +36,17 @@ def _words(text: str) -> tuple[str, ...]:
 def main() -> None:
     """Run what was asked for; print its tables, and write them if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks.")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help=f"which: {', '.join(NAMES)}")
-    parser.add_argument("--workloads", type=_words, help="`peers`: only these, such as a,b")
+    parser.add_argument("names", nargs="*", choices=[*MODULES, []], help=f"which: {', '.join(MODULES)}")
+    parser.add_argument("--workloads", type=_words, help="`peers…`: only these, such as a,b")
     parser.add_argument("--questions", type=_words, help="`peers`: only these of sign,five,density,all")
-    parser.add_argument("--peers", type=_words, help="`peers`: only these, such as PyHessian")
+    parser.add_argument("--peers", type=_words, help="`peers…`: only these, such as PyHessian")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ImportWarning)
-    for name in arguments.names or NAMES:
-        module = importlib.import_module(f"benchmarks.{name}")
-        chosen = (arguments.workloads, arguments.questions, arguments.peers) if name == "peers" else ()
+    for name in arguments.names or MODULES:
+        module = importlib.import_module(f"benchmarks.{MODULES[name]}")
+        chosen = [getattr(arguments, choice) for choice in CHOICES.get(name, ())]
         tables = module.run(*chosen)
         print("\n".join(map(str, tables)), flush=True)
         if arguments.write:

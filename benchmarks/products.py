@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from benchmarks import rivals
+from benchmarks.peers import rivals
 from benchmarks.tables import Table
 from benchmarks.timing import Contestant, take_turns
 from benchmarks.workloads import Workload, workloads

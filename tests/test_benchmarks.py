@@ -9,8 +9,21 @@ import pytest
 from scipy.stats import linregress
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__main__")
-PEERS = ("curvlinops", "hessian_eigenthings", "pyhessian", "sklearn", "transformers")
+FILES = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks" / "peers").glob("*.py")]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES if path.stem != "__main__"
+)
+PEERS = (
+    "cockpit",
+    "curvlinops",
+    "gns_pytorch",
+    "hessian_eigenthings",
+    "landscaper",
+    "loss_landscapes",
+    "pyhessian",
+    "sklearn",
+    "transformers",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +38,20 @@ def no_peers(monkeypatch):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_benchmark_imports_without_peers_and_says_what_it_measures(name):
-    module = importlib.import_module(f"benchmarks.{name}".removesuffix(".__init__"))
+    module = importlib.import_module(name.removesuffix(".__init__"))
     assert module.__doc__
 
 
 def test_every_benchmark_that_can_be_named_is_there():
     main = importlib.import_module("benchmarks.__main__")
-    for name in main.NAMES:
-        assert callable(importlib.import_module(f"benchmarks.{name}").run)
+    for module in main.MODULES.values():
+        assert callable(importlib.import_module(f"benchmarks.{module}").run)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line_that_says_how_to_get_it(capsys):
+    invited = importlib.import_module("benchmarks.peers.invited")
+    assert invited.present([invited.GNS, invited.COCKPIT], asked=["gns-pytorch"]) == []
+    assert "gns-pytorch is left out" in capsys.readouterr().err
 
 
 def test_the_exponent_of_a_power_law_is_found_and_its_error_is_that_of_least_squares():

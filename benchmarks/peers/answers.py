@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks import rivals
+from benchmarks.peers import rivals
 from benchmarks.workloads import Workload
 from unstuck.curvature.records import Question
 from unstuck.curvature.spectrum import spectrum

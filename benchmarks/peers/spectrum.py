@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from scipy.stats import wasserstein_distance
 
-from benchmarks import rivals
-from benchmarks.answers import DOUBT, Answer, Curvlinops, Eigenthings, PyHessian, Way, near, unstuck
 from benchmarks.oracle import Truth, truth
+from benchmarks.peers import rivals
+from benchmarks.peers.answers import DOUBT, Answer, Curvlinops, Eigenthings, PyHessian, Way, near, unstuck
 from benchmarks.tables import Table
 from benchmarks.timing import cpu, take_turns
 from benchmarks.workloads import Workload, workloads
