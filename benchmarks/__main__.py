@@ -15,6 +15,8 @@ MODULES = {
     "products": "products",
     "peers": "peers.spectrum",
     "peers-surface": "peers.surface",
+    "peers-noise": "peers.noise",
+    "peers-recorder": "peers.recorder",
     "cost": "cost",
     "large": "large",
     "escape": "escape",
@@ -26,6 +28,7 @@ MODULES = {
 CHOICES = {
     "peers": ("workloads", "questions", "peers"),
     "peers-surface": ("workloads", "peers"),
+    "peers-noise": ("workloads", "peers"),
 }
 
 

@@ -34,7 +34,12 @@ class Case:
     name: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    loss: Callable[[], Tensor]
+    batch: Callable[[], tuple[Tensor, Tensor]]
+
+    def loss(self) -> Tensor:
+        """Evaluate the loss of the next batch."""
+        rows, classes = self.batch()
+        return functional.cross_entropy(self.model(rows), classes)
 
     def step(self) -> None:
         """Train one step, as everybody does."""
@@ -133,11 +138,7 @@ def cases() -> list[Case]:
         return inputs[index], labels[index]
 
     def case(name: str, model: nn.Module, optimizer: Callable[..., torch.optim.Optimizer], size: int) -> Case:
-        def loss() -> Tensor:
-            rows, classes = drawn(size)
-            return functional.cross_entropy(model(rows), classes)
-
-        return Case(name, model, optimizer(model.parameters(), lr=1e-3), loss)
+        return Case(name, model, optimizer(model.parameters(), lr=1e-3), lambda: drawn(size))
 
     tiny = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     other = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))

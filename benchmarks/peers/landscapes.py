@@ -186,6 +186,15 @@ class Curvature:
         unit = direction.double() / direction.double().norm()
         return float(unit @ self._product(unit))
 
+    def trace(self) -> float:
+        """Give the sum of all eigenvalues, by a product for every parameter."""
+        unit = torch.zeros(self._workload.size, dtype=torch.float64)
+        total = 0.0
+        for index in range(len(unit)):
+            unit.zero_()[index] = 1.0
+            total += float(self._product(unit)[index])
+        return total
+
     def _product(self, vector: Tensor) -> Tensor:
         pieces = _pieces(vector, [piece.shape for piece in self._parameters])
         total = torch.zeros_like(vector)
