@@ -1,11 +1,11 @@
 """A training begun anew, for a run whose own parameters are lost."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from unstuck.errors import TrainingError
 from unstuck.measurements.fresh import fresh_copy
-from unstuck.remedies.run import settings
+from unstuck.remedies.run import like, settings
 from unstuck.training import Training
 
 
@@ -27,7 +27,7 @@ def begun_anew(training: Training, *, seed: int) -> Training:
         for group in settings(old)
     ]
     try:
-        optimizer = cast("Any", type(old))(groups, **old.defaults)
+        optimizer = like(old, groups)
     except Exception as error:
         msg = f"`optimizer` cannot be begun anew: {type(error).__name__}"
         raise TrainingError(msg) from error

@@ -1,10 +1,11 @@
 """A copy of the run that a remedy may change: parameters, optimizer, and how batches become steps."""
 
 import copy
+import inspect
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
@@ -209,11 +210,25 @@ def settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+def like(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
+    """Make an optimizer of the same kind for other groups, with the defaults that its kind takes.
+
+    AdamW notes among them that its decay is decoupled, which only Adam takes.
+    """
+    kind = cast("Any", type(optimizer))
+    taken = inspect.signature(kind).parameters.values()
+    whatever = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken)
+    names = {each.name for each in taken}
+    return kind(
+        groups, **{name: value for name, value in optimizer.defaults.items() if whatever or name in names}
+    )
+
+
 def forgotten(optimizer: Optimizer) -> Optimizer:
     """Give an optimizer of the same kind, parameters and settings that has not made a step yet."""
     groups = settings(optimizer)
     try:
-        fresh = cast("Any", type(optimizer))(groups, **optimizer.defaults)
+        fresh = like(optimizer, groups)
     except Exception:  # a stranger's optimizer may want other arguments
         fresh = copy.copy(optimizer)
         fresh.state = defaultdict(dict)
