@@ -1,7 +1,6 @@
 r"""The spectrum of the Hessian, and in the metric of an adaptive optimizer that of $D^{1/2} H D^{1/2}$."""
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from unstuck.landscape.bends import Bending, Bin, Spread
 from unstuck.landscape.ground import Ground
 from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.records import Omission
+from unstuck.objective.pace import now
 from unstuck.objective.products import Products
 from unstuck.objective.sampling import reason
 from unstuck.training import Training
@@ -198,9 +198,10 @@ class Bender:
         return self._ground.limits.left() <= self._reserve
 
     def _forming_fits(self, operator: Operator) -> bool:
-        begun = time.perf_counter()
+        device = operator.like.device
+        begun = now(device)
         operator.matvec(random_unit(operator, self._ground.limits.generator()))
-        return (time.perf_counter() - begun) * operator.size < _FORMING * self._ground.limits.left()
+        return (now(device) - begun) * operator.size < _FORMING * self._ground.limits.left()
 
 
 def binned(densities: Sequence[Density], unit: float) -> tuple[Bin, ...]:

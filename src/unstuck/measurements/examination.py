@@ -34,6 +34,7 @@ from unstuck.measurements.stability import (
 )
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.surveys import EARLY, LATE, Limits, Stage
+from unstuck.objective.pace import finish
 from unstuck.objective.products import Products
 from unstuck.training import Training
 
@@ -329,8 +330,10 @@ class Examination:
 
     def _forming_fits(self, operator: Operator) -> bool:
         """Whether the Hessian can be formed in half of the time that is left, going by one product."""
+        finish(operator.like.device)
         begun = processes.clock()
         operator.matvec(torch.ones_like(operator.like))
+        finish(operator.like.device)
         return (processes.clock() - begun) * operator.size < 0.5 * self._limits.left()
 
     def _operator(self, products: Products) -> Operator:

@@ -1,5 +1,6 @@
 """How long an evaluation takes, so that what follows can be planned."""
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -12,14 +13,33 @@ from unstuck.objective.function import Objective
 _TIMED, _OFTEN, _LONG_ENOUGH = 2, 5, 0.03
 
 
+def now(device: torch.device) -> float:
+    """Give the time once the device has done what it was asked to: an accelerator works on while Python goes on."""
+    finish(device)
+    return time.perf_counter()
+
+
+def finish(device: torch.device) -> None:
+    """Wait until an accelerator has done what it was asked to; a processor has."""
+    there = torch.accelerator.current_accelerator()
+    if there is not None and there.type == device.type:
+        torch.accelerator.synchronize(device)
+
+
 def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None) -> float:
     """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
+    device = objective.theta.device
+
+    def clock() -> float:
+        finish(device)
+        return processes.clock()
+
     objective.gradient(objective.theta, only)
-    begun, taken = processes.clock(), 0
-    while taken < _TIMED or (taken < _OFTEN and processes.clock() - begun < _LONG_ENOUGH):
+    begun, taken = clock(), 0
+    while taken < _TIMED or (taken < _OFTEN and clock() - begun < _LONG_ENOUGH):
         objective.gradient(objective.theta, only)
         taken += 1
-    return (processes.clock() - begun) / taken
+    return (clock() - begun) / taken
 
 
 def fastest(objective: Objective) -> float:
