@@ -68,7 +68,7 @@ def tasks() -> list[Task]:
     x, y = digits()
     images = (x - x.mean()) / x.std()
     pixels = images.float()
-    x_text, y_text, count = _text()
+    x_text, y_text, count = text()
     return [
         Task(
             "perceptron, SGD",
@@ -136,7 +136,7 @@ def _conv() -> nn.Module:
     )
 
 
-def _text() -> tuple[Tensor, Tensor, int]:
+def text() -> tuple[Tensor, Tensor, int]:
     folder = Path(sysconfig.get_paths()["stdlib"])
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))[:20])[:LETTERS]
     known = {letter: number for number, letter in enumerate(sorted(set(text)))}

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from unstuck import Training, supervised
-from unstuck.batch.clock import Patience, measure_loading, measure_time
+from unstuck.batch.clock import Patience, Stopwatch, measure_loading
 from unstuck.batch.pool import of
 from unstuck.batch.records import seconds_per_update
 from unstuck.objective import Objective, draw
@@ -23,13 +23,13 @@ def training(loss=None, width=32):
 def clock(made, *, seconds=0.3, memory=1e9):
     pool = of(made, draw(made.data, seed=0, enough=lambda *_: False))
     sizes = pool.sizes(pool.examples)
-    return measure_time(
-        made, Objective(made, pool.batches[:2]), pool, sizes, Patience(seconds, memory, print)
-    )
+    stopwatch = Stopwatch(made, Objective(made, pool.batches[:2]), pool, Patience(seconds, memory, print))
+    stopwatch.run(sizes)
+    return stopwatch.known
 
 
 def test_every_size_is_timed_with_an_interval():
-    found = clock(training())
+    found = clock(training(), seconds=1.0)
     assert [timing.size for timing in found.timings] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
     for timing in found.timings:
         assert 0.0 < timing.low <= timing.seconds <= timing.high
@@ -43,7 +43,7 @@ def test_time_that_grows_with_the_size_is_seen_to_grow_from_there():
         time.sleep(0.002 + 0.001 * max(len(batch[0]) - 8, 0))
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
-    found = clock(training(loss), seconds=1.0)
+    found = clock(training(loss), seconds=2.0)
     assert found.grows_from == 16
     times = {timing.size: timing.seconds for timing in found.timings}
     assert times[64] > 4.0 * times[8]
@@ -71,6 +71,25 @@ def test_the_model_that_is_timed_is_a_copy():
     clock(made)
     assert all(torch.equal(before[name], value) for name, value in made.model.state_dict().items())
     assert all(parameter.grad is None for parameter in made.model.parameters())
+
+
+def test_what_was_timed_before_ctrl_c_is_kept():
+    made, calls = training(), 0
+
+    def loss(model, batch):
+        nonlocal calls
+        calls += 1
+        if calls > 120:
+            raise KeyboardInterrupt
+        return made.loss(model, batch)
+
+    rough = Training(made.model, loss, made.data, made.optimizer)
+    pool = of(rough, draw(rough.data, seed=0, enough=lambda *_: False))
+    stopwatch = Stopwatch(rough, Objective(rough, pool.batches[:2]), pool, Patience(60.0, 1e9, print))
+    assert stopwatch.known is None
+    with pytest.raises(KeyboardInterrupt):
+        stopwatch.run([8, 16])
+    assert [timing.size for timing in stopwatch.known.timings] == [8, 16]
 
 
 class Slow(Dataset):

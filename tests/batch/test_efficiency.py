@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from batch.courses import by_law, course, trial
 from unstuck.batch.efficiency import best_rate, fit, level_of, lossless, options, updates_to, wrong_rate
-from unstuck.batch.records import Arm, Course
+from unstuck.batch.records import Arm, Course, Trial
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 NEVER = 1e9
@@ -79,12 +80,46 @@ def test_where_nothing_falls_there_is_no_level():
 def test_a_rate_is_wrong_only_where_another_far_off_gets_there_in_half_the_updates():
     slow = {halves: 1000.0 * 2.0 ** (-0.5 * halves) for halves in range(-10, 11, 2)}
     far = course({32: [1000.0] * 3}, present=32, rates=slow)
-    assert wrong_rate(far)
-    assert best_rate(far) == pytest.approx(32.0)
+    assert wrong_rate(far).factor == pytest.approx(32.0)
+    assert best_rate(far.scanned()) == pytest.approx(32.0)
     near = course({32: [1000.0] * 3}, present=32, rates={-2: 1400.0, 0: 1000.0, 2: 800.0, 4: 900.0})
     assert not wrong_rate(near)
     hardly = course({32: [1000.0] * 3}, present=32, rates={0: 1000.0, 4: 700.0, 6: 600.0})
     assert not wrong_rate(hardly)
+
+
+def anew(updates):
+    """Trials of rates from weights made anew, by the updates to a loss of 0.1."""
+    return tuple(trial(Arm(32, halves), 0, count, 0.1, steps=100) for halves, count in updates.items())
+
+
+@pytest.mark.parametrize(
+    ("going_on", "fresh", "factor"),
+    [
+        # Weights made anew overtake all that goes on, with a rate far smaller than is good near the run's.
+        (900.0, {0: NEVER, -2: 1000.0, -4: 300.0, -6: 90.0, -8: 300.0}, 1 / 8),
+        # They do not overtake: whatever they say, the run is further.
+        (60.0, {0: NEVER, -2: 1000.0, -4: 300.0, -6: 90.0, -8: 300.0}, None),
+        # They overtake with the run's own rate as well: it is not the rate that has lost the run.
+        (900.0, {0: 100.0, -2: 90.0, -4: 80.0, -6: 90.0, -8: 300.0}, None),
+        # The best is no smaller than half: near enough.
+        (900.0, {0: 300.0, -2: 90.0, -4: 300.0}, None),
+    ],
+)
+def test_a_rate_is_too_large_where_weights_made_anew_overtake_the_run_with_a_far_smaller_one(
+    going_on, fresh, factor
+):
+    best_of_run = course({32: [going_on] * 3}, present=32, rates={2: NEVER, -2: 1.1 * going_on})
+    found = wrong_rate(replace(best_of_run, anew=anew(fresh)))
+    assert (found and found.factor) == (factor and pytest.approx(factor))
+    assert found is None or found.anew
+
+
+def test_a_run_that_is_not_finite_is_overtaken_by_weights_made_anew():
+    lost = tuple(Trial(Arm(32, halves), 0, ((0, math.inf),), lost=True) for halves in (-4, 0, 4))
+    found = wrong_rate(Course(32, lost, {32: 0}, 1.0, anew({0: NEVER, -4: 500.0, -8: 90.0})))
+    assert found.factor == pytest.approx(1 / 16)
+    assert wrong_rate(Course(32, lost, {32: 0}, 1.0)) is None
 
 
 def test_the_largest_size_that_loses_nothing_at_equal_examples_is_found():

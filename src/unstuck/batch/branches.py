@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from unstuck.batch.copied import Copied
 from unstuck.batch.pool import Pool, Update
-from unstuck.batch.records import Arm
+from unstuck.batch.records import Arm, standing
 from unstuck.objective import Batch
+from unstuck.objective.pace import now
 from unstuck.training import Training
 
 # From one look at the loss to the next the number of updates grows by this factor.
 _SPACING = 1.3
 
-# Looks that tell where a branch has come to.
-_LAST = 3
-
-# Beyond this multiple of the loss it began with, a branch is lost.
-_LOST = 20.0
+# Beyond this multiple of the loss it began with, a branch is lost. The first steps of an adaptive optimizer may well
+# raise a loss twenty-fold that then falls.
+_LOST = 1000.0
 
 
 @dataclass
@@ -27,7 +26,8 @@ class Branch:
     Attributes:
         arm: At what size and rate.
         steps: Updates made.
-        looks: Updates made and the loss then, at each look.
+        looks: Updates made and the loss then, at each look; the first is where it begins.
+        leg: Fewest updates from one look to the next, so that looking does not take longer than they do.
         lost: Whether it was thrown out for good.
         validation: The loss of the batches that it does not train on, once they were looked at.
     """
@@ -36,15 +36,16 @@ class Branch:
     copied: Copied
     updates: Iterator[Update]
     held: Sequence[Batch]
-    unseen: Sequence[Batch] = ()
-    looks: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    unseen: Sequence[Batch]
+    looks: list[tuple[int, float]]
+    leg: int = 1
     steps: int = 0
     lost: bool = False
     validation: float | None = None
 
     def __post_init__(self) -> None:
-        self._look()
-        self._next = 1
+        self.lost = not math.isfinite(self.looks[0][1])
+        self._next = self.leg
 
     @property
     def lowest(self) -> float:
@@ -53,9 +54,8 @@ class Branch:
 
     @property
     def standing(self) -> float:
-        """Where it has come to: the mean of the last looks, since a single one may be lucky at a rate too large."""
-        last = [loss for _, loss in self.looks[-_LAST:]]
-        return math.inf if self.lost else math.fsum(last) / len(last)
+        """Where it has come to; infinite where it was thrown out."""
+        return math.inf if self.lost else standing(self.looks)
 
     def advance(self, steps: int, over: Callable[[], bool]) -> bool:
         """Go on until so many updates are made; whether they were made before the time was over."""
@@ -64,7 +64,7 @@ class Branch:
                 return False
             self._leg(min(self._next, steps))
             self._look()
-            self._next = max(math.ceil(self.steps * _SPACING), self.steps + 1)
+            self._next = max(math.ceil(self.steps * _SPACING), self.steps + self.leg)
         return True
 
     def validate(self) -> None:
@@ -85,7 +85,7 @@ class Branch:
 
 
 class Brancher:
-    """Makes branches of a training.
+    """Makes branches of a training; made before, and called only while the training is `borrowed`.
 
     Args:
         training: Whose.
@@ -100,10 +100,19 @@ class Brancher:
     ) -> None:
         self._pristine, self._pool, self._seed = Copied(training), pool, seed
         self._held, self._unseen = held, unseen
+        self._first: tuple[float, float] | None = None
 
-    def __call__(self, arm: Arm, order: int) -> Branch:
-        """Begin one; branches of the same order meet the examples in the same order."""
+    def __call__(self, arm: Arm, order: int, seconds: float) -> Branch:
+        """Begin one, whose updates take so long; those of the same order meet the examples in the same order."""
         copied = self._pristine.again()
         copied.scale_rate(arm.factor)
         updates = self._pool.order(arm.size, self._seed + 1_000_003 * (order + 1))
-        return Branch(arm, copied, updates, self._held, self._unseen)
+        loss, looking = self._first = self._first or self._look()
+        leg = max(round(looking / seconds), 1)
+        return Branch(arm, copied, updates, self._held, self._unseen, [(0, loss)], leg)
+
+    def _look(self) -> tuple[float, float]:
+        """The loss that every branch begins with, and the seconds that a look at it takes."""
+        begun = now(self._pristine.device)
+        loss = self._pristine.loss(self._held)
+        return loss, now(self._pristine.device) - begun

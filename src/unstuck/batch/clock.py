@@ -12,7 +12,9 @@ from scipy.stats import binom
 from unstuck.batch.copied import Copied, borrowed
 from unstuck.batch.pool import Pool, Update
 from unstuck.batch.records import Clock, Loading, Timing
+from unstuck.errors import MeasurementError
 from unstuck.objective import Objective, draw
+from unstuck.objective.pace import now
 from unstuck.objective.sampling import count_examples, iterate, one_line
 from unstuck.training import Training
 
@@ -20,7 +22,7 @@ from unstuck.training import Training
 _FEWEST, _MOST = 5, 60
 
 # A size is not gone on to where one update may take longer than this share of the time for timing.
-_PATIENCE = 0.1
+_PATIENCE = 0.05
 
 # What is predicted for an update's memory is the graph's, times this for gradients and intermediate results.
 _MARGIN = 2.5
@@ -57,30 +59,59 @@ class Patience:
     told: Callable[[float], None]
 
 
-def measure_time(
-    training: Training, objective: Objective, pool: Pool, sizes: Sequence[int], patience: Patience
-) -> Clock:
-    """Time updates of each size, in turn, after a first one of each that does not count.
-
-    Sizes go up until the next update is predicted not to fit into memory or to try the user's patience, or there are
-    no more examples. On a GPU it ends where there is no memory left.
+class Stopwatch:
+    """Times updates of each size, in turn, after a first one of each that does not count.
 
     Raises:
         MeasurementError: The model cannot be copied.
     """
-    copied = Copied(training)
-    copied.scale_rate(0.0)  # it stays where it is
-    with borrowed(objective):
-        found, limit = _sizes(copied, pool, sizes, patience)
-        _rounds(copied, found, patience)
-    timings = tuple(_timing(each) for each in found)
-    return Clock(
-        timings=timings,
-        grows_from=_growth(timings),
-        limit=limit,
-        threads=torch.get_num_threads(),
-        device=str(objective.parameters.device),
-    )
+
+    def __init__(self, training: Training, objective: Objective, pool: Pool, patience: Patience) -> None:
+        self._copied = Copied(training)
+        self._copied.scale_rate(0.0)  # it stays where it is
+        self._objective, self._pool, self._patience = objective, pool, patience
+        self._found: list[_Size] = []
+        self._limit = "it was interrupted"
+
+    def run(self, sizes: Sequence[int]) -> None:
+        """Time them, the smallest first.
+
+        Sizes go up until the next update is predicted not to fit into memory or to try the user's patience, or there
+        are no more examples. On a GPU it ends where there is no memory left.
+        """
+        with borrowed(self._objective):
+            self._limit = _sizes(self._copied, self._pool, sizes, self._patience, self._found)
+            _rounds(self._copied, self._found, self._patience)
+
+    @property
+    def known(self) -> Clock | None:
+        """What is known by now; None where no size was timed often enough."""
+        timings = tuple(_timing(each) for each in self._found if len(each.seconds) >= _FEWEST)
+        if not timings:
+            return None
+        return Clock(
+            timings=timings,
+            grows_from=_growth(timings),
+            limit=self._limit,
+            threads=torch.get_num_threads(),
+            device=str(self._copied.device),
+        )
+
+
+def measure_time(
+    training: Training, objective: Objective, pool: Pool, sizes: Sequence[int], patience: Patience
+) -> Clock:
+    """Time updates of each size.
+
+    Raises:
+        MeasurementError: The model cannot be copied, or there was no size that it takes.
+    """
+    stopwatch = Stopwatch(training, objective, pool, patience)
+    stopwatch.run(sizes)
+    if (known := stopwatch.known) is None:
+        msg = f"no update of {list(sizes)} examples could be timed"
+        raise MeasurementError(msg)
+    return known
 
 
 def measure_loading(training: Training, *, seconds: float) -> Loading | None:
@@ -117,24 +148,24 @@ class _Timed:
             yield time.perf_counter() - before, count_examples(content)
 
 
-def _sizes(copied: Copied, pool: Pool, sizes: Sequence[int], patience: Patience) -> tuple[list[_Size], str]:
-    found: list[_Size] = []
+def _sizes(copied: Copied, pool: Pool, sizes: Sequence[int], patience: Patience, found: list[_Size]) -> str:
+    """Time an update of each, which is put to those `found`; gives the reason why there is no larger one."""
     for size in sizes:
         # The run's own size is timed whatever it takes: the run does take it.
         if found and size > pool.present and (limit := _too_much(found[-1], size, patience)):
-            return found, limit
+            return limit
         try:
             found.append(_first(copied, pool, size))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            return found, f"{size} examples do not fit into the device's memory"
+            return f"{size} examples do not fit into the device's memory"
         except Exception as error:
             # A stranger's model may want two examples at least, as BatchNorm does, or no more than so many.
             if size > pool.present:
-                return found, f"with {size} examples the loss fails: {one_line(error)}"
+                return f"with {size} examples the loss fails: {one_line(error)}"
             if size == pool.present:
                 raise
-    return found, f"no more than {pool.examples:,} examples were read"
+    return f"no more than {pool.examples:,} examples were read"
 
 
 def _too_much(last: _Size, size: int, patience: Patience) -> str:
@@ -142,7 +173,7 @@ def _too_much(last: _Size, size: int, patience: Patience) -> str:
     needed = _MARGIN * last.memory * size / last.size
     if needed > _ROOM * patience.memory:
         return f"{size} examples would need about {needed / 2**30:.2g} GiB"
-    seconds = last.seconds[0] * size / last.size
+    seconds = min(last.seconds) * size / last.size
     if seconds > _PATIENCE * patience.seconds:
         return (
             f"an update of {size} examples may take {seconds:.2g} s: with a larger budget it would be timed"
@@ -154,10 +185,16 @@ def _first(copied: Copied, pool: Pool, size: int) -> _Size:
     made = _Size(size, _update(pool, size), 0)
     made.memory = copied.graph_bytes(made.update)
     copied.step(made.update)
-    before = time.perf_counter()
-    copied.step(made.update)
-    made.seconds.append(time.perf_counter() - before)
+    # Two, since what is next is judged by the shorter: another program may be met by either.
+    made.seconds += [_timed(copied, made.update) for _ in range(2)]
     return made
+
+
+def _timed(copied: Copied, update: Update) -> float:
+    """Seconds of an update, until an accelerator has done it."""
+    before = now(copied.device)
+    copied.step(update)
+    return now(copied.device) - before
 
 
 def _update(pool: Pool, size: int) -> Update:
@@ -179,9 +216,7 @@ def _rounds(copied: Copied, found: Sequence[_Size], patience: Patience) -> None:
             # Long updates need not be timed as often as short ones to be known as well.
             if len(each.seconds) > _FEWEST and sum(each.seconds) > patience.seconds / len(found):
                 continue
-            before = time.perf_counter()
-            copied.step(each.update)
-            each.seconds.append(time.perf_counter() - before)
+            each.seconds.append(_timed(copied, each.update))
 
 
 def _timing(each: _Size) -> Timing:

@@ -1,5 +1,6 @@
 """Batch sizes compared by branches: each with the rate that suits it, for equal time on the user's machine."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,7 @@ from dataclasses import dataclass
 from unstuck.batch.branches import Branch, Brancher
 from unstuck.batch.efficiency import wrong_rate
 from unstuck.batch.records import Arm, Course, Trial
-
-# Half octaves of the run's rate that are tried at its own size: far enough to see a rate that is twenty times off.
-SCAN = tuple(range(-10, 11, 2))
+from unstuck.batch.scan import SCAN, SMALLER, Scan
 
 # Half octaves beside the best rate known so far, or that of the neighbouring size, that are tried at each size. The
 # best one grows with the size in proportion at most, and not at all where the curvature bounds it (McCandlish et al.,
@@ -28,11 +27,11 @@ _FIRST = 8
 # After so many updates of the run's own size a wrong rate is believed; the first few favour large steps.
 _SETTLED = 60
 
+# Share of the time for branches that trying rates may take before sizes are compared.
+_SCANNING = 0.4
+
 # From one pass to the next everything goes on this much longer.
 _LONGER = 1.6
-
-# A rate that is behind the best by more than this share of what that has gained is not gone on with.
-_BEHIND = 0.5
 
 # A size that takes this many times as long as the best to the same loss is not gone beyond.
 _FAR_BEHIND = 3.0
@@ -58,42 +57,80 @@ class Plan:
 class Comparison:
     """All sizes side by side: first rates and sizes are chosen on one order of the data, then judged on others.
 
-    The choice is made in passes, each longer than the one before, as long as time is left to judge as far.
+    Rates come first, at the run's own size: with one that is wrong there is no more to compare. The choice is made in
+    passes, each longer than the one before, as long as time is left to judge as far.
+
+    Args:
+        make: Makes branches from where the run stands.
+        anew: Makes branches from weights made anew; None where they cannot be.
+        plan: What may be spent.
     """
 
-    def __init__(self, make: Brancher, plan: Plan) -> None:
-        self._make, self._plan = make, plan
-        self._branches: dict[tuple[Arm, int], Branch] = {}
+    def __init__(self, make: Brancher, anew: Brancher | None, plan: Plan) -> None:
+        self._make, self._plan, self._own = make, plan, plan.present
+        self._scans = [Scan(make, SCAN), *([Scan(anew, SMALLER)] if anew else [])]
+        # Those that choose, and those that judge.
+        self._branches, self._judges = self._scans[0].branches, dict[tuple[Arm, int], Branch]()
         self._rates: dict[int, int] = {}
         self._span = 0.0
         self._passes = 0
+        self._known: Course | None = None
         # What was gone on for, in seconds of the user's machine, and what that took here.
         self._gone = self._took = 0.0
 
+    @property
+    def known(self) -> Course | None:
+        """What is known by now: as far as all that are compared have been gone on with."""
+        return self._course() if self._judges else self._known
+
     def run(self, told: Callable[[float], None]) -> Course | None:
-        """Give what was found; None where there was no time for a pass and its judgement."""
+        """Give what was found; None where there was no time for anything."""
         whole = self._plan.left()
 
         def tell() -> None:
             told(1.0 - max(self._plan.left(), 0.0) / whole)
 
-        span, rates, reached = _FIRST * self._plan.seconds[self._plan.present], None, 0.0
+        self._try_rates(tell)
+        if self._plan.left() <= 0.0 or (self._known and wrong_rate(self._known)):
+            return self._known  # nobody takes a size from a wrong rate
+        span, reached = _FIRST * self._plan.seconds[self._own], 0.0
         while True:
             self._span = span
             if not self._through(self._stages(), tell):
                 break
-            self._passes += 1
-            rates, reached = dict(self._rates), span
-            if span >= _SETTLED * self._plan.seconds[self._plan.present] and wrong_rate(self._course()):
-                return self._course()  # nobody takes a size from it
+            self._passes, self._known, reached = self._passes + 1, self._course(), span
+            if span >= _SETTLED * self._plan.seconds[self._own] and wrong_rate(self._known):
+                return self._known
             if self._arrived() or self._plan.left() < self._judging(_LONGER * span) + self._next(span):
                 break
             span *= _LONGER
-        if rates is None:
-            return None
-        self._rates, self._span = rates, min(reached, self._affordable())
-        self._through(self._replicas(), tell)
-        return self._course()
+        if self._known and self._passes:
+            self._rates, self._span = dict(self._known.rates), min(reached, self._affordable())
+            self._through(self._replicas(), tell)
+        return self.known
+
+    def _try_rates(self, tell: Callable[[], None]) -> None:
+        """Try rates at the run's own size, from where it stands and from weights made anew."""
+        until = self._plan.left() * (1.0 - _SCANNING)
+        for scan in self._scans:
+            steps = 0
+            while steps < _SETTLED:
+                arms = scan.going_on(self._own)
+                more = min(math.ceil(steps * _LONGER), _SETTLED) if steps else _FIRST
+                cost = len(arms) * (more - steps) * self._plan.seconds[self._own] * self._pace
+                if steps and self._plan.left() - cost < until:
+                    break
+                steps = more
+                if not self._through(self._each(scan, arms, steps), tell):
+                    return
+                self._known = self._course()
+
+    def _each(self, scan: Scan, halves: Sequence[int], steps: int) -> Iterator[None]:
+        for arm in (Arm(self._own, each) for each in halves):
+            self._advance(scan.branch(arm, self._plan.seconds[arm.size]), steps)
+            yield
+        if scan is self._scans[0]:
+            self._rates[self._own] = scan.best(self._own)
 
     def _through(self, stages: Iterator[None], tell: Callable[[], None]) -> bool:
         """Whether all was done before the time was over."""
@@ -123,19 +160,21 @@ class Comparison:
     def _arrived(self) -> bool:
         target = self._plan.target
         return target is not None and all(
-            self._standing(Arm(size, halves)) <= target for size, halves in self._rates.items()
+            self._branches[Arm(size, halves)].standing <= target for size, halves in self._rates.items()
         )
 
     def _replicas(self) -> Iterator[None]:
         for order in range(1, ORDERS):
             for size, halves in self._rates.items():
-                self._advance(Arm(size, halves), order)
-                self._branches[Arm(size, halves), order].validate()
+                branch = self._make(Arm(size, halves), order, self._plan.seconds[size])
+                # One that the end of the time has cut short would look slow.
+                if self._advance(branch, self._steps(size)):
+                    branch.validate()
+                    self._judges[branch.arm, order] = branch
                 yield
 
     def _stages(self) -> Iterator[None]:
-        own = self._plan.present
-        scanned = [halves for halves in SCAN if self._goes_on(Arm(own, halves))]
+        own, scanned = self._own, self._scans[0].going_on(self._own)
         yield from self._at(own, scanned if self._passes < _COARSELY else [*scanned, *self._near(own, 0)])
         sizes = sorted(self._plan.seconds)
         up = [size for size in sizes if size > own]
@@ -157,48 +196,39 @@ class Comparison:
         """Find the best rate of a size on one order, and go on with it on the others."""
         arms = [Arm(size, halves) for halves in dict.fromkeys(rates)]
         for arm in arms:
-            self._advance(arm, 0)
+            self._advance(self._scans[0].branch(arm, self._plan.seconds[size]), self._steps(size))
             yield
-        best = min(arms, key=lambda arm: (self._standing(arm), arm.halves))
+        best = min(arms, key=lambda arm: (self._branches[arm].standing, arm.halves))
         self._rates[size] = best.halves
 
-    def _advance(self, arm: Arm, order: int) -> None:
-        branch = self._branches.get((arm, order))
-        if branch is None:
-            branch = self._branches[arm, order] = self._make(arm, order)
+    def _steps(self, size: int) -> int:
+        """Updates that a span has time for."""
+        return max(round(self._span / self._plan.seconds[size]), 1)
+
+    def _advance(self, branch: Branch, steps: int) -> bool:
         begun, before = time.perf_counter(), branch.steps
-        each = self._plan.seconds[arm.size]
-        branch.advance(max(round(self._span / each), 1), self._over)
+        done = branch.advance(steps, self._over)
         self._took += time.perf_counter() - begun
-        self._gone += (branch.steps - before) * each
+        self._gone += (branch.steps - before) * self._plan.seconds[branch.arm.size]
+        return done
 
     def _over(self) -> bool:
         return self._plan.left() <= 0.0
 
-    def _standing(self, arm: Arm) -> float:
-        return self._branches[arm, 0].standing
-
-    def _goes_on(self, arm: Arm) -> bool:
-        branch = self._branches.get((arm, 0))
-        if branch is None:
-            return True
-        best = min(
-            self._standing(each) for each, order in self._branches if each.size == arm.size and order == 0
-        )
-        gained = branch.looks[0][1] - best
-        return self._standing(arm) <= best + _BEHIND * gained
-
     def _far_behind(self, size: int) -> bool:
-        trials = [trial for trial in self._course().best() if trial.order == 0]
-        level = min(trial.after(0.5) for trial in trials)
-        times = {
-            trial.arm.size: trial.reached(level) * self._plan.seconds[trial.arm.size] for trial in trials
-        }
+        seconds = self._plan.seconds
+        trials = [self._trial(self._branches[Arm(*each)]) for each in self._rates.items()]
+        level = min(trial.at(0.5 * self._span / seconds[trial.arm.size]) for trial in trials)
+        times = {trial.arm.size: trial.reached(level) * seconds[trial.arm.size] for trial in trials}
         return times[size] > _FAR_BEHIND * min(times.values())
 
+    def _trial(self, branch: Branch, order: int = 0) -> Trial:
+        return Trial(branch.arm, order, tuple(branch.looks), branch.lost, branch.validation)
+
     def _course(self) -> Course:
-        trials = [
-            Trial(arm, order, tuple(branch.looks), branch.lost, branch.validation)
-            for (arm, order), branch in self._branches.items()
-        ]
-        return Course(self._plan.present, tuple(trials), dict(self._rates), self._span)
+        chosen, *anew = ([self._trial(each) for each in scan.branches.values()] for scan in self._scans)
+        judged = [self._trial(branch, order) for (_, order), branch in self._judges.items()]
+        rates = dict(self._rates)
+        return Course(
+            self._own, (*chosen, *judged), rates, self._span, tuple(each for one in anew for each in one)
+        )

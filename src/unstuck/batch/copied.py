@@ -35,6 +35,7 @@ class Copied:
     """Copies of a training's model and optimizer; made before, and used only while the training is `borrowed`.
 
     Attributes:
+        device: Where the model is.
         model: The copy.
         optimizer: The copy; moves the copied parameters.
 
@@ -53,7 +54,7 @@ class Copied:
             raise MeasurementError(msg) from error
         self._loss = training.loss
         self._generators = generators(within(training.model, training.loss))
-        self._device = next(self.model.parameters()).device
+        self.device = next(self.model.parameters()).device
 
     def again(self) -> "Copied":
         """Give another copy, of this one as it stands."""
@@ -124,7 +125,7 @@ class Copied:
 
     def _evaluate(self, batch: Batch) -> Any:
         seed_everything(batch.seed, self._generators)
-        return self._loss(self.model, moved(batch.content, self._device))
+        return self._loss(self.model, moved(batch.content, self.device))
 
 
 def _both(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:

@@ -12,10 +12,9 @@ from unstuck.batch.efficiency import (
     level_of,
     lossless,
     options,
-    updates_of_rates,
     wrong_rate,
 )
-from unstuck.batch.records import Answer, Course, Decision, Noise, Option
+from unstuck.batch.records import Answer, Course, Decision, Noise, Option, WrongRate
 
 # Where the loss has moved by less than this share there is nothing to compare sizes by.
 _MOVED = 0.01
@@ -47,30 +46,30 @@ def decide(
         seconds: Of an update of each size, loading included.
         noise: The noise scale, for a guess where the branches do not tell.
         target: The loss that the run wants to get to.
-        reason: Why there are no branches.
+        reason: Why there are no branches, or not all that there should be; else "".
     """
     if course is None:
         return Decision(Answer.NOT_RESOLVED, f"{reason}; {_guess(noise, seconds)}")
-    rate = best_rate(course)
+    if wrong := wrong_rate(course):
+        return Decision(Answer.WRONG_RATE, _mend_first(wrong), rate=wrong.factor)
+    rate = best_rate(course.scanned())
     level = level_of(course, target)
     if level is None or _gained(course) < _MOVED:
         return Decision(Answer.NOT_RESOLVED, _standing(course), rate=rate)
     found = fit(course, level)
     made = options(course, level, seconds, found)
-    if wrong_rate(course):
-        why = _mend_first(course, rate)
-        return Decision(Answer.WRONG_RATE, why, level=level, options=made, fit=found, rate=rate)
     kept = lossless(course)
     chosen = recommended(made)
     if len(chosen) == 0 or sum(each.seconds is not None for each in made) < 3:  # noqa: PLR2004
-        why = f"there was no time for enough sizes: give a larger budget; {_guess(noise, seconds)}"
+        short = reason or "there was no time for enough sizes: give a larger budget"
+        why = f"{short}; {_guess(noise, seconds)}"
         return Decision(
             Answer.NOT_RESOLVED, why, level=level, options=made, fit=found, lossless=kept, rate=rate
         )
     best = min((each for each in made if each.seconds), key=_time)
     return Decision(
         Answer.RECOMMENDED,
-        _caution(best),
+        "; ".join(filter(None, (reason, _caution(best)))),
         low=chosen[0].size,
         high=chosen[-1].size,
         best=best.size,
@@ -101,14 +100,18 @@ def recommended(made: Sequence[Option]) -> list[Option]:
     return [each for each in timed if inside[0].size <= each.size <= inside[-1].size]
 
 
-def _mend_first(course: Course, rate: float) -> str:
-    level, best, near = updates_of_rates(course)
-    way, times = ("small", rate) if rate > 1.0 else ("large", 1.0 / rate)
-    others = f"reach in {near:.3g}" if math.isfinite(near) else "never reach"
+def _mend_first(wrong: WrongRate) -> str:
+    way, times = ("small", wrong.factor) if wrong.factor > 1.0 else ("large", 1.0 / wrong.factor)
+    others = f"reach in {wrong.near:.3g}" if math.isfinite(wrong.near) else "never reach"
+    whence = (
+        "with weights made anew, which then overtake the run as it stands at whatever rate, "
+        if wrong.anew
+        else ""
+    )
     return (
-        f"the learning rate is about {times:.0f} times too {way}: {rate:.3g} times the rate comes in {best:.3g} "
-        f"updates to a loss of {level:.4g}, which rates near the present one {others}. What a batch size is good for "
-        "depends on the rate, so mend the rate first"
+        f"the learning rate is about {times:.0f} times too {way}: {whence}{wrong.factor:.3g} times the rate comes in "
+        f"{wrong.updates:.3g} updates to a loss of {wrong.level:.4g}, which rates like the present one {others}. "
+        "What a batch size is good for depends on the rate, so mend the rate first"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import fdtri, stdtrit
 
-from unstuck.batch.records import Course, Fit, Option, Trial
+from unstuck.batch.records import Course, Fit, Option, Trial, WrongRate
 from unstuck.estimate import Estimate, weighted_mean
 
 _LEVEL = 0.95
@@ -23,7 +23,11 @@ _WRONG = 5
 # too large came out 2 to 9 times so, those twice too large at most twice.
 _TOO_LARGE = 4
 
-# ... if the best one gets in a share of the updates to where those near the run's own have come at last.
+# The run's own rate may be tuned to so many half octaves, that is to twice as much or half: in what is wrong with it
+# these are not told apart.
+_ALIKE = 2
+
+# A rate is wrong if the best one gets in this share of the updates to where the run's own comes at last.
 _SURELY_FASTER = 0.5
 
 # A loss that is higher by no more than this share is none the worse (Merrill et al., 2025, section 3.1).
@@ -86,41 +90,61 @@ def updates_to(trials: Sequence[Trial], level: float) -> Estimate | None:
     return weighted_mean(known, [1.0] * len(known))
 
 
-def best_rate(course: Course) -> float:
-    """Give the multiple of the run's rate that came lowest at its own size."""
-    own = _of_rates(course)
-    return 2.0 ** (0.5 * min(own, key=lambda halves: (own[halves], abs(halves))))
+def best_rate(trials: Sequence[Trial]) -> float:
+    """Give the multiple of the run's rate that has come lowest among trials of several rates."""
+    return _best(trials).arm.factor
 
 
-def wrong_rate(course: Course) -> bool:
-    """Whether the best rate at the run's own size is far from the run's, and much better than those near it."""
-    halves = round(2.0 * math.log2(best_rate(course)))
-    if _near(halves):
-        return False
-    _, best, near = updates_of_rates(course)
-    return best < _SURELY_FASTER * near
-
-
-def updates_of_rates(course: Course) -> tuple[float, float, float]:
-    """Give the lowest loss that rates near the run's came to at its own size, and after how many updates.
-
-    First the updates with the best rate, then with the best of those near. Where those near only rise, the loss is
-    the best one's, which they never reach.
-    """
-    own = {trial.arm.halves: trial for trial in course.scanned()}
-    best = own[round(2.0 * math.log2(best_rate(course)))]
-    near = min((own[each] for each in own if _near(each)), key=lambda trial: trial.end)
-    if near.lost or near.lowest >= near.looks[0][1]:
-        return best.lowest, best.reached(best.lowest), math.inf
-    return near.lowest, best.reached(near.lowest), near.reached(near.lowest)
+def alike(halves: int) -> bool:
+    """Whether so many half octaves are hardly another rate than the run's own."""
+    return -_ALIKE <= halves <= _ALIKE
 
 
 def _near(halves: int) -> bool:
     return -_TOO_LARGE < halves < _WRONG
 
 
-def _of_rates(course: Course) -> dict[int, float]:
-    return {trial.arm.halves: trial.end for trial in course.scanned()}
+def wrong_rate(course: Course) -> WrongRate | None:
+    """Say how wrong the run's rate is; None where it is not, or not surely.
+
+    It is wrong where, from where the run stands, the best rate is far from it and much better.
+    That a rate is too large is to hold for weights made anew as well: near the end of a run any rate is too large to
+    be gone on with. For those alone it holds where they overtake all that goes on from where the run stands: what the
+    rate has done to the weights is then worse than nothing, and from them the best rate says little.
+    """
+    anew = _wrong(course.anew, anew=True)
+    if anew is not None and anew.factor < 1.0 and _overtaken(course):
+        return anew
+    found = _wrong(course.scanned(), anew=False)
+    if found is not None and found.factor < 1.0 and course.anew and _near(_best(course.anew).arm.halves):
+        return None
+    return found
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+    return min(trials, key=lambda trial: (trial.standing, abs(trial.arm.halves)))
+
+
+def _overtaken(course: Course) -> bool:
+    """Whether weights made anew come lower than all that goes on from where the run stands, at as many updates."""
+    best = _best(course.anew)
+    return all(trial.lost or best.standing < trial.at(float(best.updates)) for trial in course.scanned())
+
+
+def _wrong(trials: Sequence[Trial], *, anew: bool) -> WrongRate | None:
+    """Whether the best of the rates is far from the run's own, and much better."""
+    own = [trial for trial in trials if alike(trial.arm.halves)]
+    if not own:
+        return None
+    best, other = _best(trials), _best(own)
+    if _near(best.arm.halves) or best.lost or best.lowest >= best.looks[0][1]:
+        return None
+    if other.standing >= other.looks[0][1]:
+        return WrongRate(best.arm.factor, best.lowest, best.reached(best.lowest), math.inf, anew)
+    updates = best.reached(other.standing)
+    if updates >= _SURELY_FASTER * other.updates:
+        return None
+    return WrongRate(best.arm.factor, other.standing, updates, float(other.updates), anew)
 
 
 def fit(course: Course, level: float) -> Fit | None:

@@ -8,6 +8,9 @@ from enum import StrEnum
 from unstuck.estimate import Estimate
 from unstuck.measurements.records import Order
 
+# Looks that tell where a branch has come to.
+_LAST = 3
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -134,6 +137,12 @@ class Arm:
         return 2.0 ** (0.5 * self.halves)
 
 
+def standing(looks: Sequence[tuple[int, float]]) -> float:
+    """Give the mean of the last looks but for the one at the beginning: a single one may be lucky."""
+    last = [loss for _, loss in looks[1:][-_LAST:] or looks]
+    return math.fsum(last) / len(last)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A branch: the run continued on copies in one way, on one order of the data.
@@ -162,10 +171,15 @@ class Trial:
         """The same, infinite for one that was thrown out."""
         return math.inf if self.lost else self.lowest
 
-    def after(self, share: float) -> float:
-        """Give the lowest loss that it had come to after a share of its updates."""
-        end = share * self.looks[-1][0]
-        return min(loss for steps, loss in self.looks if steps <= end or steps == 0)
+    @property
+    def standing(self) -> float:
+        """Where it has come to; infinite for one that was thrown out."""
+        return math.inf if self.lost else standing(self.looks)
+
+    @property
+    def updates(self) -> int:
+        """How many were made."""
+        return self.looks[-1][0]
 
     def at(self, updates: float) -> float:
         """Give the lowest loss after so many updates: between two looks by proportion of logarithms."""
@@ -199,15 +213,17 @@ class Course:
 
     Attributes:
         present: The run's own size.
-        trials: All of them.
+        trials: All of them, from where the run stands.
         rates: The best multiple of the run's rate for each size, in half octaves.
         span: Seconds of updates on the user's machine that each could make.
+        anew: The run's own size and smaller rates, from weights made anew.
     """
 
     present: int
     trials: tuple[Trial, ...]
     rates: Mapping[int, int]
     span: float
+    anew: tuple[Trial, ...] = ()
 
     def best(self) -> list[Trial]:
         """Give those with the best rate of their size."""
@@ -273,6 +289,26 @@ class Option:
     def examples(self) -> float | None:
         """Examples drawn from the data on the way."""
         return self.updates.value * self.size if self.updates else None
+
+
+@dataclass(frozen=True)
+class WrongRate:
+    """A learning rate far from the one that suits the run, at the run's own size.
+
+    Attributes:
+        factor: The multiple of it that is best.
+        level: Where the run's own comes to, or half or twice of it; the best one's lowest loss where those only rise.
+        updates: To that loss with the best rate.
+        near: Updates with the run's own rate; infinite where it only rises.
+        anew: Whether both were begun with weights made anew, where the best one overtakes all that goes on from where
+            the run stands.
+    """
+
+    factor: float
+    level: float
+    updates: float
+    near: float
+    anew: bool
 
 
 class Answer(StrEnum):

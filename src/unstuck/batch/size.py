@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.batch.branches import Brancher
-from unstuck.batch.clock import Patience, measure_loading, measure_time
+from unstuck.batch.clock import Patience, Stopwatch, measure_loading
 from unstuck.batch.compare import Comparison, Plan
 from unstuck.batch.copied import borrowed
 from unstuck.batch.decision import decide
 from unstuck.batch.gradients import FEWEST, GROUPS, Grouped, grouped
 from unstuck.batch.noise import measure_curved, measure_noise
 from unstuck.batch.pool import Pool, read, separable
-from unstuck.batch.records import Clock, Course, Loading, Noise, Sizing, seconds_per_update
+from unstuck.batch.records import Clock, Loading, Noise, Sizing, seconds_per_update
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.measurements.metric import metric_of
 from unstuck.measurements.order import look_at_order
@@ -28,6 +28,7 @@ from unstuck.objective import Batch, Objective
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason
+from unstuck.remedies.anew import begun_anew
 from unstuck.training import Training
 from unstuck.trials.side import validation_batches
 
@@ -35,7 +36,7 @@ Told = Callable[[str, float], None]
 Found = TypeVar("Found")
 
 # Shares of the budget; what is left over goes to the branches, which are what proves.
-_READING, _TIMING, _LOADING, _NOISE = 0.1, 0.15, 0.05, 0.15
+_READING, _TIMING, _LOADING, _NOISE = 0.1, 0.1, 0.05, 0.15
 
 # Share of the memory for the examples, for the sums of gradients, and for the graphs of products.
 _DATA, _SUMS, _GRAPHS = 0.1, 0.25, 0.35
@@ -113,10 +114,10 @@ class _Measuring:
         request.told("reading the data", 0.0)
         self._pool = self._read()
         self._objective = Objective(training, _held(self._pool), ledger=Ledger())
-        self._clock: Clock | None = None
+        self._stopwatch: Stopwatch | None = None
         self._loading: Loading | None = None
         self._noise: Noise | None = None
-        self._course: Course | None = None
+        self._comparison: Comparison | None = None
         self._order: Order | None = None
         self._omitted = [_in_pieces(self._pool)] if self._pool.take is None else []
 
@@ -130,19 +131,20 @@ class _Measuring:
             "loading", lambda: measure_loading(self._training, seconds=_LOADING * budget)
         )
         told("time per update", 0.1)
-        self._clock = self._tried("time per update", self._timed)
+        self._tried("time per update", self._time)
         told("gradient noise", 0.25)
         self._noise = self._tried("gradient noise", self._measured_noise)
         told("continuing at several sizes", 0.4)
         if self._clock is not None and self._training.optimizer is not None:
-            self._course = self._tried("comparison", self._compared)
+            self._tried("comparison", self._compare)
         told("done", 1.0)
 
     def sizing(self, *, interrupted: bool) -> Sizing:
         """Give what is known, and what follows from it."""
         optimizer = self._training.optimizer
         groups = optimizer.param_groups if optimizer else []
-        why = "it was interrupted before the sizes were compared" if interrupted else self._why()
+        course = self._comparison.known if self._comparison else None
+        why = "it was interrupted, and this is what was known by then" if interrupted else self._why()
         return Sizing(
             present=self._pool.present,
             examples=self._pool.total,
@@ -152,8 +154,8 @@ class _Measuring:
             clock=self._clock,
             loading=self._loading,
             noise=self._noise,
-            course=self._course,
-            decision=decide(self._course, self._seconds(), self._noise, self._request.target, why),
+            course=course,
+            decision=decide(course, self._seconds(), self._noise, self._request.target, why),
             order=self._order,
             omitted=tuple(self._omitted),
             gradients=self._objective.ledger.examples / self._pool.present,
@@ -161,7 +163,13 @@ class _Measuring:
             interrupted=interrupted,
         )
 
+    @property
+    def _clock(self) -> Clock | None:
+        return self._stopwatch.known if self._stopwatch else None
+
     def _why(self) -> str:
+        if self._comparison is not None and self._comparison.known is not None:
+            return ""
         if self._training.optimizer is None:
             return "without `optimizer` no size can be tried: pass the one of the run to Training"
         if self._clock is None:
@@ -194,21 +202,17 @@ class _Measuring:
             ),
         )
 
-    def _timed(self) -> Clock:
+    def _time(self) -> None:
         sizes = [size for size in self._pool.sizes(self._pool.examples) if size >= _SMALLEST]
         if self._pool.take is not None:
             sizes.append(1)  # what an example costs by itself
-        return measure_time(
-            self._training,
-            self._objective,
-            self._pool,
-            sorted({*sizes, self._pool.present}),
-            Patience(
-                seconds=_TIMING * self._request.budget,
-                memory=self._request.memory,
-                told=lambda share: self._request.told("time per update", 0.1 + 0.15 * share),
-            ),
+        patience = Patience(
+            seconds=_TIMING * self._request.budget,
+            memory=self._request.memory,
+            told=lambda share: self._request.told("time per update", 0.1 + 0.15 * share),
         )
+        self._stopwatch = Stopwatch(self._training, self._objective, self._pool, patience)
+        self._stopwatch.run(sorted({*sizes, self._pool.present}))
 
     def _measured_noise(self) -> Noise:
         objective, pool = self._objective, self._pool
@@ -268,20 +272,27 @@ class _Measuring:
         rows: list[int] = order.tolist()
         return [pool.update([row], number)[0] for number, row in enumerate(rows[:_PIECES])]
 
-    def _compared(self) -> Course | None:
-        make = Brancher(
-            self._training, self._pool, self._objective.batches, self._unseen(), self._request.seed
-        )
+    def _compare(self) -> None:
         sizes = {
             size: seconds
             for size, seconds in self._seconds().items()
             if size >= min(_SMALLEST, self._pool.present)
         }
         plan = Plan(sizes, self._pool.present, self._request.target, self._left)
+        self._comparison = Comparison(self._brancher(self._training), self._anew(), plan)
         with borrowed(self._objective):
-            return Comparison(make, plan).run(
+            self._comparison.run(
                 lambda share: self._request.told("continuing at several sizes", 0.4 + 0.6 * share)
             )
+
+    def _anew(self) -> Brancher | None:
+        """Branches from weights made anew; None, with the reason written down, where they cannot be."""
+        seed = self._request.seed
+        return self._tried("weights made anew", lambda: self._brancher(begun_anew(self._training, seed=seed)))
+
+    def _brancher(self, training: Training) -> Brancher:
+        held = self._objective.batches
+        return Brancher(training, self._pool, held, self._unseen(), self._request.seed)
 
 
 def _in_pieces(pool: Pool) -> str:

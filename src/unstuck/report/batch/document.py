@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any, cast
 
-from unstuck.batch.records import Course, Decision, Option, Scale, Sizing, seconds_per_update
+from unstuck.batch.records import Course, Decision, Option, Scale, Sizing, Trial, seconds_per_update
 from unstuck.estimate import Estimate
 from unstuck.plain import finite
 
@@ -109,18 +109,20 @@ def _comparison(decision: Decision, course: Course | None) -> Document | None:
         "lossless": decision.lossless,
         "critical": None if decision.fit is None else asdict(decision.fit),
         "sizes": [_option(option) for option in decision.options],
-        "trials": [
-            {
-                "size": trial.arm.size,
-                "rate_factor": trial.arm.factor,
-                "order": trial.order,
-                "updates": [steps for steps, _ in trial.looks],
-                "losses": [loss for _, loss in trial.looks],
-                "lost": trial.lost,
-                "validation": trial.validation,
-            }
-            for trial in course.trials
-        ],
+        "trials": [_trial(trial) for trial in course.trials],
+        "anew": [_trial(trial) for trial in course.anew],
+    }
+
+
+def _trial(trial: Trial) -> Document:
+    return {
+        "size": trial.arm.size,
+        "rate_factor": trial.arm.factor,
+        "order": trial.order,
+        "updates": [steps for steps, _ in trial.looks],
+        "losses": [loss for _, loss in trial.looks],
+        "lost": trial.lost,
+        "validation": trial.validation,
     }
 
 

@@ -107,23 +107,26 @@ def rates(sizing: Sizing) -> go.Figure | None:
     course = sizing.course
     if course is None:
         return None
-    own = sorted(
-        (trial for trial in course.trials if trial.arm.size == course.present and trial.order == 0),
-        key=lambda trial: trial.arm.halves,
-    )
-    kept = [trial for trial in own if math.isfinite(trial.end)]
+    own = sorted(course.scanned(), key=lambda trial: trial.arm.halves)
+    kept = [trial for trial in own if not trial.lost]
     if len(kept) < 2:  # noqa: PLR2004
         return None
     figure = go.Figure()
-    figure.add_scatter(
-        x=[trial.arm.factor for trial in kept],
-        y=[trial.end for trial in kept],
-        **_dots(UP, "lowest loss"),
-        hovertemplate="%{x:.3g} times the rate: %{y:.4g}<extra></extra>",
-    )
+    fresh = sorted(course.anew, key=lambda trial: trial.arm.halves)
+    for trials, colour, name in (
+        (kept, UP, "from where it stands"),
+        (fresh, GREEN, "from weights made anew"),
+    ):
+        come = [trial for trial in trials if not trial.lost]
+        figure.add_scatter(
+            x=[trial.arm.factor for trial in come],
+            y=[trial.standing for trial in come],
+            **_dots(colour, name) | {"showlegend": bool(fresh)},
+            hovertemplate=f"{name}, %{{x:.3g}} times the rate: %{{y:.4g}}<extra></extra>",
+        )
     lost = [trial.arm.factor for trial in own if trial.lost]
     if lost:
-        most = max(trial.end for trial in kept)
+        most = max(trial.standing for trial in kept)
         figure.add_scatter(
             x=lost,
             y=[most] * len(lost),
@@ -134,7 +137,7 @@ def rates(sizing: Sizing) -> go.Figure | None:
     figure.add_vline(x=1.0, line={"color": MARK, "dash": "dot", "width": 1.5})
     style(figure, f"Other learning rates at {course.present} examples", 360)
     figure.update_xaxes(title_text="multiple of the present rate", **decades(0.02, 50.0))
-    figure.update_yaxes(title_text="lowest loss, those given up on after less time")
+    figure.update_yaxes(title_text="loss come to, those given up on after less time")
     return figure
 
 

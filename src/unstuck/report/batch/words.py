@@ -71,9 +71,8 @@ def _about_rate(sizing: Sizing) -> str:
     rate = sizing.decision.rate or 1.0
     if 1.0 / _OFF < rate < _OFF:
         return ""
-    way, times = ("small", rate) if rate > 1.0 else ("large", 1.0 / rate)
     return (
-        f" At the present size the learning rate is about {significant(times, 2)} times too {way}; sizes were "
+        f" At the present size, {significant(rate, 2)} times the learning rate gets furthest from here; sizes were "
         "compared at the rates that suit them."
     )
 
