@@ -160,6 +160,20 @@ def test_pieces_of_any_size_give_the_same_on_average():
         assert abs(mean - truth) < 4.0 * spread
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_of_all_examples_in_pieces_the_interval_knows_that_others_could_have_come_together(kind):
+    pool, objective = pooled(trained(kind, 8))
+    truth = exact(each(pool, objective))
+    inside, times = 0, 20
+    for seed in range(times):
+        order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed)).tolist()
+        noise = measure_noise(sampled(pool, objective, order, 8, groups=8), total=EXAMPLES, separable=True)
+        inside += noise.simple.low <= truth <= noise.simple.high
+        # Their mean is the gradient, whoever came together.
+        assert noise.signal.stderr == 0.0
+    assert inside >= 0.9 * times
+
+
 def test_where_the_signal_drowns_there_is_no_value_but_a_lower_end():
     training = trained("perceptron", 400)
     pool, objective = pooled(training)

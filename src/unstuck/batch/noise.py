@@ -64,21 +64,23 @@ def _unseen(found: Grouped, total: int | None) -> float:
 class _Pair:
     """Numerator and denominator of a noise scale, whole and with each group left out."""
 
-    def __init__(self, above: Array, below: Array, unseen: float, examples: int) -> None:
+    def __init__(self, above: Array, below: Array, unseen: float, examples: int, *, split: bool) -> None:
         # The first of each is the whole; the rest leave one group out.
         self._above, self._below = above, below
         self._unseen, self._examples = unseen, examples
+        # Which examples came together is chance also where all of them were seen, and moves the scatter of pieces.
+        self._scattered = unseen if split else 1.0
         self._groups = len(above) - 1
 
     def signal(self) -> Estimate:
-        return Estimate(float(self._below[0]), self._error(self._below), self._groups - 1.0)
+        return Estimate(float(self._below[0]), math.sqrt(self._errors()[2]), self._groups - 1.0)
 
     def variance(self) -> Estimate:
-        return Estimate(float(self._above[0]), self._error(self._above), self._groups - 1.0)
+        return Estimate(float(self._above[0]), math.sqrt(self._errors()[0]), self._groups - 1.0)
 
     def scale(self) -> Scale:
         above, below = float(self._above[0]), float(self._below[0])
-        errors = [self._covariance(one, two) for one, two in self._pairs()]
+        errors = self._errors()
         low, high = _interval(above, below, errors, self._groups - 1.0)
         if not (0.0 < below < math.inf) or not math.isfinite(high):
             return Scale(None, low, math.inf)
@@ -87,17 +89,20 @@ class _Pair:
         # Whether the data are a sample or all there is, N or N - 1, is a question of definition.
         return Scale(Estimate(value, max(error, value / self._examples), self._groups - 1.0), low, high)
 
-    def _pairs(self) -> list[tuple[Array, Array]]:
-        return [(self._above, self._above), (self._above, self._below), (self._below, self._below)]
-
-    def _error(self, values: Array) -> float:
-        return math.sqrt(self._covariance(values, values))
+    def _errors(self) -> tuple[float, float, float]:
+        """Squared errors of the numerator, of both, and of the denominator, for what was not looked at."""
+        above, below = self._above, self._below
+        return (
+            self._scattered * self._covariance(above, above),
+            self._unseen * self._covariance(above, below),
+            self._unseen * self._covariance(below, below),
+        )
 
     def _covariance(self, one: Array, other: Array) -> float:
-        """Of the jackknife (Efron & Tibshirani, 1993, equation 11.5), for what was not looked at."""
+        """Of the jackknife (Efron & Tibshirani, 1993, equation 11.5)."""
         count = self._groups
         rests = [values[1:] - values[1:].mean() for values in (one, other)]
-        return self._unseen * (count - 1) / count * float(rests[0] @ rests[1])
+        return (count - 1) / count * float(rests[0] @ rests[1])
 
 
 def _interval(above: float, below: float, errors: Sequence[float], degrees: float) -> tuple[float, float]:
@@ -173,7 +178,8 @@ class _Sums:
         seen = np.append(examples.sum(), examples.sum() - examples)
         variance = (summed - norms / seen) / (counts - 1.0)
         signal = norms / seen**2 - self._unseen * variance / seen
-        return _Pair(variance, signal, self._unseen, int(examples.sum()))
+        split = bool(pieces.sum() == examples.sum())
+        return _Pair(variance, signal, self._unseen, int(examples.sum()), split=split)
 
 
 def measure_curved(
@@ -216,4 +222,4 @@ def measure_curved(
     )
     signal = along + np.append(0.0, shifts) - unseen * traces / examples
     # The signs are random also where all the data were seen.
-    return _Pair(traces, signal, 1.0, int(examples)).scale()
+    return _Pair(traces, signal, 1.0, int(examples), split=False).scale()
