@@ -123,7 +123,7 @@ _KNOWN: dict[str, dict[str, str]] = {
     "error": {"unstuck": "standard error and 95 % interval", GNS.name: "none", COCKPIT.name: "none"},
     "where signal drowns in noise": {
         "unstuck": "no value, a lower end",
-        GNS.name: "0",
+        GNS.name: "0, or a number far too small (table above, a)",
         COCKPIT.name: "about the batch size, whatever it is",
     },
     "by parameter tensor, in the optimizer's metric, weighted by curvature": {

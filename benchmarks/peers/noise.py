@@ -11,6 +11,9 @@ the gradients of all examples in float64. `e` is the tanh MLP after one epoch, a
 - Cockpit: its norm test is the root of tr(Sigma) / (B |g|^2) with the batch's own gradient g, whose noise is still in
   it; as it is, and put right by hand.
 
+Cockpit is cheaper by far where BackPACK knows every layer (not those of c): it takes the gradients of all examples
+from one backward pass, which we make one by one, as any network and any loss allow.
+
 `over the truth` is the median of the answers (and quartiles) over the truth; CPU times in turns of one process, from
 the model and the batch to the answer; the last column over our first row: above 1 we are cheaper.
 """
