@@ -24,6 +24,10 @@ _SLACK = 0.25
 
 _LEVEL = 0.95
 
+# A standard deviation of three values is smaller than this share of the true one half of the time: the median of
+# chi-squared with two degrees of freedom is 2 log 2.
+_MEDIAN = math.sqrt(math.log(2.0))
+
 # With fewer updates than this to the loss that sizes are compared by, momentum has hardly set in and the noise has
 # hardly been met: what is good for the whole run may be larger.
 _LONG = 30
@@ -84,8 +88,10 @@ def decide(
 def recommended(made: Sequence[Option]) -> list[Option]:
     """Give the sizes, from smallest to largest, whose time is not surely longer than the best one's by a quarter.
 
-    By the spread of updates between orders, on logarithms: the median of the sizes' own, since each rests on three
-    orders only, and a single size at the edge of its rate must not make all of them look alike.
+    By the spread of updates between orders, on logarithms: from the median of the sizes' own, since each rests on
+    three orders only, and a single size at the edge of its rate must not make all of them look alike. The best one is
+    only the luckiest of all, so that each of the others gets its share of the doubt (Hsu, 1984, with Bonferroni's
+    bound).
     """
     timed = [each for each in made if each.seconds]
     if not timed:
@@ -93,8 +99,9 @@ def recommended(made: Sequence[Option]) -> list[Option]:
     shares = [each.seconds.stderr / each.seconds.value for each in timed if each.seconds]
     known = [share for share in shares if math.isfinite(share)]
     degrees = 2.0 * len(known)
-    spread = median(known) if known else math.inf
-    margin = float(stdtrit(max(degrees, 1.0), _LEVEL)) * math.sqrt(2.0) * spread
+    spread = median(known) / _MEDIAN if known else math.inf
+    doubt = (1.0 - _LEVEL) / max(len(timed) - 1, 1)
+    margin = float(stdtrit(max(degrees, 1.0), 1.0 - doubt)) * math.sqrt(2.0) * spread
     best = min(map(_time, timed))
     inside = [each for each in timed if math.log(_time(each) / best) - margin <= math.log1p(_SLACK)]
     return [each for each in timed if inside[0].size <= each.size <= inside[-1].size]
