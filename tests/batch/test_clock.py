@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unstuck import Training, supervised
 from unstuck.batch.clock import Patience, Stopwatch, measure_loading
@@ -119,6 +119,17 @@ def test_loading_is_timed_apart_and_added_where_no_worker_does_it():
         whole[timing.size] == pytest.approx(timing.seconds + timing.size * loading.example)
         for timing in found.timings
     )
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from torch.randn(40, 4)
+
+
+def test_loading_of_data_without_a_length_is_timed():
+    model = nn.Linear(4, 1)
+    made = Training(model, lambda model, x: model(x).square().mean(), DataLoader(Stream(), 8))
+    assert measure_loading(made, seconds=1.0).example > 0.0
 
 
 def test_one_batch_that_is_all_the_data_has_no_loading():

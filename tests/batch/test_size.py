@@ -15,8 +15,11 @@ import unstuck
 from objective import zoo
 from objective.fingerprint import unchanged
 from unstuck import Training, supervised
+from unstuck.batch.copied import Copied, borrowed
+from unstuck.batch.pool import of
 from unstuck.batch.records import Answer
 from unstuck.errors import TrainingError, UnstuckError
+from unstuck.objective import Objective, draw
 
 
 def digits(*, rate=0.8, size=32, steps=60, optimizer=torch.optim.SGD):
@@ -29,9 +32,14 @@ def digits(*, rate=0.8, size=32, steps=60, optimizer=torch.optim.SGD):
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     for step in range(steps):
         rows = order[(step * size) % 1024 :][:size]
-        made.zero_grad()
-        nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
-        made.step()
+
+        def closure(rows=rows):
+            made.zero_grad()
+            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+            loss.backward()
+            return loss
+
+        made.step(closure)
     train, rest = TensorDataset(x[:1400], y[:1400]), TensorDataset(x[1400:], y[1400:])
     loader = DataLoader(train, batch_size=size, shuffle=True)
     loss = supervised(nn.CrossEntropyLoss())
@@ -167,6 +175,17 @@ def test_ctrl_c_while_sizes_are_compared_keeps_what_was_compared_by_then():
     assert answer.sizing.decision.rate is not None
     assert "it was interrupted" in answer.sizing.decision.reason
     assert json.loads(answer.to_json())["interrupted"]
+
+
+def test_an_optimizer_that_holds_more_than_its_groups_is_copied_with_it():
+    made = digits(steps=2, optimizer=torch.optim.LBFGS, size=200)
+    copied = Copied(made)
+    before = [parameter.clone() for parameter in copied.model.parameters()]
+    pool = of(made, draw(made.data, seed=0, enough=lambda batches, _: batches >= 2))
+    with unchanged(made), borrowed(Objective(made, pool.batches)):
+        copied.step((pool.batches[0],))
+    moved = zip(before, copied.model.parameters(), strict=True)
+    assert not any(torch.equal(one, other) for one, other in moved)
 
 
 def test_batches_of_every_shape_are_taken_apart():

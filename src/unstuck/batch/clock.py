@@ -141,7 +141,8 @@ class _Timed:
         iterator = None
         while time.perf_counter() - begun < self._seconds:
             before = time.perf_counter()
-            iterator = iterator or iterate(self._data)
+            # A loader's iterator may have no length, which its truth would ask for.
+            iterator = iterate(self._data) if iterator is None else iterator
             content = next(iterator, None)
             if content is None:
                 return

@@ -131,4 +131,10 @@ class Copied:
 def _both(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
     """Copy both, so that the one moves the other."""
     memo: dict[int, Any] = {}
-    return copy.deepcopy(model, memo), copy.deepcopy(optimizer, memo)
+    copied, moving = copy.deepcopy(model, memo), copy.deepcopy(optimizer, memo)
+    # An optimizer is copied without what else it holds, as LBFGS its parameters; a scheduler's own `step` belongs to
+    # the original.
+    for name, value in vars(optimizer).items():
+        if name not in vars(moving) and not callable(value):
+            setattr(moving, name, copy.deepcopy(value, memo))
+    return copied, moving
