@@ -9,13 +9,17 @@ best peer that is as precise (its model and data cast to float64 where we comput
 are cheaper.
 
 - a: tanh MLP of 9 thousand parameters on 1797 digits; b: conv net of 60 thousand, c: transformer of 200 thousand,
-  both on 512 digits. Up to 100 thousand parameters our pictures are computed in float64.
+  both on 256 digits. Up to 100 thousand parameters our pictures are computed in float64.
 - line: 33 places along a random direction; plane: a square of places along two, filter-normalised where the peer
   takes such directions (loss-landscapes), and each tensor as long as the root of its size where the peer rescales
   all to that (landscaper).
 - hessian: from nothing but the model to the picture along eigenvectors; landscaper by its own way, the two largest in
   size by power iteration with graphs kept, ours by both ends of the spectrum. `error` is then that of the curvature
   along the first axis as walked, against the largest eigenvalue.
+
+We are dearer here, for what surrounds each evaluation (dropout and buffers put back, the batch copied, the plain
+attention kernel), for the gradient, three products and the error of heights that come with a picture, for both ends of
+the spectrum where landscaper takes the largest in size, and most of all for float64, which a conv net pays for dearly.
 """
 
 import dataclasses
@@ -42,8 +46,8 @@ from unstuck.landscape.planes import Frame, hessian_frame, measure_quadratic, ra
 from unstuck.measurements.records import Sample
 
 SIDES = {"a": 17, "b": 9, "c": 9}
-BATCHES = {"a": 8, "b": 2, "c": 2}
-ROUNDS = {"a": 5, "b": 3, "c": 3}
+BATCHES = {"a": 8, "b": 1, "c": 1}
+ROUNDS = {"a": 5, "b": 2, "c": 2}
 LINE = 33
 COLUMNS = (
     "workload", "picture", "contestant", "type", "places", "CPU s", "error", "where it looked", "best peer / ours"
