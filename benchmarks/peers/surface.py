@@ -18,8 +18,9 @@ are cheaper.
   along the first axis as walked, against the largest eigenvalue.
 
 We are dearer here, for what surrounds each evaluation (dropout and buffers put back, the batch copied, the plain
-attention kernel), for the gradient, three products and the error of heights that come with a picture, for both ends of
-the spectrum where landscaper takes the largest in size, and most of all for float64, which a conv net pays for dearly.
+attention kernel), for the gradient, three products and the error of heights that come with a picture, for both ends
+of the spectrum where landscaper takes the largest in size, and most of all for float64, which a conv net pays for
+dearly.
 """
 
 import dataclasses
