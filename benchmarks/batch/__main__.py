@@ -34,8 +34,6 @@ def by_hand(task: str, found: dict[int, Tuned], rate: float) -> list[tuple[objec
 def error_of_ratios(decision: object, found: dict[int, Tuned]) -> float:
     """Median over sizes of the factor by which the predicted ratio of steps to those at 32 is off."""
     fit = decision.fit
-    if fit is None:
-        return math.nan
     off = [
         abs(math.log((fit.updates(size) / fit.updates(32)) / (found[size].steps / found[32].steps)))
         for size in SIZES
@@ -64,9 +62,9 @@ def main() -> None:
                     str(decision.answer),
                     "" if decision.low is None else f"{decision.low}-{decision.high}",
                     best,
-                    "yes" if inside else "no",
+                    "" if decision.low is None else "yes" if inside else "no",
                     "" if decision.fit is None else f"{decision.fit.critical:.0f}",
-                    f"{error_of_ratios(decision, found):.2f}",
+                    "" if decision.fit is None else f"{error_of_ratios(decision, found):.2f}",
                     f"{decision.rate:.2f}" if decision.rate else "",
                 )
             )

@@ -13,8 +13,8 @@ from unstuck.demos.digits import digits
 
 # Octaves of each training's guess that are tried, steps of each, and initial weights.
 OCTAVES, STEPS, SEEDS = range(-6, 5), 150, 2
-# Steps before sizes are asked about: part-way down, and long after.
-EARLY, LATE = 100, 1000
+# Steps before sizes are asked about: part-way down.
+EARLY = 100
 
 _scores = nn.functional.cross_entropy
 _squares = nn.functional.mse_loss
