@@ -7,13 +7,14 @@ all of them. Numbers that differ between processes, clocks and memory before all
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import psutil
 import torch
@@ -29,8 +30,15 @@ Result = TypeVar("Result")
 # gradients of a sample that is chosen to be evaluated in seconds.
 _PATIENCE = timedelta(minutes=10)
 
+# How long a process in which something has failed waits for the others to come to the same place. Of a divided model
+# they may never do so: they wait for it inside of the model.
+_PATIENCE_AFTER_FAILURE = timedelta(minutes=1)
+
 # How long a process that has failed waits to hear whether another has spoken already.
 _HEARING = timedelta(seconds=5)
+
+
+_LOST = "another process has ended or does not answer, and so ends this one"
 
 
 class LostError(BaseException):
@@ -101,6 +109,13 @@ def leave() -> None:
     """Part from the others, at the very end."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End this process without waiting for what it has begun with others that are lost, as a usual exit would."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def first_to_speak() -> bool:
@@ -252,6 +267,7 @@ def together(function: Callable[[], Result]) -> Result:
 
     Raises:
         UnstuckError: It failed elsewhere; where it failed, its own error.
+        LostError: It failed here, and the others do not come to hear it.
     """
     if count() == 1:
         return function()
@@ -261,7 +277,7 @@ def together(function: Callable[[], Result]) -> Result:
         value = function()
     except Exception as error:
         failure = error
-    if every(true=failure is None):
+    if _all_went_well(failure):
         return cast("Result", value)
     kind = type(failure) if isinstance(failure, UnstuckError) else TrainingError
     said = gathered(None if failure is None else (kind, _said(failure)))
@@ -270,6 +286,17 @@ def together(function: Callable[[], Result]) -> Result:
     number, (kind, reason) = next((number, failed) for number, failed in enumerate(said) if failed)
     msg = f"process {number}: {reason}"
     raise kind(msg)
+
+
+def _all_went_well(failure: Exception | None) -> bool:
+    flag = torch.tensor([float(failure is not None)])
+    try:
+        work: Any = dist.all_reduce(flag, group=_talk(), async_op=True)
+        work.wait(_PATIENCE if failure is None else _PATIENCE_AFTER_FAILURE)
+    except RuntimeError as error:
+        msg = _LOST if failure is None else f"process {rank()}: {_said(failure)}"
+        raise LostError(msg) from error
+    return float(flag) == 0.0
 
 
 def _said(error: Exception) -> str:
@@ -296,6 +323,4 @@ def _listening() -> Generator[None]:
     try:
         yield
     except RuntimeError as error:  # the errors of torch.distributed are all of that kind
-        reason = " ".join(str(error).split())
-        msg = f"a process has ended or does not answer, and so do all: {reason:.160}"
-        raise LostError(msg) from error
+        raise LostError(_LOST) from error

@@ -124,11 +124,11 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     except KeyboardInterrupt:  # typer would end without a word
         return _complain("interrupted", INTERRUPTED)
     except BaseException as error:
-        from unstuck.processes import LostError  # noqa: PLC0415 - see the package
+        from unstuck.processes import LostError, end_at_once  # noqa: PLC0415 - see the package
 
         if not isinstance(error, LostError):
             raise
-        return _complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT)
+        end_at_once(_complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT))
 
 
 @app.command(epilog=TREATING)
@@ -482,6 +482,7 @@ def _complain(message: str, code: int) -> int:
 
         if not processes.first_to_speak():
             return code
-        message = f"process {os.environ['RANK']}: {message}" if processes.started_together() else message
+        if processes.started_together() and not message.startswith("process "):
+            message = f"process {os.environ['RANK']}: {message}"
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     return code

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -155,10 +156,7 @@ class Products:
         step, _ = self._differences.along(unit)
         with self._replay.session():
             for batch in self._batches:
-                ahead, behind = (
-                    self._of_batch(batch, self._theta + side * step * unit) for side in (1.0, -1.0)
-                )
-                yield (ahead - behind) / (2.0 * step)
+                yield self._differences.at(unit, step, partial(self._of_batch, batch))
 
     def _keep_graphs(self) -> None:
         remaining = self._memory
