@@ -1,4 +1,4 @@
-"""Labelled trainings divided over processes: every batch into shards, and the model by `fully_shard` or not at all."""
+"""Labelled trainings divided over processes: every batch into shards, the model by `fully_shard` or not at all."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -60,7 +60,7 @@ def _follow(optimizer: Optimizer, old: list[nn.Parameter], new: list[nn.Paramete
     of = {id(parameter): shard for parameter, shard in zip(old, new, strict=True)}
 
     def moved(value: Any, parameter: Tensor, shard: Any) -> Any:
-        if isinstance(value, Tensor) and value.shape == parameter.shape and value.numel() > 1:
+        if isinstance(value, Tensor) and value.ndim and value.shape == parameter.shape:
             return distribute_tensor(value, shard.device_mesh, shard.placements)
         return value
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unstuck import processes
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
@@ -65,6 +66,7 @@ class Sharpness:
         return to_text(self.survey)
 
 
+@processes.alone()
 def sharpness(
     training: Training,
     *,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unstuck import processes
 from unstuck.errors import UnstuckError
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.landscape.paths import Trajectory
@@ -77,6 +78,7 @@ class Surface:
         return to_text(self.view)
 
 
+@processes.alone()
 def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     training: Training,
     *,

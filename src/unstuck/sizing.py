@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from unstuck import processes
 from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
@@ -70,6 +71,7 @@ class BatchSize:
         return to_text(self.sizing)
 
 
+@processes.alone()
 def batch_size(
     training: Training,
     *,

@@ -10,6 +10,7 @@ import psutil
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unstuck import processes
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
@@ -85,6 +86,7 @@ class Treated:
         return "\n".join([*lines, *self.code])
 
 
+@processes.alone()
 def treat(
     training: Training,
     diagnosis: Diagnosis,
@@ -145,6 +147,7 @@ def treat(
     return _finished(training, chosen, course, (base, batch, begun))
 
 
+@processes.alone()
 def escape(
     training: Training,
     *,

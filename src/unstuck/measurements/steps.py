@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
+from unstuck import processes
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Objective
 from unstuck.objective.sampling import one_line
@@ -117,10 +118,10 @@ class Twin:
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):
             if _wants_closure(self.optimizer):
-                self.optimizer.step(closure)
+                processes.together(lambda: self.optimizer.step(closure))
             else:
                 closure()
-                self.optimizer.step()
+                processes.together(self.optimizer.step)
 
     def theta(self) -> Float[Tensor, " n"]:
         """Give the copied parameters as a flat vector."""

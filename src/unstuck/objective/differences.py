@@ -54,10 +54,10 @@ class Differences:
 
     $T$, from the third derivative, and $R$, from rounding, are read off a ladder of steps along a random vector:
     neighbours on it disagree by $(q^2 - 1) T h^2$ where steps are long and by $R \sqrt{1 + q^{-2}} / h$ where they
-    are short, $q$ being the ratio of their lengths. The step with the least error is $h = \sqrt[3]{R / 2T}$. It is taken
-    unless one of the ladder's own agrees better with its neighbour, as may be across kinks, where the model says
-    nothing. Where the best leaves more than a ten-thousandth, Richardson's extrapolation $(4 D(h) - D(2h)) / 3$ is
-    tried with a longer step, and kept if it betters the error by more than it costs.
+    are short, $q$ being the ratio of their lengths. The step with the least error is $h = \sqrt[3]{R / 2T}$. It is
+    taken unless one of the ladder's own agrees better with its neighbour, as may be across kinks, of which the model
+    knows nothing. Where the best leaves more than a ten-thousandth, Richardson's extrapolation
+    $(4 D(h) - D(2h)) / 3$ is tried with a longer step, and kept if it betters the error by more than it costs.
 
     What rounding allows is a question of how far the gradient *changes*, not of how far $\theta$ moves: along a steep
     eigenvector a shorter step will do. So later steps aim at the change that was best on the random vector. None is

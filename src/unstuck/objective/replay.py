@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from unstuck import processes
@@ -240,6 +241,9 @@ _INDEPENDENT_OF_THESE = "`only`: `loss` does not depend on the parameters that m
 def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         msg = f"`loss` must return a scalar tensor, not {type(loss).__name__}: {loss!r:.60}"
+        raise TrainingError(msg)
+    if isinstance(loss, DTensor):
+        msg = "`loss` must return an ordinary tensor: take .full_tensor() of what it computes from parameters itself"
         raise TrainingError(msg)
     if loss.numel() != 1 or loss.is_complex() or loss.is_meta:
         kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {list(loss.shape)} on {loss.device}"

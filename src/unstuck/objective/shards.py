@@ -6,7 +6,7 @@ only here, numbers are written into the user's own tensors, and put back bit for
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,15 +158,12 @@ class Sharded:
         """Give this process's shards of the mean gradient over the processes, each counting by its `share`.
 
         Raises:
-            LostError: It failed; the others wait for it in vain.
+            TrainingError: It failed in all of them.
+            LostError: It failed in this one; the others wait for it in vain.
         """
         self._forget()
-        try:
-            # The shards get the mean over processes, not the sum.
-            cast("Any", loss * (share * processes.count())).backward()
-        except Exception as error:
-            msg = f"the gradient failed in process {processes.rank()}: {type(error).__name__}: {error}"
-            raise processes.LostError(msg) from error
+        # The shards get the mean over processes, not the sum.
+        processes.together(lambda: _differentiate(loss * (share * processes.count())))
         found = [
             torch.zeros_like(local(parameter.detach())) if parameter.grad is None else local(parameter.grad)
             for parameter in self._parameters
@@ -182,3 +179,12 @@ class Sharded:
         with torch.no_grad():
             for parameter, piece in zip(self._parameters, pieces, strict=True):
                 local(parameter).copy_(piece)
+
+
+def _differentiate(loss: Any) -> None:
+    try:
+        loss.backward()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        msg = f"`loss` cannot be differentiated by the parameters: {type(error).__name__}: {reason:.300}"
+        raise TrainingError(msg) from error
