@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unstuck import processes
 from unstuck.errors import UnstuckError
 from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
@@ -66,6 +67,7 @@ class Spectrum:
         return to_text(self.bending)
 
 
+@processes.alone()
 def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
