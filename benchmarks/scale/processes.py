@@ -69,7 +69,7 @@ def main() -> None:
             f"# Two processes against one\n\n`python -m benchmarks.scale.processes --write`, "
             f"{datetime.now(UTC):%Y-%m-%d}; gloo on one machine of two cores, one thread a process.\n\n{versions()}"
         )
-        (RESULTS / "scale.md").write_text(f"{head}\n\n{text}", encoding="utf-8")
+        (RESULTS / "scale-processes.md").write_text(f"{head}\n\n{text}", encoding="utf-8")
 
 
 def _started(mode: str, names: list[str]) -> dict[str, Any]:
