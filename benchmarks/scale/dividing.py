@@ -67,7 +67,7 @@ def _follow(optimizer: Optimizer, old: list[nn.Parameter], new: list[nn.Paramete
     states = {id(parameter): state for parameter, state in optimizer.state.items()}
     optimizer.state.clear()
     for group in optimizer.param_groups:
-        before, group["params"] = group["params"], [of[id(parameter)] for parameter in group["params"]]
+        before, group["params"] = group["params"], [of.get(id(each), each) for each in group["params"]]
         for parameter, shard in zip(before, group["params"], strict=True):
             if id(parameter) in states:
                 state = states[id(parameter)]

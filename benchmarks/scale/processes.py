@@ -45,7 +45,7 @@ CASES = (
     "gap-wide-regression",
 )
 TRIED = ("saddle-zero-autoencoder", "small-sgd-autoencoder")
-BUDGET, TRYING = 90.0, 240.0
+BUDGET, TRYING = 300.0, 300.0
 # Products until an eigenvalue is known to a hundredth of what is compared.
 CLOSE = Question(top=1, top_to=1e-7, negative_to=1e-7, max_products=400)
 # Eigenvalues below this share of the largest are rounding: of float64, and of differences in float32.
