@@ -1,7 +1,7 @@
-"""A verdict on a GPT-2 of 124 million parameters, in the memory of one machine.
+"""A verdict on a GPT-2 of 124 million parameters, on its last layer, and all its layers in turn, on one machine.
 
 The weights are random, as at the start of a training, so nothing is downloaded; the text is what Python's own
-modules say about themselves, a token a byte. The diagnosis runs in a process of its own, whose peak of memory is
+modules say about themselves, a token a byte. Each runs in a process of its own, whose peak of memory is
 its own; torchvision, which PyHessian brings, is hidden there, since a build for another PyTorch would break the
 import of transformers. `UNSTUCK_BENCH_LAYERS`, `_WIDTH` and `_BUDGET` make it smaller.
 """
@@ -29,36 +29,47 @@ _SPOKEN = (json, multiprocessing, os, resource, time)
 
 
 def run() -> list[Table]:
-    """Diagnose in a fresh process."""
+    """Ask each in a fresh process."""
+    last = (f"h.{LAYERS - 1}.*",)
+    asked = (
+        ("GPT-2 with random weights", diagnose, ()),
+        (f"Its last layer alone: --only '{last[0]}'", diagnose, (last,)),
+        ("Every layer by itself: unstuck spectrum --blocks", blocks, ()),
+    )
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        rows = pool.apply(diagnose)
-    return [Table("GPT-2 with random weights", ("what", "measured"), rows)]
+    tables: list[Table] = []
+    for title, question, arguments in asked:
+        with context.Pool(1) as pool:
+            tables.append(Table(title, ("what", "measured"), pool.apply(question, arguments)))
+    return tables
 
 
-def diagnose() -> list[tuple[str, object]]:
+def diagnose(only: tuple[str, ...] = ()) -> list[tuple[str, object]]:
     """Build the training, ask for its verdict, and tell what that took."""
     from unstuck import diagnose as ask  # noqa: PLC0415
 
     torch.set_num_threads(1)
     training = language_model()
-    size = sum(parameter.numel() for parameter in training.model.parameters())
     before, begun, cpu = _peak(), time.monotonic(), time.process_time()
     told: list[tuple[str, float]] = []
     found = ask(
-        training, budget=BUDGET, memory=MEMORY, trials=False, progress=lambda stage, _: _note(told, stage)
+        training,
+        budget=BUDGET,
+        memory=MEMORY,
+        trials=False,
+        only=only,
+        progress=lambda stage, _: _note(told, stage),
     )
     seconds = time.monotonic() - begun
     measured, cost = found.verdict.measured, found.verdict.cost
     spectrum = measured.spectrum
     stages = [(f"until: {stage}", f"{at - begun:.0f} s") for stage, at in told]
     return [
-        ("parameters", size),
+        ("parameters", measured.subject.parameters),
         ("batches x rows x tokens", f"{measured.sample.batches} x {ROWS} x {TOKENS}"),
         ("budget, s", BUDGET),
         ("seconds (CPU)", f"{seconds:.0f} ({time.process_time() - cpu:.0f})"),
         ("peak resident GB (before)", f"{_peak():.2f} ({before:.2f})"),
-        ("the parameters alone, GB", f"{4e-9 * size:.2f}"),
         ("gradients / products / engine", f"{cost.gradients:.0f} / {cost.products} / {cost.engine}"),
         ("cause, confidence", f"{found.cause.value if found.cause else 'none'}, {found.confidence:.2f}"),
         ("point", found.point.kind.value),
@@ -70,6 +81,33 @@ def diagnose() -> list[tuple[str, object]]:
         ("complete", measured.complete),
         *stages,
     ]
+
+
+def blocks() -> list[tuple[str, object]]:
+    """Ask for both ends of the spectrum of every layer, and tell what that took."""
+    from unstuck import spectrum  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    training = language_model()
+    before, begun, cpu = _peak(), time.monotonic(), time.process_time()
+    found = spectrum(training, top=1, budget=BUDGET, memory=MEMORY, blocks=True)
+    seconds = time.monotonic() - begun
+    bending = found.bending
+    return [
+        ("budget, s", BUDGET),
+        ("seconds (CPU)", f"{seconds:.0f} ({time.process_time() - cpu:.0f})"),
+        ("peak resident GB (before)", f"{_peak():.2f} ({before:.2f})"),
+        *((block.name, _ends(block)) for block in bending.blocks),
+    ]
+
+
+def _ends(block: Any) -> str:
+    low, high = block.lambda_min, block.lambda_max
+    settled = "settled" if block.settled else "not settled"
+    return (
+        f"{low.value:.3g} ± {low.stderr:.1g} to {high.value:.3g} ± {high.stderr:.1g}; {block.parameters:,} "
+        f"parameters, {block.products} products, {settled}"
+    )
 
 
 def language_model() -> Any:

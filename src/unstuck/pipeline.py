@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from unstuck import processes
-from unstuck.curvature.lanczos import SMALLEST_CAPACITY
+from unstuck.curvature.vectors import Room
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.progress import falls
@@ -238,7 +238,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     limits = Limits(
         left=spending.left,
         graphs=_GRAPHS * spending.memory,
-        capacity=_capacity(spending, objectives.precise),
+        room=Room.of(_VECTORS * spending.memory, objectives.precise.theta, _MOST_VECTORS),
         seed=spending.seed,
         data=_DATA * spending.memory,
     )
@@ -262,12 +262,6 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         interrupted = True
     cost = _cost(bill, drawn, spending, examination.engine)
     return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
-
-
-def _capacity(spending: _Spending, objective: Objective) -> int:
-    """How many vectors the process with the longest ones may hold."""
-    fitting = _VECTORS * spending.memory / max(objective.theta.nbytes, 1)
-    return min(max(int(processes.least(fitting)), SMALLEST_CAPACITY), _MOST_VECTORS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from scipy.stats import binom
 
 from unstuck.curvature.certificate import ceiling, excludes, floor, mirrored
 from unstuck.curvature.lanczos import Lanczos
-from unstuck.curvature.vectors import random_unit
+from unstuck.curvature.vectors import Room, random_unit
 
 SPECTRA = {
     "a tiny isolated negative eigenvalue": [-0.02, *np.linspace(0, 0.2, 55), 0.5, 0.7, 0.9, 1.0],
@@ -19,7 +19,7 @@ SPECTRA = {
 
 def grown(eigenvalues, steps, capacity=256, seed=0) -> Lanczos:
     of, draws = diagonal(eigenvalues), generator(seed)
-    run = Lanczos(of, random_unit(of, draws), capacity=capacity, generator=draws)
+    run = Lanczos(of, random_unit(of, draws), room=Room(capacity), generator=draws)
     for _ in range(steps):
         run.step()
     return run

@@ -7,7 +7,7 @@ from scipy.stats import wasserstein_distance
 
 from unstuck.curvature.density import density, fraction_above, gauss, jacobi, quadrature, radau
 from unstuck.curvature.lanczos import Lanczos
-from unstuck.curvature.vectors import random_unit
+from unstuck.curvature.vectors import Room, random_unit
 
 BULK = np.linspace(-0.1, 0.2, 400)
 OUTLIERS = [1.0, 1.5, 2.5, 4.0, 10.0]
@@ -16,7 +16,7 @@ EIGENVALUES = np.sort(np.concatenate((BULK, OUTLIERS)))
 
 def grown(eigenvalues, steps, seed=0, capacity=256) -> Lanczos:
     of, draws = diagonal(eigenvalues), generator(seed)
-    run = Lanczos(of, random_unit(of, draws), capacity=capacity, generator=draws)
+    run = Lanczos(of, random_unit(of, draws), room=Room(capacity), generator=draws)
     for _ in range(steps):
         run.step()
     return run

@@ -7,7 +7,7 @@ from planted import diagonal, generator, matrix, operator, planted
 from scipy.sparse.linalg import eigsh
 
 from unstuck.curvature.lanczos import Lanczos
-from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.curvature.vectors import Operator, Room, random_unit
 from unstuck.errors import MeasurementError
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}
@@ -18,7 +18,7 @@ EIGENVALUES = st.lists(
 
 def grown(of: Operator, steps: int, capacity: int = 256, seed: int = 0) -> Lanczos:
     draws = generator(seed)
-    run = Lanczos(of, random_unit(of, draws), capacity=capacity, generator=draws)
+    run = Lanczos(of, random_unit(of, draws), room=Room(capacity), generator=draws)
     while run.products < steps and not run.finished:
         run.step()
     return run
@@ -130,9 +130,36 @@ def test_a_start_without_direction_is_refused(start):
         Lanczos(diagonal([1.0, 2.0]), torch.full((2,), start, dtype=torch.float64))
 
 
-def test_a_capacity_too_small_to_restart_is_refused():
-    with pytest.raises(MeasurementError, match="capacity"):
-        Lanczos(diagonal([1.0, 2.0]), torch.ones(2, dtype=torch.float64), capacity=3)
+@pytest.mark.parametrize("vectors", [24, 256])
+def test_a_basis_of_half_the_memory_finds_the_same_eigenvalues_and_tells_its_error(vectors):
+    size = 300_000
+    eigenvalues = 1e-3 * torch.randn(size, generator=generator())
+    eigenvalues[:12] = torch.logspace(1, -1, 12)
+    eigenvalues[12:15] = torch.tensor([-1.0, -0.3, -0.1])
+    axis = torch.randn(size, generator=generator(1), dtype=torch.float64)
+    axis /= axis.norm()
+
+    def multiply(vector):  # reflections hide the axes, which rounding treats too well
+        wide = vector.double()
+        wide = wide - 2.0 * axis * (axis @ wide)
+        wide = eigenvalues.double() * wide
+        return (wide - 2.0 * axis * (axis @ wide)).float()
+
+    of = Operator(multiply, size, torch.zeros(size))
+    draws = generator()
+    run = Lanczos(of, random_unit(of, draws), room=Room(vectors, halved=True), generator=draws)
+    for _ in range(40):
+        run.step()
+    ritz, exact = run.ritz(), eigenvalues.sort().values.double().numpy()
+    assert ritz.values[-3:] == pytest.approx(exact[-3:], rel=1e-4)
+    assert ritz.values[:2] == pytest.approx(exact[:2], rel=1e-3)
+    assert 1e-6 < run.noise < 2e-3
+    assert abs(ritz.values[-3:] - exact[-3:]).max() < run.noise * ritz.radius
+
+
+def test_a_room_too_small_to_restart_is_refused():
+    with pytest.raises(MeasurementError, match="room"):
+        Lanczos(diagonal([1.0, 2.0]), torch.ones(2, dtype=torch.float64), room=Room(3))
 
 
 def test_a_product_with_nan_is_refused():

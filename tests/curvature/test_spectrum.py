@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.records import Question
 from unstuck.curvature.spectrum import spectrum
-from unstuck.curvature.vectors import Operator
+from unstuck.curvature.vectors import Operator, Room
 
 OUTLIERS = [*np.linspace(-1e-3, 0.1, 300), 1.0, 2.0, 3.0, 4.0, 5.0]
 SADDLE = [-0.5, *OUTLIERS]
@@ -66,6 +66,19 @@ def test_the_saddle_of_a_product_of_two_weights_is_found_exactly():
     assert (found.spectrum.positive.value, found.spectrum.exact, found.settled) == (0.5, True, True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_copies_are_told_apart_behind_the_end_of_a_krylov_space(dtype):
+    few = [-2.0] * 11 + [-0.3, 0.0, 0.0]
+    for seed in range(20):
+        found = spectrum(planted(few, dtype, seed), Question(tolerance=1e-2, top=2), generator(seed)).spectrum
+        assert [value.value for value in found.highest[:2]] == pytest.approx([0.0, 0.0], abs=1e-4)
+
+
+def test_eigenvalues_that_are_copies_to_the_accuracy_asked_for_are_told_as_two():
+    found = spectrum(planted([-2.0, -1.9, 0.0, 1e-8]), Question(tolerance=1e-2, top=2), generator()).spectrum
+    assert [value.value for value in found.highest[:2]] == pytest.approx([0.0, 0.0], abs=1e-3)
+
+
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(
     st.lists(st.sampled_from([-2.0, -1.9, -0.3, 0.0, 1e-8, 0.5, 1.0, 1.001, 3.0]), min_size=1, max_size=30),
@@ -74,14 +87,19 @@ def test_the_saddle_of_a_product_of_two_weights_is_found_exactly():
 )
 def test_any_spectrum_is_answered_within_what_was_asked(eigenvalues, dtype, capacity):
     question = Question(tolerance=1e-2, top=2)
-    found = spectrum(planted(eigenvalues, dtype), question, generator(), capacity=capacity)
+    found = spectrum(planted(eigenvalues, dtype), question, generator(), room=Room(capacity))
     array, record = np.sort(eigenvalues), found.spectrum
     radius = np.abs(array).max()
     assert found.settled
     assert record.floor.bound <= array[0] + 1e-5 * radius
     assert record.lambda_min == pytest.approx(array[0], rel=0.1, abs=1.1e-2 * radius)
-    for mine, exact in zip(record.highest[:2], array[::-1], strict=False):
-        assert mine.value == pytest.approx(exact, rel=0.02, abs=1e-3 * radius)
+    told, different = [value.value for value in record.highest[:2]], sorted(set(eigenvalues), reverse=True)
+    near = {"rel": 0.02, "abs": 1e-3 * radius}
+    assert told[0] == pytest.approx(array[-1], **near)
+    if (
+        len(told) == 2
+    ):  # the second largest, or of copies, which the start touches as one, the next smaller one
+        assert any(told[1] == pytest.approx(exact, **near) for exact in {array[-2], *different[1:2]})
     assert sum(record.density.weights) == pytest.approx(1)
 
 
@@ -115,7 +133,7 @@ def test_a_minimum_is_certified_to_the_tolerance_asked_for_and_a_coarser_one_is_
 def test_a_restarted_run_answers_like_an_unbounded_one():
     question = Question(tolerance=1e-4, top=3, top_to=1e-4)
     whole = spectrum(diagonal(SADDLE), question, generator())
-    bounded = spectrum(diagonal(SADDLE), question, generator(), capacity=14)
+    bounded = spectrum(diagonal(SADDLE), question, generator(), room=Room(14))
     assert bounded.settled
     assert bounded.spectrum.lambda_min == pytest.approx(whole.spectrum.lambda_min, rel=0.01)
     for mine, other in zip(bounded.spectrum.highest[:3], whole.spectrum.highest[:3], strict=True):

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from unstuck.curvature.vectors import Basis, Operator, norm, random_unit, undisturbed
+from unstuck.curvature.vectors import SMALLEST_CAPACITY, Basis, Operator, Room, norm, random_unit, undisturbed
 from unstuck.errors import MeasurementError
 
 Array = npt.NDArray[np.float64]
 
-SMALLEST_CAPACITY = 8  # two Ritz vectors kept at each end, and room to move on
+_ROOM = Room()
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Lanczos:
         operator: Operator,
         start: Float[Tensor, " n"],
         *,
-        capacity: int = 256,
+        room: Room = _ROOM,
         generator: torch.Generator | None = None,
     ) -> None:
         """Begin at `start`, which need not be a unit vector.
@@ -122,21 +122,21 @@ class Lanczos:
         Args:
             operator: What to multiply with.
             start: Random to ask for the spectrum, the gradient to ask for descent.
-            capacity: Most vectors to hold; beyond it the run restarts.
+            room: For the vectors that are held; beyond it the run restarts.
             generator: Where new starts are drawn from when a Krylov space ends.
 
         Raises:
-            MeasurementError: `start` is zero or not finite, or `capacity` too small.
+            MeasurementError: `start` is zero or not finite, or `room` too small.
         """
         length = norm(start, operator.reduce)
         if not 0 < length < float("inf"):
             msg = f"`start` must be finite and not zero to start Lanczos from, its norm is {length}"
             raise MeasurementError(msg)
-        if capacity < SMALLEST_CAPACITY:
-            msg = f"`capacity` must be at least {SMALLEST_CAPACITY} vectors, not {capacity}"
+        if room.vectors < SMALLEST_CAPACITY:
+            msg = f"`room` must be for at least {SMALLEST_CAPACITY} vectors, not {room.vectors}"
             raise MeasurementError(msg)
         self.operator = operator
-        self.basis = Basis(operator)
+        self.basis = Basis(operator, halved=room.halved)
         self.basis.append(start / length)
         self.projected: Array = np.zeros((0, 0))
         self.coupling: Array = np.zeros(0)
@@ -145,7 +145,7 @@ class Lanczos:
         self.products = 0
         self.finished = False
         self._asymmetry = 0.0
-        self._capacity = capacity
+        self._capacity = room.vectors
         self._generator = generator
 
     @property
@@ -211,7 +211,8 @@ class Lanczos:
         self._asymmetry = max(self._asymmetry, float(np.linalg.norm(taken[:count] - self.coupling)))
         self.projected = _bordered(self.projected, self.coupling, float(taken[count]))
         beta = norm(rest, self.operator.reduce)
-        ended = beta <= self.operator.rounding * self.scale
+        lost = self.operator.rounding if self._generator is None else self.operator.lost
+        ended = beta <= lost * self.scale
         cycle = self.chains[-1].cycles[-1]
         cycle.diagonal.append(float(taken[count]))
         cycle.offdiagonal.append(0.0 if count + 1 == self.operator.size else beta)
@@ -219,6 +220,7 @@ class Lanczos:
         if count + 1 == self.operator.size or (ended and self._generator is None):
             self.finished = True
         elif ended and self._generator is not None:
+            self._asymmetry = max(self._asymmetry, beta)
             self._begin_again(self._generator)
         else:
             self.coupling[-1] = beta

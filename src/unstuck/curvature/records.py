@@ -103,7 +103,8 @@ class Question:
         probability: With which the answer "none" must hold.
         negative_to: After a negative eigenvalue has been found, lambda_min is followed to this relative
             error, so that its eigenvector is a good way down. None to stop as soon as one is proven.
-        top: How many of the largest eigenvalues.
+        top: How many of the largest eigenvalues. Copies of one, which a start touches as one, count once until its
+            Krylov space has ended.
         top_to: Relative error of those.
         probes: Extra products for the trace.
         flat: Below this share of max|lambda| an eigenvalue counts as flat.

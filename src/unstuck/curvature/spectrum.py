@@ -12,7 +12,9 @@ from unstuck.curvature.density import density, fraction_above, quadrature
 from unstuck.curvature.lanczos import Array, Chain, Cycle, Lanczos, Ritz
 from unstuck.curvature.records import Curvature, Eigenvalue, Progress, Question, Spectrum
 from unstuck.curvature.trace import Sample, complement_samples, projected_trace, quadrature_trace
-from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.curvature.vectors import Operator, Room, random_unit
+
+_ROOM = Room()
 
 _DOUBT = 3.0  # an eigenvalue is negative beyond doubt if it is so by this many times the noise
 _EVERY = 20  # look at the answer after every step at first, later after each further 1/20 of the products
@@ -24,7 +26,7 @@ def spectrum(
     question: Question,
     generator: torch.Generator,
     *,
-    capacity: int = 256,
+    room: Room = _ROOM,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Curvature:
@@ -34,15 +36,15 @@ def spectrum(
         operator: Symmetric.
         question: When to stop.
         generator: All randomness comes from here.
-        capacity: Most vectors to hold at once.
+        room: For the vectors that are held at once.
         progress: Is told now and then how far it is.
         should_stop: Asked before every product but the first; when it says yes, what is known is returned.
 
     Raises:
-        MeasurementError: A product is not finite; `capacity` is too small.
+        MeasurementError: A product is not finite; `room` is too small.
         KeyboardInterrupt: Only before the first product is done. Later, the result says `interrupted`.
     """
-    run = Lanczos(operator, random_unit(operator, generator), capacity=capacity, generator=generator)
+    run = Lanczos(operator, random_unit(operator, generator), room=room, generator=generator)
     stop = should_stop or _never
     samples: list[Sample] = []
     answered = interrupted = False
@@ -98,27 +100,29 @@ def upper_end_settled(run: Lanczos, ritz: Ritz, question: Question) -> bool:
     allowed = np.maximum(question.top_to * np.append(scales[0], scales), run.noise * radius)
     if len(ritz.values) == top or bool((ritz.errors[-top - 1 :] > allowed).any()):
         return False
-    tails = list(_tails(run))
+    tails = list(_tails(run, question.top_to))
     point, hidden = -float(ritz.values[-top] + allowed[0]), run.noise * radius
     return not tails or any(
         excludes(mirrored(tail), point, probability=question.probability, hidden=hidden) for tail in tails
     )
 
 
-def _tails(run: Lanczos) -> Iterator[Chain]:
+def _tails(run: Lanczos, accuracy: float) -> Iterator[Chain]:
     """Yield what came after each point where the Krylov space of a start had ended, or all but ended.
 
-    Up to there the run has one of each eigenvalue; only what came after can tell whether there are more copies.
-    It began at random: at a new start, or at what rounding had left over.
+    Up to there the run has one of each eigenvalue; only what came after can tell whether there are more copies. A new
+    start is random, and proves it. Before there is one, what goes on behind a coupling of the square of the accuracy,
+    which leaves nothing to settle, is looked at too: it proves nothing, but shows eigenvalues so near to others that
+    they were copies until then.
     """
-    ended = math.sqrt(torch.finfo(run.operator.like.dtype).eps) * run.scale
-    for chain in run.chains:
-        if chain is not run.chains[0]:
-            yield chain
-        for cycle in chain.cycles:
-            for after in np.flatnonzero(np.array(cycle.offdiagonal) <= ended) + 1:
-                rest = Cycle(diagonal=cycle.diagonal[after:], offdiagonal=cycle.offdiagonal[after:])
-                yield Chain(chain.dimension, [rest])
+    if len(run.chains) > 1:
+        yield from run.chains[1:]
+        return
+    ended = max(math.sqrt(torch.finfo(run.operator.like.dtype).eps), accuracy**2) * run.scale
+    for cycle in run.chains[0].cycles:
+        for after in np.flatnonzero(np.array(cycle.offdiagonal) <= ended) + 1:
+            rest = Cycle(diagonal=cycle.diagonal[after:], offdiagonal=cycle.offdiagonal[after:])
+            yield Chain(run.operator.size, [rest])
 
 
 def _answer(

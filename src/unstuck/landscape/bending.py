@@ -166,7 +166,7 @@ class Bender:
                 matrix,
                 question,
                 generator,
-                capacity=self._ground.capacity,
+                room=self._ground.room,
                 progress=lambda progress: behind(1.0 - math.exp(-progress.products / 120.0)),
                 should_stop=self._over,
             )
@@ -265,8 +265,8 @@ def _look_again(operator: Operator, ground: Ground, known: Spectrum, number: int
     """Stochastic Lanczos quadrature from one more start."""
     generator = ground.limits.generator()
     generator.manual_seed(ground.limits.seed + number)
-    steps = min(_PRODUCTS, ground.capacity - 1)
-    run = Lanczos(operator, random_unit(operator, generator), capacity=ground.capacity, generator=generator)
+    steps = min(_PRODUCTS, ground.room.vectors - 1)
+    run = Lanczos(operator, random_unit(operator, generator), room=ground.room, generator=generator)
     while run.products < steps and not run.finished and not (run.products > 1 and ground.limits.over()):
         run.step()
     found = quadrature(run, run.ritz())

@@ -163,6 +163,6 @@ def _curvature(operator: Operator, ground: Ground) -> Curvature:
         operator,
         Question(tolerance=1e-2, probes=_PROBES),
         ground.limits.generator(),
-        capacity=ground.capacity,
+        room=ground.room,
         should_stop=ground.limits.over,
     )

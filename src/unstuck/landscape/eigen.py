@@ -11,7 +11,7 @@ from torch import Tensor
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
-from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.curvature.vectors import Operator, Room, random_unit
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Judge
 
@@ -50,7 +50,7 @@ class Means:
     """What may be spent: bytes for graphs, vectors to hold, seconds left, and randomness."""
 
     graphs: float
-    capacity: int
+    room: Room
     left: Callable[[], float]
     generator: torch.Generator
 
@@ -140,7 +140,7 @@ def _spectrum(operator: Operator, means: Means, question: Question) -> Curvature
         operator,
         question,
         means.generator,
-        capacity=means.capacity,
+        room=means.room,
         should_stop=means.over,
     )
     if found.interrupted:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unstuck.curvature.vectors import Room
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
@@ -37,6 +38,7 @@ _PLANNED, _DATA = 0.6, 0.1
 
 # Shares of the memory: for graphs, for Lanczos vectors.
 _GRAPHS, _VECTORS = 0.35, 0.25
+_MOST_VECTORS = 512
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,9 @@ class Ground:
         return _GRAPHS * self.limits.memory
 
     @property
-    def capacity(self) -> int:
-        """How many vectors may be held for Lanczos."""
-        return int(min(max(_VECTORS * self.limits.memory / self.theta.nbytes, 8), 512))
+    def room(self) -> Room:
+        """Give what may be held for Lanczos."""
+        return Room.of(_VECTORS * self.limits.memory, self.theta, _MOST_VECTORS)
 
     def cost(self, engine: str) -> Cost:
         """Give what was spent so far, and by which engine the products were made."""

@@ -131,7 +131,7 @@ class Surveyor:
         ground, spent = self._ground, self._ground.spent
         means = Means(
             graphs=ground.graphs,
-            capacity=ground.capacity,
+            room=ground.room,
             left=self._limits.left,
             generator=self._limits.generator(),
         )

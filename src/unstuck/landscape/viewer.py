@@ -105,7 +105,7 @@ class Viewer:
 
     def _hessian(self) -> None:
         ground = self._ground
-        means = Means(ground.graphs, ground.capacity, self._limits.left, self._limits.generator())
+        means = Means(ground.graphs, ground.room, self._limits.left, self._limits.generator())
         self._ends = both_ends(ground.judge, means)
         self._span(hessian_frame(ground, self._ends))
 

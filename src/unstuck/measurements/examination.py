@@ -225,7 +225,7 @@ class Examination:
         else:
             told("the way down along the gradient", 0.12)
             with known.bill.item("gradient"):
-                run = Lanczos(self._operator(products), found.finds, capacity=self._limits.capacity)
+                run = Lanczos(self._operator(products), found.finds, room=self._limits.room)
                 run.step()
                 bend = abs(float(run.projected[0, 0]))
                 # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says
@@ -268,7 +268,7 @@ class Examination:
         with known.bill.item("krylov"):
             # The eigenvalues are yet to come, so these products may not take all the time that is left.
             reserve = (1.0 - _KRYLOV_SHARE) * self._limits.left()
-            while run.products < min(products, self._limits.capacity - 2) and not run.finished:
+            while run.products < min(products, self._limits.room.vectors - 2) and not run.finished:
                 if run.products and self._limits.left() < reserve:
                     break
                 run.step()
@@ -322,7 +322,7 @@ class Examination:
             operator,
             Question(tolerance=1e-2, negative_to=None) if descending else Question(top=3, probes=4),
             torch.Generator().manual_seed(self._limits.seed),
-            capacity=self._limits.capacity,
+            room=self._limits.room,
             # How many products it will take is not known; sixty are typical.
             progress=lambda progress: behind(1.0 - math.exp(-progress.products / 60.0)),
             should_stop=self._limits.over,

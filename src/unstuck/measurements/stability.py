@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from unstuck.curvature.lanczos import Lanczos, Ritz
 from unstuck.curvature.records import Curvature
-from unstuck.curvature.vectors import Operator, random_unit
+from unstuck.curvature.vectors import Operator, Room, random_unit
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.metric import Metric
@@ -64,7 +64,7 @@ def find_steepest(
     start = random_unit(operator, torch.Generator().manual_seed(seed))
     along = half * gradient
     length = space.norm(along)
-    run = Lanczos(operator, start + along / length if length else start, capacity=_MOST + 2)
+    run = Lanczos(operator, start + along / length if length else start, room=Room(_MOST + 2))
     while run.products < _MOST and not run.finished:
         if run.products >= _FEWEST and (_error(run.ritz()) <= close or stop()):
             break

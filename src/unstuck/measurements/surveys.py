@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unstuck import processes
+from unstuck.curvature.vectors import Room
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
@@ -23,14 +24,14 @@ class Limits:
     Attributes:
         left: Seconds that are left, asked before each product.
         graphs: Bytes for kept graphs.
-        capacity: Most vectors that a Lanczos run may hold.
+        room: For the vectors of a Lanczos run.
         seed: Of all randomness.
         data: Bytes for examples that are brought from other processes.
     """
 
     left: Callable[[], float]
     graphs: float
-    capacity: int
+    room: Room
     seed: int
     data: float = 0.0
 

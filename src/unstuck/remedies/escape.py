@@ -181,7 +181,7 @@ class _Search:
         """Find a direction of negative curvature along which the loss does fall, or be sure that there is none."""
         level, generator = self._surface.loss, self._generator
         room = self._surface.room(_CAPACITY)
-        run = Lanczos(operator, random_unit(operator, generator), capacity=room, generator=generator)
+        run = Lanczos(operator, random_unit(operator, generator), room=room, generator=generator)
         for accuracy in _ACCURACIES:
             question = Question(tolerance, _PROBABILITY, accuracy, max_products=_MOST_PRODUCTS)
             facts["eigenvalue"], unit = _lowest(run, question)

@@ -12,7 +12,7 @@ from unstuck.remedies.surface import Point, Surface
 from unstuck.space import Space
 
 # Pairs of steps and changes of the gradient (Liu & Nocedal 1989: more than twenty hardly help).
-_PAIRS = 20
+_PAIRS, _FEWEST = 20, 4
 
 # The strong Wolfe conditions in the usual loose form (Nocedal & Wright 2006, section 3.1).
 _DECREASE, _FLATTER = 1e-4, 0.9
@@ -45,7 +45,7 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
         reach: Distance to look at first, along the gradient.
         enough: Is given the losses of all points of the descent.
     """
-    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=surface.room(2 * _PAIRS) // 2)
+    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=min(max(surface.fitting // 2, _FEWEST), _PAIRS))
     here, losses = start, [start.loss]
     while not enough(losses):
         trial = along(surface, here, _direction(surface.space, here.gradient, pairs)) if pairs else None

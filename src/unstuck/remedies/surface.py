@@ -8,8 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck.curvature.lanczos import SMALLEST_CAPACITY
-from unstuck.curvature.vectors import Operator
+from unstuck.curvature.vectors import Operator, Room
 from unstuck.errors import MeasurementError
 from unstuck.objective import Objective
 from unstuck.objective import ledger as price
@@ -94,10 +93,14 @@ class Surface:
         self._check()
         return self._slope(theta)
 
-    def room(self, most: int) -> int:
-        """How many vectors half of the memory holds, up to `most`, and a few in any case."""
-        fitting = 0.5 * self._memory / max(self._objective.theta.nbytes, 1)
-        return int(min(max(fitting, SMALLEST_CAPACITY), most))
+    @property
+    def fitting(self) -> int:
+        """How many vectors half of the memory holds."""
+        return int(0.5 * self._memory / max(self._objective.theta.nbytes, 1))
+
+    def room(self, most: int) -> Room:
+        """Give what half of the memory holds for Lanczos, up to `most` vectors, and a few in any case."""
+        return Room.of(0.5 * self._memory, self._objective.theta, most)
 
     @contextmanager
     def curvature(self, theta: Float[Tensor, " n"]) -> Generator[Operator]:
