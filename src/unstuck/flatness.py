@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
@@ -67,13 +68,14 @@ class Sharpness:
 
 
 @processes.alone()
-def sharpness(
+def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
     budget: float = 60.0,
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Sharpness:
     """Tell how sharp the loss is around the weights as they are, in several measures, each with its error.
@@ -88,6 +90,8 @@ def sharpness(
         memory: Bytes to use beyond what is in use now; by default what is free.
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
+        resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -100,17 +104,18 @@ def sharpness(
     told = progress or _untold
     threads = torch.get_num_threads()
     try:
-        told("reading the data", 0.0)
-        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
-        told("the gradient", 0.05)
-        surveyor = Surveyor(training, drawn, sample, limits)
-        interrupted = False
-        try:
-            surveyor.run(told)
-        except KeyboardInterrupt:
-            interrupted = True
-        told("done", 1.0)
-        return Sharpness(surveyor.survey(), interrupted)
+        with journal.kept(resume):
+            told("reading the data", 0.0)
+            drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+            told("the gradient", 0.05)
+            surveyor = Surveyor(training, drawn, sample, limits)
+            interrupted = False
+            try:
+                surveyor.run(told)
+            except KeyboardInterrupt:
+                interrupted = True
+            told("done", 1.0)
+            return Sharpness(surveyor.survey(), interrupted)
     finally:
         torch.set_num_threads(threads)
 

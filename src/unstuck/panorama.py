@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.errors import UnstuckError
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.landscape.paths import Trajectory
@@ -88,6 +89,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Surface:
     """Show what the loss looks like around the weights as they are.
@@ -107,6 +109,8 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         memory: Bytes to use beyond what is in use now; by default what is free.
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
+        resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -123,22 +127,23 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     told = progress or _untold
     threads = torch.get_num_threads()
     try:
-        told("reading the data", 0.0)
-        kept = () if run is None else snapshots(run)
+        with journal.kept(resume):
+            told("reading the data", 0.0)
+            kept = () if run is None else snapshots(run)
 
-        def path(ground: Ground) -> Trajectory:
-            return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
+            def path(ground: Ground) -> Trajectory:
+                return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
 
-        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
-        told("the gradient", 0.02)
-        viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
-        interrupted = False
-        try:
-            viewer.run(told)
-        except KeyboardInterrupt:
-            interrupted = True
-        told("done", 1.0)
-        return Surface(viewer.view(), interrupted)
+            drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+            told("the gradient", 0.02)
+            viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
+            interrupted = False
+            try:
+                viewer.run(told)
+            except KeyboardInterrupt:
+                interrupted = True
+            told("done", 1.0)
+            return Surface(viewer.view(), interrupted)
     finally:
         torch.set_num_threads(threads)
 

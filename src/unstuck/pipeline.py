@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from os import PathLike
 
 import torch
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.curvature.vectors import Room
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
@@ -73,6 +74,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Diagnosis:
     """Tell why the loss of a training has stopped going down, and try what may get it moving again.
@@ -95,10 +97,13 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
             What looks at the optimizer, the layers and the data still sees all of them; no remedy is tried.
+        resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
+            process, by whatever, the same call goes on where that was. In one process only.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
         TrainingError: The training cannot be evaluated; the message says why.
+        UnstuckError: An argument is none of the above.
         KeyboardInterrupt: Only when it came before anything was known.
     """
     if not 0.0 < budget < math.inf:
@@ -121,7 +126,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only=only,
     )
     spending.told("reading the data", 0.0)
-    with processes.interrupts_end_all(), _threads_kept():
+    with processes.interrupts_end_all(), _threads_kept(), journal.kept(resume):
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.errors import UnstuckError
 from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
-from unstuck.landscape.ground import Ground, limits_of, sampled
+from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
 from unstuck.objective.parameters import check_names
 from unstuck.plain import written
 from unstuck.report.spectrum.document import to_json
@@ -77,6 +78,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     memory: float | None = None,
     only: Sequence[str] = (),
     blocks: bool = False,
+    resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Spectrum:
     """Tell the eigenvalues of the loss's Hessian: both ends one by one, and how many lie between.
@@ -95,6 +97,8 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
         blocks: Look at every layer by itself as well, the others held fixed, in half of the time.
+        resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -110,27 +114,32 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     told = progress or _untold
     threads = torch.get_num_threads()
     try:
-        told("reading the data", 0.0)
-        share = _WHOLE if blocks else 1.0
-        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST / share)
-        told("the gradient", 0.02)
-        reserve = (1.0 - share) * limits.left()
-        first = replace(limits, left=lambda: limits.left() - reserve)
-        ground = Ground(training, drawn, sample, first, decayed=True)
-        bender = Bender(training, ground, top)
-        layered = Blocks(training, drawn, sample, limits, ground.ledger) if blocks else None
-        interrupted = False
-        try:
-            bender.run(lambda stage, behind: told(stage, share * behind))
-            if layered is not None:
-                layered.run(lambda stage, behind: told(stage, share + (1.0 - share) * behind))
-        except KeyboardInterrupt:
-            interrupted = True
-        told("done", 1.0)
-        bending = bender.bending()
-        return Spectrum(bending if layered is None else layered.beside(bending), interrupted)
+        with journal.kept(resume):
+            return _bent(training, limits, top, told, blocks=blocks)
     finally:
         torch.set_num_threads(threads)
+
+
+def _bent(training: Training, limits: Limits, top: int, told: Told, *, blocks: bool) -> Spectrum:
+    told("reading the data", 0.0)
+    share = _WHOLE if blocks else 1.0
+    drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST / share)
+    told("the gradient", 0.02)
+    reserve = (1.0 - share) * limits.left()
+    first = replace(limits, left=lambda: limits.left() - reserve)
+    ground = Ground(training, drawn, sample, first, decayed=True)
+    bender = Bender(training, ground, top)
+    layered = Blocks(training, drawn, sample, limits, ground.ledger) if blocks else None
+    interrupted = False
+    try:
+        bender.run(lambda stage, behind: told(stage, share * behind))
+        if layered is not None:
+            layered.run(lambda stage, behind: told(stage, share + (1.0 - share) * behind))
+    except KeyboardInterrupt:
+        interrupted = True
+    told("done", 1.0)
+    bending = bender.bending()
+    return Spectrum(bending if layered is None else layered.beside(bending), interrupted)
 
 
 def _untold(stage: str, share: float) -> None:

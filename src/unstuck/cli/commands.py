@@ -39,6 +39,7 @@ from unstuck.cli.options import (
     Out,
     Recorded,
     RemedyName,
+    Resume,
     Seed,
     Steps,
     Target,
@@ -90,6 +91,7 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     no_trials: NoTrials = False,
     only: Only = None,
     memory: Memory = None,
+    resume: Resume = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -119,6 +121,7 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
                 check,
                 tuple(only or ()),
                 room,
+                resume,
             )
         )
     except KeyboardInterrupt:  # typer would end without a word
@@ -300,6 +303,7 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     budget: Budget = "60s",
     only: Only = None,
     memory: Memory = None,
+    resume: Resume = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -314,7 +318,9 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     from unstuck.cli.sharpness import Request, run  # noqa: PLC0415 - see the package
 
     try:
-        return run(Request(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room))
+        return run(
+            Request(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
+        )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 
@@ -330,6 +336,7 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     budget: Budget = "60s",
     only: Only = None,
     memory: Memory = None,
+    resume: Resume = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -345,7 +352,20 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
 
     try:
         return measure(
-            Bends(target, checkpoint, steps, top, limit, html, json, seed, tuple(only or ()), room, blocks)
+            Bends(
+                target,
+                checkpoint,
+                steps,
+                top,
+                limit,
+                html,
+                json,
+                seed,
+                tuple(only or ()),
+                room,
+                resume,
+                blocks,
+            )
         )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
@@ -362,6 +382,7 @@ def surface(  # noqa: PLR0913 - each option is an argument
     budget: Budget = "60s",
     only: Only = None,
     memory: Memory = None,
+    resume: Resume = None,
     html: Html = None,
     json: Json = None,
     seed: Seed = 0,
@@ -377,7 +398,20 @@ def surface(  # noqa: PLR0913 - each option is an argument
 
     try:
         return look(
-            View(target, checkpoint, steps, along, run, limit, html, json, seed, tuple(only or ()), room)
+            View(
+                target,
+                checkpoint,
+                steps,
+                along,
+                run,
+                limit,
+                html,
+                json,
+                seed,
+                tuple(only or ()),
+                room,
+                resume,
+            )
         )
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)

@@ -32,6 +32,7 @@ class Request:
     check: bool
     only: tuple[str, ...]
     memory: float | None
+    resume: str | None
 
 
 def run(request: Request) -> int:
@@ -62,6 +63,7 @@ def _diagnosed(request: Request, errors: Console) -> Diagnosis:
             seed=request.seed,
             memory=request.memory,
             only=request.only,
+            resume=request.resume,
             progress=progress,
         )
 

@@ -70,6 +70,13 @@ Memory = Annotated[
         metavar="SIZE", help="Memory to use beyond what is in use: 512MB, 24GB; by default what is free."
     ),
 ]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep what is evaluated there, and go on from what it holds: run the same again after an interruption.",
+    ),
+]
 Out = Annotated[
     str,
     typer.Option(

@@ -21,6 +21,7 @@ class Request:
     seed: int
     only: tuple[str, ...]
     memory: float | None
+    resume: str | None
 
 
 def run(request: Request) -> int:
@@ -40,6 +41,7 @@ def run(request: Request) -> int:
                 seed=request.seed,
                 memory=request.memory,
                 only=request.only,
+                resume=request.resume,
                 progress=progress,
             )
     return delivery.deliver(found)

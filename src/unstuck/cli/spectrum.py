@@ -22,6 +22,7 @@ class Bends:
     seed: int
     only: tuple[str, ...]
     memory: float | None
+    resume: str | None
     blocks: bool
 
 
@@ -43,6 +44,7 @@ def measure(request: Bends) -> int:
                 seed=request.seed,
                 memory=request.memory,
                 only=request.only,
+                resume=request.resume,
                 blocks=request.blocks,
                 progress=progress,
             )

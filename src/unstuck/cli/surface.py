@@ -23,6 +23,7 @@ class View:
     seed: int
     only: tuple[str, ...]
     memory: float | None
+    resume: str | None
 
 
 def look(request: View) -> int:
@@ -44,6 +45,7 @@ def look(request: View) -> int:
                 seed=request.seed,
                 memory=request.memory,
                 only=request.only,
+                resume=request.resume,
                 progress=progress,
             )
     return delivery.deliver(found)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from unstuck import processes
-from unstuck.objective.sampling import Draw, draw, total_bytes
+from unstuck import journal, processes
+from unstuck.objective.sampling import Draw, draw, tensors, total_bytes
 
 # Half of these judge; with fewer the standard error over batches is hardly known.
 FEWEST_BATCHES = 16
@@ -40,7 +40,20 @@ def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> D
         affordable_only = batches >= FEWEST_BATCHES and examples >= most and not all_of_them
         return affordable_only or batches >= _MOST_BATCHES or batches * size > room
 
-    return draw(data, seed=seed, enough=enough)
+    return _as_before(draw(data, seed=seed, enough=enough), data, seed)
+
+
+def _as_before(drawn: Draw, data: Iterable[Any], seed: int) -> Draw:
+    """Draw as many as the run that is gone on with did, whose clock was another one."""
+    held = journal.current()
+    if held is None:
+        return drawn
+    first = drawn.batches[0].content
+    key = held.turn(f"sample {journal.digest(first, list(tensors(first)), seed)}")
+    count = int(held.numbers(key, lambda: len(drawn.batches)))
+    if count == len(drawn.batches):
+        return drawn
+    return draw(data, seed=seed, enough=lambda batches, _: batches >= count)
 
 
 def _count(data: Any) -> float:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
@@ -18,7 +18,7 @@ from unstuck.objective.graphs import Kept
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.products import Products
 from unstuck.objective.replay import Replay
-from unstuck.objective.sampling import Batch, moved
+from unstuck.objective.sampling import Batch, moved, tensors
 from unstuck.objective.trust import examine
 from unstuck.space import Space
 from unstuck.training import Training
@@ -64,6 +64,7 @@ class Objective:
         self.ledger = self.replay.ledger
         self.decay = decay_coefficients(training.optimizer, self.parameters)
         self._autograd_error: float | None = None
+        self._digests: dict[int, str] = {}
         self.theta = self.parameters.current()
         if not self.space.finite(self.theta):
             raise TrainingError(_name_non_finite(self.replay))
@@ -104,7 +105,7 @@ class Objective:
         """Evaluate each batch's loss, weight decay included; `only` some of the batches, by index."""
         penalty = self._penalty(theta)
         with self.replay.session():
-            return [self.replay.value(batch, theta) + penalty for batch in self._counted(only, price.VALUE)]
+            return [self._value(batch, theta) + penalty for batch in self._counted(only, price.VALUE)]
 
     def gradient(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> Float[Tensor, " n"]:
         """Evaluate the gradient, over all batches or `only` some of them."""
@@ -155,6 +156,7 @@ class Objective:
             memory=memory,
             error=self._autograd_error,
             first=first if memory > 0.0 else None,
+            digest=journal.digest(self._digest_of(batches), theta) if journal.current() else "",
         )
 
     def quotients(
@@ -163,6 +165,10 @@ class Objective:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$."""
         with self.products(theta, only, memory=0.0) as products:
             return products.quotients(direction)
+
+    def digest(self) -> str:
+        """Name all that its value at `theta` depends on, but for weight decay."""
+        return journal.digest(self._digest_of(self.batches), self.theta)
 
     def _penalty(self, theta: Float[Tensor, " n"]) -> float:
         if self.decay is None:
@@ -178,7 +184,41 @@ class Objective:
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]
         self.ledger.spend(price.GRADIENT, batch.examples)
-        return self.replay.gradient(batch, theta)
+        held = journal.current()
+        if held is None:
+            return self.replay.gradient(batch, theta)
+
+        def make() -> dict[str, Tensor]:
+            loss, gradient = self.replay.gradient(batch, theta)
+            return {"loss": torch.tensor(loss, dtype=torch.float64), "gradient": gradient}
+
+        made = held.tensors(journal.digest("gradient", self._digest_of([batch]), theta), make)
+        return float(made["loss"]), made["gradient"].to(theta.device)
+
+    def _value(self, batch: Batch, theta: Float[Tensor, " n"]) -> float:
+        held = journal.current()
+        if held is None:
+            return self.replay.value(batch, theta)
+
+        def make() -> dict[str, Tensor]:
+            return {"loss": torch.tensor(self.replay.value(batch, theta), dtype=torch.float64)}
+
+        return float(held.tensors(journal.digest("value", self._digest_of([batch]), theta), make)["loss"])
+
+    def _digest_of(self, batches: Sequence[Batch]) -> str:
+        """Name what a loss on these batches depends on, but for the point."""
+        for batch in batches:
+            if id(batch) not in self._digests:
+                content = batch.content
+                named = journal.digest(content, list(tensors(content)), batch.examples, batch.seed)
+                self._digests[id(batch)] = named
+        return journal.digest(self._digest, [self._digests[id(batch)] for batch in batches])
+
+    @cached_property
+    def _digest(self) -> str:
+        names = [slot.name for slot in self.parameters.slots]
+        training = self.replay.training
+        return journal.digest(journal.digest_of(training.model, training.loss), names, str(self.theta.dtype))
 
     def _counted(self, only: Sequence[int] | None, cost: float) -> Iterator[Batch]:
         for index in range(len(self.batches)) if only is None else only:

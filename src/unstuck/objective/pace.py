@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.objective.function import Objective
 
 # The gradient is timed at least so often, and up to so often for so many seconds: a few time slices, so that what
@@ -34,12 +34,13 @@ def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None
         finish(device)
         return processes.clock()
 
-    objective.gradient(objective.theta, only)
-    begun, taken = clock(), 0
-    while taken < _TIMED or (taken < _OFTEN and clock() - begun < _LONG_ENOUGH):
+    with journal.unheeded():
         objective.gradient(objective.theta, only)
-        taken += 1
-    return (clock() - begun) / taken
+        begun, taken = clock(), 0
+        while taken < _TIMED or (taken < _OFTEN and clock() - begun < _LONG_ENOUGH):
+            objective.gradient(objective.theta, only)
+            taken += 1
+        return (clock() - begun) / taken
 
 
 def fastest(objective: Objective) -> float:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.objective import ledger as price
 from unstuck.objective.differences import Differences
 from unstuck.objective.graphs import Graph, Kept, keep
@@ -35,6 +35,7 @@ class Products:
         memory: Bytes for kept graphs.
         error: Of products by autograd, relative; infinite where they are not to be used.
         first: The graph of the first batch, if there is one already.
+        digest: Of all that they depend on but the vector, where they are to be kept.
 
     Attributes:
         engine: "retained", "fresh", "retained + fresh" or "differences".
@@ -51,7 +52,9 @@ class Products:
         memory: float,
         error: float,
         first: Kept | None = None,
+        digest: str = "",
     ) -> None:
+        self._digest = digest
         self._replay = replay
         self._parameters = replay.parameters
         self._batches = batches
@@ -94,14 +97,21 @@ class Products:
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
         self._ledger.products += 1
-        if self._differences:
-            total = self._differences(vector)
+        held = journal.current()
+        if held is None or not self._digest:
+            total = self._product(vector)
         else:
-            total = torch.zeros_like(vector)
-            for batch, part in zip(self._batches, self._parts(vector), strict=True):
-                total.add_(part, alpha=batch.here / self._examples)
-            total = processes.total(total)
+            key = journal.digest("product", self._digest, self._differences is None, vector)
+            total = held.tensors(key, lambda: {"product": self._product(vector)})["product"].to(vector)
         return total if self._decay is None else total.addcmul_(self._decay, vector)
+
+    def _product(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        if self._differences:
+            return self._differences(vector)
+        total = torch.zeros_like(vector)
+        for batch, part in zip(self._batches, self._parts(vector), strict=True):
+            total.add_(part, alpha=batch.here / self._examples)
+        return processes.total(total)
 
     def block(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply the Hessian with several vectors: together where graphs are kept, which is cheaper by far."""

@@ -20,6 +20,7 @@ from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
+from unstuck.trials.memory import Memory, Outcome
 from unstuck.trials.orders import Orders
 from unstuck.trials.sample import finite, sampled
 from unstuck.trials.side import Side, validation_batches
@@ -96,7 +97,7 @@ class _Entrant:
     """A remedy in the race.
 
     Attributes:
-        course: The one of the screening, until it has ended.
+        course: The one of the screening, until it has ended; None too where its end is remembered.
         ended: One for each order, that of the screening first.
         end: The loss that it has come to on the first order: of the held batches, or of the validation data.
         given_up: Why it goes no further, or "".
@@ -126,7 +127,8 @@ class _Proof:
         self._begun = processes.clock()
         self._paid = objective.ledger.examples
         self._batch = objective.examples / len(objective.batches)
-        self._steps = self._affordable()
+        self._memory = Memory(objective, training.optimizer, allowed)
+        self._steps = self._memory.decision("steps", self._affordable)
         self._horizon = self._steps * self._batch
         known = Situation(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
         self._held = self._hold()
@@ -214,13 +216,23 @@ class _Proof:
         if self._allowed.over():
             self._untried.append(Untried(treatment.name, "the time was over"))
             return
+        entrant = _Entrant(treatment, None, [], math.inf)
+
+        def go() -> Outcome:
+            entrant.course = self._started(treatment)
+            return Outcome(self._end(entrant.course))
+
         try:
-            course = self._course(treatment, 0)
-            course.advance(_FIRST_LEG, self._allowed.over)
+            entrant.end = self._memory.outcome((treatment, 0, "begun", self._steps), go).end
         except Exception as error:  # a stranger's model or optimizer may raise anything
             self._untried.append(Untried(treatment.name, reason(error)))
             return
-        entrants.append(_Entrant(treatment, course, [], self._end(course)))
+        entrants.append(entrant)
+
+    def _started(self, treatment: Treatment) -> Course:
+        course = self._course(treatment, 0)
+        course.advance(_FIRST_LEG, self._allowed.over)
+        return course
 
     def _mixed(self, entrants: list[_Entrant]) -> _Entrant | None:
         """Enter what treats the cause together with other steps, where these alone gain more; gives the latter."""
@@ -236,13 +248,17 @@ class _Proof:
 
     def _finish(self, entrant: _Entrant, *, further: bool) -> None:
         """Let go of the copies of parameters and optimizer, once they have gone all of the way."""
-        course = entrant.course
-        if course is not None:
+
+        def go() -> Outcome:
+            course = entrant.course or self._started(entrant.treatment)
             if further:
                 course.advance(1.0, self._allowed.over)
-                entrant.end = self._end(course)
-            entrant.ended.append(course.ended(self._batch))
-            entrant.course = None
+            return Outcome(self._end(course) if further else entrant.end, course.ended(self._batch))
+
+        leg = "whole" if further else "given up"
+        outcome = self._memory.outcome((entrant.treatment, 0, leg, self._steps), go)
+        entrant.course, entrant.end = None, outcome.end
+        entrant.ended.append(outcome.kept())
 
     def _end(self, course: Course) -> float:
         """What the remedies are compared by on the way."""
@@ -252,9 +268,13 @@ class _Proof:
     def _through(self, treatment: Treatment | None, number: int) -> Ended:
         if treatment is None and self._lost:
             return nowhere(len(self._held.indices), len(self._validation))
-        course = self._course(treatment, number)
-        course.advance(1.0, self._allowed.over)
-        return course.ended(self._batch)
+
+        def go() -> Outcome:
+            course = self._course(treatment, number)
+            course.advance(1.0, self._allowed.over)
+            return Outcome(math.nan, course.ended(self._batch))
+
+        return self._memory.outcome((treatment, number, "alone", self._steps), go).kept()
 
     def _addresses(self, entrant: _Entrant) -> bool:
         return self._verdict.cause in entrant.treatment.treats
