@@ -177,9 +177,17 @@ class Objective:
 
     def _examine(self, batch: Batch, theta: Float[Tensor, " n"]) -> Kept | None:
         """Learn whether autograd is to be trusted, once; give the graph that was made for it."""
-        examined = examine(self.replay, batch, theta)
-        self._autograd_error = processes.agreed(examined.error)
-        return examined.first
+        held, first = journal.current(), None
+
+        def make() -> float:
+            nonlocal first
+            examined = examine(self.replay, batch, theta)
+            first = examined.first
+            return processes.agreed(examined.error)
+
+        named = f"trust {journal.digest(self._digest_of([batch]), theta)}" if held else ""
+        self._autograd_error = held.numbers(named, make) if held else make()
+        return first
 
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]

@@ -126,6 +126,17 @@ class Products:
     def quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$, weight decay included."""
         self._ledger.products += 1
+        held = journal.current()
+        if held is None or not self._digest:
+            return self._quotients(vector)
+
+        def make() -> dict[str, Tensor]:
+            return {"quotients": torch.tensor(self._quotients(vector), dtype=torch.float64)}
+
+        key = journal.digest("quotients", self._digest, self._decay, self._differences is None, vector)
+        return held.tensors(key, make)["quotients"].tolist()
+
+    def _quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
         space = self.space
         unit = vector / space.norm(vector)
         own = 0.0 if self._decay is None else space.dot(self._decay, unit.square())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -11,19 +11,6 @@ from unstuck.measurements.records.trials import Curve
 from unstuck.objective import Objective
 from unstuck.remedies.treatment import Treatment
 from unstuck.trials.course import Ended
-
-
-class Clock(Protocol):
-    """Knows when the time is over, and the seed."""
-
-    @property
-    def seed(self) -> int:
-        """Of all randomness."""
-        ...
-
-    def over(self) -> bool:
-        """Whether no time is left."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -45,15 +32,18 @@ class Memory:
     Args:
         objective: The point that all set out from.
         optimizer: Its state belongs to that point.
-        allowed: What ends when the time is over is not the end, and not remembered.
+        seed: Of all randomness.
+        over: Whether no time is left. What ends then is not at its end, and not remembered.
     """
 
-    def __init__(self, objective: Objective, optimizer: Optimizer | None, allowed: Clock) -> None:
-        self._allowed = allowed
+    def __init__(
+        self, objective: Objective, optimizer: Optimizer | None, *, seed: int, over: Callable[[], bool]
+    ) -> None:
+        self._over = over
         self._journal = journal.current()
         if self._journal is not None:
             state = [] if optimizer is None else [optimizer.state_dict(), type(optimizer).__qualname__]
-            self._point = journal.digest(objective.digest(), state, allowed.seed)
+            self._point = journal.digest(objective.digest(), state, seed)
 
     def decision(self, what: str, make: Callable[[], float]) -> float:
         """Decide as before what is decided by the clock."""
@@ -70,7 +60,7 @@ class Memory:
         written = self._journal.numbers(
             journal.digest("trial", self._point, named, rest),
             lambda: asdict(make()),
-            final=lambda: not self._allowed.over(),
+            final=lambda: not self._over(),
         )
         return _read(written)
 

@@ -127,7 +127,7 @@ class _Proof:
         self._begun = processes.clock()
         self._paid = objective.ledger.examples
         self._batch = objective.examples / len(objective.batches)
-        self._memory = Memory(objective, training.optimizer, allowed)
+        self._memory = Memory(objective, training.optimizer, seed=allowed.seed, over=allowed.over)
         self._steps = self._memory.decision("steps", self._affordable)
         self._horizon = self._steps * self._batch
         known = Situation(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
