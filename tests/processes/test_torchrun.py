@@ -44,7 +44,8 @@ def test_the_documented_setup_of_fully_shard_is_diagnosed(tmp_path):
     assert document["subject"]["model"] == "Sequential"
     assert document["division"]["parameters"] == [737, 737]
     assert document["cost"]["engine"] == "differences"
-    assert {omission["name"] for omission in document["omitted"]} == {"outputs", "layers", "labels"}
+    assert not document["omitted"]  # what looks into the model is made on one that is put together again
+    assert document["layers"] is not None
     said = " ".join(ended.stdout.split())  # lines are broken where the terminal ends
     assert said.count("the parameters divided into 737 numbers each (fully_shard)") == 1
 

@@ -91,7 +91,7 @@ class Examination:
         self._objective = objectives.precise
         self._limits = limits
         self._metric: Metric | None = None
-        self._gathered = Gathered(training, self._known.own, limits.data)
+        self._gathered = Gathered(training, self._known.own, limits.data, limits.graphs)
         self.engine = ""
 
     def measured(self) -> Measurements:
@@ -179,9 +179,9 @@ class Examination:
         training, own, limits = self._training, self._known.own, self._limits
         if not stage.apart or processes.count() == 1:
             return stage.measure(training, own, limits)
-        if self._objective.space.parts is not None:
+        if not self._gathered.possible:
             if stage.divided is None:
-                msg = "it looks into the model, which no process holds as a whole"
+                msg = "it looks into the model, and no process has the room for all of it"
                 raise MeasurementError(msg)
             return stage.divided(training, own, limits)
         self._gathered.bring()
@@ -193,7 +193,7 @@ class Examination:
     def _alone(self, stage: Stage) -> tuple[Any, float]:
         ledger = self._known.own.objective.ledger
         before = ledger.examples
-        found = stage.measure(self._training, self._gathered.judge(), self._limits)
+        found = stage.measure(self._gathered.training, self._gathered.judge(), self._limits)
         return found, ledger.examples - before
 
     def _step(self) -> float:

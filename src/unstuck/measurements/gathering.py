@@ -1,4 +1,4 @@
-"""The sample of all processes brought to the first one, for what looks at examples one by one."""
+"""The sample of all processes, and a divided model, brought to the first one, for what looks at every example."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 
 from unstuck import processes
 from unstuck.errors import MeasurementError
+from unstuck.measurements.assembling import assembled
 from unstuck.measurements.collating import pooled
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.objective import Batch, Objective
@@ -16,6 +17,10 @@ from unstuck.training import Training
 # So many batches are brought whatever the room: one to find, one to judge.
 _FEWEST = 2
 
+# A divided model is put together where the room is this many times its size: it, its gradient, the optimizer's state
+# and what evaluations keep of it.
+_TIMES = 6
+
 
 class Gathered:
     """The first process's own judge, over the batches of all; made when it is first asked for.
@@ -24,17 +29,31 @@ class Gathered:
         training: Of this process.
         judge: Of all processes together.
         room: Bytes for the batches that are brought.
+        whole: Bytes for a divided model.
+
+    Attributes:
+        training: That of this process; in the first one, with a model that is whole.
+        possible: Whether the first process has the room for all of the model.
     """
 
-    def __init__(self, training: Training, judge: Judge, room: float) -> None:
-        self._training, self._judge, self._room = training, judge, room
+    def __init__(self, training: Training, judge: Judge, room: float, whole: float) -> None:
+        self.training, self._judge, self._room = training, judge, room
         self._made: Judge | None = None
         self._brought = False
+        self._divided = judge.objective.space.parts is not None
+        bytes_of_all = judge.objective.space.size * judge.objective.theta.element_size()
+        self.possible = not self._divided or processes.every(true=_TIMES * bytes_of_all <= whole)
 
     def bring(self) -> None:
         """Bring the batches, once; what every process has to do at the same time."""
         if self._brought or processes.count() == 1:
             return
+        if self._divided:
+            try:
+                self.training = processes.together(lambda: assembled(self.training)) or self.training
+            except Exception:  # a stranger's module may refuse to be copied: that is not tried a second time
+                self.possible = False
+                raise
         self._brought = True
         batches = self._judge.objective.batches
         size = max(processes.agreed(float(total_bytes(batches[0].content))) * processes.count(), 1.0)
@@ -55,7 +74,7 @@ class Gathered:
             for batch in _whole([part for part in turn if part[1]], seed)
         ]
         shared = self._judge.objective
-        objective = Objective(self._training, batches, ledger=shared.ledger)
+        objective = Objective(self.training, batches, ledger=shared.ledger)
         all_of_them = len(seeds) == len(shared.batches)
         halves = Halves.of(len(batches), exhaustive=self._judge.halves.exhaustive and all_of_them)
         return Judge(objective, halves, objective.values(objective.theta))

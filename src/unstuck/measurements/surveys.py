@@ -53,7 +53,7 @@ class Stage:
         measure: How it is made.
         apart: Whether it looks at single examples or into the model: of several processes the first makes it, on
             the examples of all.
-        divided: How an `apart` one is made of a model that no process holds as a whole; None: it is not.
+        divided: How an `apart` one is made of a model that no process has the room for; None: it is not.
     """
 
     name: str
