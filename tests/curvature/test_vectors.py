@@ -1,3 +1,4 @@
+import math
 import signal
 import threading
 
@@ -81,6 +82,7 @@ def test_long_vectors_of_float32_are_held_in_half_where_memory_is_short_of_a_run
     assert Room.of(40 * 4e3, short, 512) == Room(40)
     assert Room.of(20 * 8e6, long.double(), 512) == Room(20)
     assert Room.of(0.0, short, 512) == Room(8)
+    assert Room.of(math.inf, short, 512) == Room(512)
 
 
 def test_inner_products_of_long_vectors_in_float32_are_as_exact_as_those_of_short_ones():

@@ -113,8 +113,8 @@ class Room:
         """
         fitting = memory / max(like.nbytes, 1)
         halved = fitting < min(_ENOUGH, most) and like.numel() >= _LONG and like.dtype == torch.float32
-        fitting = int(processes.least(2.0 * fitting if halved else fitting))
-        return cls(min(max(fitting, SMALLEST_CAPACITY), most), halved)
+        fitting = processes.least(2.0 * fitting if halved else fitting)
+        return cls(int(min(max(fitting, SMALLEST_CAPACITY), most)), halved)
 
 
 class Basis:

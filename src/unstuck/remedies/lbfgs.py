@@ -45,7 +45,7 @@ def descend(surface: Surface, start: Point, *, reach: float, enough: Callable[[l
         reach: Distance to look at first, along the gradient.
         enough: Is given the losses of all points of the descent.
     """
-    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=min(max(surface.fitting // 2, _FEWEST), _PAIRS))
+    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=int(min(max(0.5 * surface.fitting, _FEWEST), _PAIRS)))
     here, losses = start, [start.loss]
     while not enough(losses):
         trial = along(surface, here, _direction(surface.space, here.gradient, pairs)) if pairs else None

@@ -94,9 +94,9 @@ class Surface:
         return self._slope(theta)
 
     @property
-    def fitting(self) -> int:
+    def fitting(self) -> float:
         """How many vectors half of the memory holds."""
-        return int(0.5 * self._memory / max(self._objective.theta.nbytes, 1))
+        return 0.5 * self._memory / max(self._objective.theta.nbytes, 1)
 
     def room(self, most: int) -> Room:
         """Give what half of the memory holds for Lanczos, up to `most` vectors, and a few in any case."""
