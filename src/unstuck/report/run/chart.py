@@ -6,6 +6,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from unstuck.report.numbers import seconds, significant
+from unstuck.report.plainly import in_ascii
 from unstuck.report.run.drawing import Points, Range, averaged, column_of, drawn, spanned
 from unstuck.report.run.standing import marks, stalled
 from unstuck.watching.recorded import Course, Event
@@ -92,7 +93,7 @@ class Chart:
         return Text.assemble((f"{label:>{_GUTTER}} {bar}", "dim"), drawing)
 
     def _plain(self, text: str) -> str:
-        return text.replace("\u2016", "|").replace("\u2013", "-") if self._ascii else text
+        return in_ascii(text) if self._ascii else text
 
 
 def _labels(range_: Range, height: int) -> list[str]:

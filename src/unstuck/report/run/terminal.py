@@ -12,6 +12,7 @@ from rich.text import Text
 
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import count, seconds
+from unstuck.report.plainly import in_ascii
 from unstuck.report.run import standing
 from unstuck.report.run.chart import KINDS, Chart
 from unstuck.report.run.numbers import present
@@ -25,19 +26,6 @@ _MOST_EVENTS = 12
 # Columns from which on three things stand side by side.
 _WIDE = 72
 
-# What a terminal without Unicode gets for what it has not.
-_PLAIN = str.maketrans(
-    {
-        "\u2016": "|",
-        "\u00b1": "+-",
-        "\u00d7": "x",
-        "\u2013": "-",
-        "\u2026": "...",
-        "\u2212": "-",
-        "\u00b7": "-",
-    }
-)
-
 
 def render(recorded: Recorded, *, ascii_only: bool = False) -> RenderableType:
     """Lay a run out for `rich.print`; it adapts to the width and to NO_COLOR."""
@@ -46,7 +34,8 @@ def render(recorded: Recorded, *, ascii_only: bool = False) -> RenderableType:
 
 def to_text(recorded: Recorded, width: int = 100, *, ascii_only: bool = False) -> str:
     """Write a run as plain text of that width, without any terminal code."""
-    return as_text(render(recorded, ascii_only=ascii_only), width)
+    text = as_text(render(recorded, ascii_only=ascii_only), width)
+    return in_ascii(text) if ascii_only else text  # what was cut short to fit has an ellipsis by then
 
 
 class _Terminal:
@@ -142,7 +131,7 @@ class _Terminal:
         """Text taken as it is, never as markup, without anything a terminal would obey."""
         shown = "".join(c if c.isprintable() else " " for c in text)
         if self._ascii:
-            shown = shown.translate(_PLAIN).encode("ascii", "replace").decode()
+            shown = in_ascii(shown)
         return Text(shown, style=style)
 
 
