@@ -170,7 +170,7 @@ def _causes(found: dict[str, Any], names: list[str]) -> Table:
     }
     note = (
         f"The cause with its confidence. The same as in one process: DDP {same['ddp']} of {len(names)}, FSDP2 "
-        f"{same['fsdp']} of {len(names)}, where what looks into the model is left out. Two processes share two cores "
+        f"{same['fsdp']} of {len(names)}. Two processes share two cores "
         "with whatever else runs there: seconds are what gloo's latency costs on models of a millisecond a gradient."
     )
     columns = ("case", "one process", "DDP", "FSDP2", "s", "s DDP", "s FSDP2")
@@ -197,7 +197,9 @@ def _eigenvalues(found: dict[str, Any], names: list[str]) -> Table:
     note = (
         "Relative differences from one process: of exact products in float64 (DDP), and of differences of gradients "
         "in the training's own type, mostly float32, against exact products in that type (FSDP2). An eigenvalue that "
-        "rounding leaves nothing of has no scale of its own, and is compared on that of the largest."
+        "rounding leaves nothing of has no scale of its own, and is compared on that of the largest. Across the "
+        "kinks of ReLU a difference of gradients is no Hessian: two rows (dead-after-a-step, misfit-sigmoid-twice) "
+        "are far off."
     )
     columns = ("case", "λ_min", "λ_max", "DDP λ_min", "DDP λ_max", "FSDP2 λ_min", "FSDP2 λ_max")
     return Table("Eigenvalues", columns, rows, note, keys=1)
