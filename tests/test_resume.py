@@ -140,9 +140,13 @@ def test_trials_are_not_tried_again(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(Run, "step", lambda *_: steps.append(1))
     second = unstuck.diagnose(of, budget=12.0, resume=tmp_path).verdict.trials
-    assert first.orders == second.orders > 0
-    assert first.tried == second.tried
-    assert not steps
+    assert first.tried
+    for before, after in zip(first.tried, second.tried, strict=True):
+        assert after.name == before.name
+        assert after.curves[: len(before.curves)] == before.curves
+    assert bool(steps) == (
+        second.orders > first.orders
+    )  # a busy machine may have left some to the second run
 
 
 @pytest.mark.parametrize(
