@@ -1,26 +1,24 @@
 """How sharp is the place where a training stands: every measure of it, and what each can say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unstuck import journal, processes
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
+from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.plain import written
+from unstuck.progress import Told, untold
 from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
 from unstuck.report.sharpness.page import to_html
 from unstuck.report.sharpness.terminal import render, to_text
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 # What all measures cost together, roughly, in gradients.
 _TYPICAL_COST = 400.0
@@ -101,25 +99,16 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     """
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
-    told = progress or _untold
-    threads = torch.get_num_threads()
-    try:
-        with journal.kept(resume):
-            told("reading the data", 0.0)
-            drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
-            told("the gradient", 0.05)
-            surveyor = Surveyor(training, drawn, sample, limits)
-            interrupted = False
-            try:
-                surveyor.run(told)
-            except KeyboardInterrupt:
-                interrupted = True
-            told("done", 1.0)
-            return Sharpness(surveyor.survey(), interrupted)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share
+    told = progress or untold
+    with threads_kept(), journal.kept(resume):
+        told("reading the data", 0.0)
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+        told("the gradient", 0.05)
+        surveyor = Surveyor(training, drawn, sample, limits)
+        interrupted = False
+        try:
+            surveyor.run(told)
+        except KeyboardInterrupt:
+            interrupted = True
+        told("done", 1.0)
+        return Sharpness(surveyor.survey(), interrupted)

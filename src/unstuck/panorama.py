@@ -1,12 +1,10 @@
 """Pictures of the loss around the place where a training stands, and what each can say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from unstuck import journal, processes
 from unstuck.errors import UnstuckError
@@ -15,8 +13,10 @@ from unstuck.landscape.paths import Trajectory
 from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
 from unstuck.objective import Draw
+from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.plain import written
+from unstuck.progress import Told, untold
 from unstuck.report.surface.document import to_json
 from unstuck.report.surface.figures import figure
 from unstuck.report.surface.page import to_html
@@ -25,8 +25,6 @@ from unstuck.training import Training
 from unstuck.trials.onward import walked
 from unstuck.watching.defaults import FEWEST_PLACES
 from unstuck.watching.trodden import Snapshot, snapshots
-
-Told = Callable[[str, float], None]
 
 # What may be looked along; the command's option says "all" for all of them.
 ALONG = ("random", "hessian", "path")
@@ -124,28 +122,24 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         raise UnstuckError(msg)
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
-    told = progress or _untold
-    threads = torch.get_num_threads()
-    try:
-        with journal.kept(resume):
-            told("reading the data", 0.0)
-            kept = () if run is None else snapshots(run)
+    told = progress or untold
+    with threads_kept(), journal.kept(resume):
+        told("reading the data", 0.0)
+        kept = () if run is None else snapshots(run)
 
-            def path(ground: Ground) -> Trajectory:
-                return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
+        def path(ground: Ground) -> Trajectory:
+            return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
 
-            drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
-            told("the gradient", 0.02)
-            viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
-            interrupted = False
-            try:
-                viewer.run(told)
-            except KeyboardInterrupt:
-                interrupted = True
-            told("done", 1.0)
-            return Surface(viewer.view(), interrupted)
-    finally:
-        torch.set_num_threads(threads)
+        drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
+        told("the gradient", 0.02)
+        viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
+        interrupted = False
+        try:
+            viewer.run(told)
+        except KeyboardInterrupt:
+            interrupted = True
+        told("done", 1.0)
+        return Surface(viewer.view(), interrupted)
 
 
 def _recorded(ground: Ground, kept: Sequence[Snapshot]) -> Trajectory:
@@ -177,8 +171,3 @@ def _most(ground: Ground) -> int:
     """How many places fit the memory."""
     fitting = _PLACES * ground.limits.memory / ground.theta.nbytes
     return int(min(max(fitting, FEWEST_PLACES), _MOST_PLACES))
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share

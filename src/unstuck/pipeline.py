@@ -1,8 +1,7 @@
 """From a training to its diagnosis: the one place that sees every stage."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
@@ -29,13 +28,12 @@ from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.affordable import FEWEST_BATCHES, affordable
 from unstuck.objective.ledger import Ledger, peak_bytes
-from unstuck.objective.pace import fastest
+from unstuck.objective.pace import fastest, threads_kept
 from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
+from unstuck.progress import Told, untold
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
-
-Told = Callable[[str, float], None]
 
 # What a verdict costs, roughly, in gradients: 60 where nothing is critical, twice as much where something is.
 _TYPICAL_COST = 100.0
@@ -115,7 +113,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     start = processes.clock()
     # A remedy changes the run as a whole: what it gains says nothing of a part, nor the part's cause what to try.
     trying = trials and training.optimizer is not None and not only
-    told = progress or _untold
+    told = progress or untold
     spending = _Spending(
         start=start,
         budget=_MEASURING * budget if trying else budget,
@@ -126,7 +124,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only=only,
     )
     spending.told("reading the data", 0.0)
-    with processes.interrupts_end_all(), _threads_kept(), journal.kept(resume):
+    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume):
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(
@@ -269,15 +267,6 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
 
 
-@contextmanager
-def _threads_kept() -> Generator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _find_non_finite(training: Training, drawn: Draw, bill: Bill) -> NonFinite | None:
     with bill.item("non_finite"):
         return find_anywhere(training, drawn.batches, bill.ledger)
@@ -333,8 +322,3 @@ def _enough(measured: Measurements) -> bool:
 def _about_steps(measured: Measurements) -> bool:
     """Whether the loss does not fall, and nothing but steps could explain it."""
     return not falls(measured) and not settled(conclude(measured, _NOTHING))
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share

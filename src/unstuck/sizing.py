@@ -1,7 +1,6 @@
 """Which batch size to take, in every form that somebody may want it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
 from unstuck.plain import written
+from unstuck.progress import Told, untold
 from unstuck.report.batch.document import to_json
 from unstuck.report.batch.figures import figure
 from unstuck.report.batch.page import to_html
 from unstuck.report.batch.terminal import render, to_text
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -107,9 +105,4 @@ def batch_size(
         msg = f"`target` must be a finite loss, not {target!r}"
         raise UnstuckError(msg)
     room = float(psutil.virtual_memory().available) if memory is None else memory
-    return BatchSize(measure_sizes(training, Request(budget, target, room, seed, progress or _untold)))
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share
+    return BatchSize(measure_sizes(training, Request(budget, target, room, seed, progress or untold)))

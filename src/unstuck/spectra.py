@@ -1,12 +1,10 @@
 """How the loss bends along all directions where a training stands: both ends of the spectrum, and all between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from unstuck import journal, processes
 from unstuck.errors import UnstuckError
@@ -14,8 +12,10 @@ from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
 from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
+from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.plain import written
+from unstuck.progress import Told, untold
 from unstuck.report.spectrum.document import to_json
 from unstuck.report.spectrum.figures import figure
 from unstuck.report.spectrum.page import to_html
@@ -25,7 +25,6 @@ from unstuck.training import Training
 # Share of the time for the spectrum of all layers together, where they are looked at one by one too.
 _WHOLE = 0.5
 
-Told = Callable[[str, float], None]
 
 # What it costs, roughly, in gradients over the sample: some 400 products of two gradients each, on half of it, and as
 # many in the metric of an adaptive optimizer.
@@ -111,13 +110,9 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         raise UnstuckError(msg)
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
-    told = progress or _untold
-    threads = torch.get_num_threads()
-    try:
-        with journal.kept(resume):
-            return _bent(training, limits, top, told, blocks=blocks)
-    finally:
-        torch.set_num_threads(threads)
+    told = progress or untold
+    with threads_kept(), journal.kept(resume):
+        return _bent(training, limits, top, told, blocks=blocks)
 
 
 def _bent(training: Training, limits: Limits, top: int, told: Told, *, blocks: bool) -> Spectrum:
@@ -140,8 +135,3 @@ def _bent(training: Training, limits: Limits, top: int, told: Told, *, blocks: b
     told("done", 1.0)
     bending = bender.bending()
     return Spectrum(bending if layered is None else layered.beside(bending), interrupted)
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share

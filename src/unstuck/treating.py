@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
 from unstuck.objective import Batch, Objective, draw
 from unstuck.objective.pace import seconds_per_gradient
+from unstuck.progress import Told, untold
 from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.escape import escape as search
@@ -26,8 +26,6 @@ from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
 from unstuck.trials.sample import sampled
 from unstuck.trials.side import Side, validation_batches
-
-Told = Callable[[str, float], None]
 
 # Without a trial to go by: as many batches as a trial would take.
 _STEPS = 80
@@ -114,7 +112,7 @@ def treat(
         TreatmentError: No remedy is proved to help, there is none of that name, or the loss was not lower
             after it; the training is as it was.
     """
-    told = progress or _untold
+    told = progress or untold
     begun = time.monotonic()
     verdict = diagnosis.verdict
     sample = sampled(training, verdict, seed=seed)
@@ -172,7 +170,7 @@ def escape(
     if not 0.0 < budget < math.inf:
         msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
         raise UnstuckError(msg)
-    told = progress or _untold
+    told = progress or untold
     begun = time.monotonic()
     told("looking for a way down", 0.0)
     sample = _affordable(training, budget, seed)
@@ -296,8 +294,3 @@ def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
         msg = f"there is no remedy {name!r} for this run: choose one of {names}"
         raise TreatmentError(msg)
     return next((each for each in wanted if tried and each.change == tried[0].change), wanted[0])
-
-
-def _untold(stage: str, share: float) -> None:
-    """Report progress to nobody."""
-    del stage, share

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from unstuck.batch.pool import Update
 from unstuck.errors import MeasurementError
+from unstuck.measurements.steps import copied
 from unstuck.objective import Batch, Objective
 from unstuck.objective.generators import seed_everything
 from unstuck.objective.reach import generators, within
@@ -131,10 +132,4 @@ class Copied:
 def _both(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
     """Copy both, so that the one moves the other."""
     memo: dict[int, Any] = {}
-    copied, moving = copy.deepcopy(model, memo), copy.deepcopy(optimizer, memo)
-    # An optimizer is copied without what else it holds, as LBFGS its parameters; a scheduler's own `step` belongs to
-    # the original.
-    for name, value in vars(optimizer).items():
-        if name not in vars(moving) and not callable(value):
-            setattr(moving, name, copy.deepcopy(value, memo))
-    return copied, moving
+    return copy.deepcopy(model, memo), copied(optimizer, memo)

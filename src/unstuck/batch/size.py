@@ -28,11 +28,11 @@ from unstuck.objective import Batch, Objective
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason
+from unstuck.progress import Told
 from unstuck.remedies.anew import begun_anew
 from unstuck.training import Training
 from unstuck.trials.side import validation_batches
 
-Told = Callable[[str, float], None]
 Found = TypeVar("Found")
 
 # Shares of the budget; what is left over goes to the branches, which are what proves.

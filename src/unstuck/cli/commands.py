@@ -4,8 +4,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.metadata import version
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ParamSpec, cast
 
 import typer
 
@@ -52,6 +53,8 @@ from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
+Given = ParamSpec("Given")
+
 # Of an unknown option, a missing argument and the like; typer gives the class no public name.
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
 
@@ -61,6 +64,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _interruptible(
+    words: str = "interrupted",
+) -> Callable[[Callable[Given, int]], Callable[Given, int]]:
+    """Let a command say so when Ctrl-C ends it: typer would end without a word."""
+
+    def decorate(command: Callable[Given, int]) -> Callable[Given, int]:
+        @wraps(command)
+        def run(*given: Given.args, **named: Given.kwargs) -> int:
+            try:
+                return command(*given, **named)
+            except KeyboardInterrupt:
+                return _complain(words, INTERRUPTED)
+
+        return run
+
+    return decorate
 
 
 def _version(wanted: bool | None) -> None:  # noqa: FBT001 - typer calls it so
@@ -81,6 +102,7 @@ def root(*, show_version: Version = None) -> None:
 
 
 @app.command(epilog=EXAMPLES)
+@_interruptible()
 def diagnose(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -124,8 +146,6 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
                 resume,
             )
         )
-    except KeyboardInterrupt:  # typer would end without a word
-        return _complain("interrupted", INTERRUPTED)
     except BaseException as error:
         from unstuck.processes import LostError, end_at_once  # noqa: PLC0415 - see the package
 
@@ -135,6 +155,7 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=TREATING)
+@_interruptible("interrupted; nothing was written")
 def treat(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -156,13 +177,11 @@ def treat(  # noqa: PLR0913 - each option is an argument
     limit = seconds(budget)
     from unstuck.cli.treating import Treat, run  # noqa: PLC0415 - see the package
 
-    try:
-        return run(Treat(target, out, checkpoint, steps, remedy, more, limit, seed))
-    except KeyboardInterrupt:
-        return _complain("interrupted; nothing was written", INTERRUPTED)
+    return run(Treat(target, out, checkpoint, steps, remedy, more, limit, seed))
 
 
 @app.command()
+@_interruptible("interrupted; nothing was written")
 def escape(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -181,13 +200,11 @@ def escape(  # noqa: PLR0913 - each option is an argument
     limit = seconds(budget)
     from unstuck.cli.treating import Escape, leave  # noqa: PLC0415 - see the package
 
-    try:
-        return leave(Escape(target, out, checkpoint, steps, limit, seed))
-    except KeyboardInterrupt:
-        return _complain("interrupted; nothing was written", INTERRUPTED)
+    return leave(Escape(target, out, checkpoint, steps, limit, seed))
 
 
 @app.command(epilog=SIZING)
+@_interruptible()
 def batch(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -209,10 +226,7 @@ def batch(  # noqa: PLR0913 - each option is an argument
     from unstuck.cli.sizing import Size  # noqa: PLC0415 - see the package
     from unstuck.cli.sizing import run as size  # noqa: PLC0415 - see the package
 
-    try:
-        return size(Size(target, checkpoint, steps, to, limit, html, json, seed))
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    return size(Size(target, checkpoint, steps, to, limit, html, json, seed))
 
 
 @app.command(
@@ -265,6 +279,7 @@ def run(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=SHOWING)
+@_interruptible()
 def show(
     run: Annotated[
         str,
@@ -288,13 +303,11 @@ def show(
     from unstuck.cli.showing import Show  # noqa: PLC0415 - see the package
     from unstuck.cli.showing import show as show_run  # noqa: PLC0415 - see the package
 
-    try:
-        return show_run(Show(run, html, json, follow))
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    return show_run(Show(run, html, json, follow))
 
 
 @app.command(epilog=SHARPNESS)
+@_interruptible()
 def sharpness(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -315,17 +328,15 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     """
     del debug  # `main` looks for it itself
     limit, room = seconds(budget), size(memory)
-    from unstuck.cli.sharpness import Request, run  # noqa: PLC0415 - see the package
+    from unstuck.cli.looking import Look, look  # noqa: PLC0415 - see the package
+    from unstuck.flatness import sharpness as measure  # noqa: PLC0415 - see the package
 
-    try:
-        return run(
-            Request(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
-        )
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
+    return look(asked, measure)
 
 
 @app.command(epilog=SPECTRUM)
+@_interruptible()
 def spectrum(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -348,30 +359,15 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     """
     del debug  # `main` looks for it itself
     limit, room = seconds(budget), size(memory)
-    from unstuck.cli.spectrum import Bends, measure  # noqa: PLC0415 - see the package
+    from unstuck.cli.looking import Look, look  # noqa: PLC0415 - see the package
+    from unstuck.spectra import spectrum as measure  # noqa: PLC0415 - see the package
 
-    try:
-        return measure(
-            Bends(
-                target,
-                checkpoint,
-                steps,
-                top,
-                limit,
-                html,
-                json,
-                seed,
-                tuple(only or ()),
-                room,
-                resume,
-                blocks,
-            )
-        )
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
+    return look(asked, measure, top=top, blocks=blocks)
 
 
 @app.command(epilog=SURFACE)
+@_interruptible()
 def surface(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -394,30 +390,15 @@ def surface(  # noqa: PLR0913 - each option is an argument
     """
     del debug  # `main` looks for it itself
     limit, room = seconds(budget), size(memory)
-    from unstuck.cli.surface import View, look  # noqa: PLC0415 - see the package
+    from unstuck.cli.looking import Look, look  # noqa: PLC0415 - see the package
+    from unstuck.panorama import surface as measure  # noqa: PLC0415 - see the package
 
-    try:
-        return look(
-            View(
-                target,
-                checkpoint,
-                steps,
-                along,
-                run,
-                limit,
-                html,
-                json,
-                seed,
-                tuple(only or ()),
-                room,
-                resume,
-            )
-        )
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
+    return look(asked, measure, along=along, run=run)
 
 
 @app.command(epilog=STUDYING)
+@_interruptible("interrupted; finished runs are kept: go on with --resume")
 def study(  # noqa: PLR0913 - each option is an argument
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME|all]...", help="Which; without any they are listed.")
@@ -457,10 +438,7 @@ def study(  # noqa: PLR0913 - each option is an argument
 
     if not names:
         return listed()
-    try:
-        return run_studies(Ask(tuple(names), out, scaled(scale), seeds, jobs, resume, json))
-    except KeyboardInterrupt:
-        return _complain("interrupted; finished runs are kept: go on with --resume", INTERRUPTED)
+    return run_studies(Ask(tuple(names), out, scaled(scale), seeds, jobs, resume, json))
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """How far it has got: a bar on a terminal, a line for every stage where the output is piped."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Told = Callable[[str, float], None]
+from unstuck.progress import Told
 
 
 @contextmanager

@@ -22,9 +22,8 @@ from unstuck.measurements.records import Omission
 from unstuck.objective.pace import now
 from unstuck.objective.products import Products
 from unstuck.objective.sampling import reason
+from unstuck.progress import Told
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 # Up to so many parameters the matrix is formed, if half of the time that is left is enough for that.
 _FORMED, _FORMING = 2_000, 0.5

@@ -16,9 +16,8 @@ from unstuck.objective import Draw
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.parameters import Parameters, exactly
 from unstuck.objective.sampling import reason
+from unstuck.progress import Told
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 # A module with more than this share of all parameters is no layer but holds them: its children are looked at.
 _HOLDS = 0.5

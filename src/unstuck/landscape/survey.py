@@ -18,9 +18,8 @@ from unstuck.landscape.rises import Rise, Rises, together
 from unstuck.measurements.records import Omission, Sample
 from unstuck.objective import Draw
 from unstuck.objective.sampling import reason
+from unstuck.progress import Told
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 # Random subspaces, whose scatter is the error of their mean.
 _DRAWS = 3

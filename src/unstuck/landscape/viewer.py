@@ -12,9 +12,9 @@ from unstuck.landscape.planes import Frame, hessian_frame, measure_quadratic, ra
 from unstuck.measurements.records import Omission, Sample
 from unstuck.objective import Draw
 from unstuck.objective.sampling import reason
+from unstuck.progress import Told
 from unstuck.training import Training
 
-Told = Callable[[str, float], None]
 Walked = Callable[[Ground], Trajectory]
 
 # Share of the way that is behind before the first grid.

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves
 
 from unstuck import processes
+from unstuck.measurements.steps import copied
 from unstuck.training import Training
 
 _OF_FSDP = "torch.distributed"
@@ -39,9 +40,9 @@ def assembled(training: Training) -> Training | None:
                 memo[id(tensor)] = _like(tensor, whole)
     if processes.rank():
         return None
-    return replace(
-        training, model=_plain(model, memo), optimizer=copy.deepcopy(optimizer, memo), scheduler=None
-    )
+    plain = _plain(model, memo)
+    optimizer = None if optimizer is None else copied(optimizer, memo)
+    return replace(training, model=plain, optimizer=optimizer, scheduler=None)
 
 
 def _like(tensor: Tensor, whole: Tensor) -> Tensor:
@@ -53,12 +54,12 @@ def _like(tensor: Tensor, whole: Tensor) -> Tensor:
 def _plain(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Copy a model, as what it was before it was divided."""
     for hooks in _hooks(model):
-        kept = OrderedDict((key, hook) for key, hook in hooks.items() if not _is_of_fsdp(hook))
-        memo[id(hooks)] = OrderedDict((key, copy.deepcopy(hook, memo)) for key, hook in kept.items())
+        own = ((key, hook) for key, hook in hooks.items() if not _is_of_fsdp(hook))
+        memo[id(hooks)] = OrderedDict((key, copy.deepcopy(hook, memo)) for key, hook in own)
     divided = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in divided:
-        own: Any = next(kind for kind in type(module).__mro__[1:] if not issubclass(kind, FSDPModule))
-        memo[id(module)] = own.__new__(own)
+        kind: Any = next(each for each in type(module).__mro__[1:] if not issubclass(each, FSDPModule))
+        memo[id(module)] = kind.__new__(kind)
     for module in divided:
         held = {name: value for name, value in vars(module).items() if not name.startswith(_KEPT)}
         vars(memo[id(module)]).update({name: copy.deepcopy(value, memo) for name, value in held.items()})

@@ -1,14 +1,10 @@
 """How a training is divided over processes, looked at before anything is measured."""
 
-import hashlib
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import SyncBatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from unstuck import processes
+from unstuck import journal, processes
 from unstuck.errors import TrainingError
 from unstuck.measurements.records import Division
 from unstuck.objective import Draw
@@ -30,7 +26,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if any(isinstance(module, SyncBatchNorm) for module in model.modules()):
         msg = "`model` has SyncBatchNorm, whose processes wait for each other: diagnose it in one process"
         raise TrainingError(msg)
-    if not is_divided(model) and len(set(processes.gathered(_digest(list(model.parameters()))))) > 1:
+    if not is_divided(model) and len(set(processes.gathered(journal.digest(list(model.parameters()))))) > 1:
         msg = (
             "the processes hold different parameters: load the same checkpoint in each, seed each alike, or wrap "
             "the model in DistributedDataParallel"
@@ -49,18 +45,6 @@ def divided(training: Training, drawn: Draw) -> Division | None:
     return Division(
         processes=processes.count(),
         examples=tuple(processes.gathered(sum(batch.here for batch in drawn.batches))),
-        same_data=len(set(processes.gathered(_digest(list(tensors(first.content)))))) == 1,
+        same_data=len(set(processes.gathered(journal.digest(list(tensors(first.content)))))) == 1,
         parameters=tuple(processes.gathered(held)) if parameters.sharded else None,
     )
-
-
-def _digest(found: list[Any]) -> str:
-    digest = hashlib.sha256()
-    for tensor in found:
-        digest.update(str(tensor.shape).encode())
-        digest.update(_bytes(tensor.detach()))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -36,6 +36,7 @@ from unstuck.measurements.steps import next_step
 from unstuck.measurements.surveys import EARLY, LATE, Limits, Stage
 from unstuck.objective.pace import finish
 from unstuck.objective.products import Products
+from unstuck.progress import Told
 from unstuck.training import Training
 
 # Up to this many parameters the Hessian is formed: 32 MB and a few seconds, and every eigenvalue is known.
@@ -63,7 +64,6 @@ _ARMS_COST, _ARMS_SHARE = 24.0, 0.4
 # The cosine between the optimizer's step and -g from which on the step counts as pointing along -g.
 _ALONG = 0.9
 
-Told = Callable[[str, float], None]
 Enough = Callable[[Measurements], bool]
 
 

@@ -28,6 +28,16 @@ Slope = tuple[float, Float[Tensor, " n"]]
 Evaluate = Callable[[Float[Tensor, " n"]], Slope]
 
 
+def copied(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
+    """Copy an optimizer with all that it holds; `memo` has the copies of its parameters, by their `id`."""
+    made = copy.deepcopy(optimizer, memo)
+    # That holds its state and groups alone; LBFGS and strangers' ones keep more.
+    for name in vars(optimizer).keys() - vars(made).keys() - _SCHEDULERS:
+        with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
+            vars(made)[name] = copy.deepcopy(vars(optimizer)[name], memo)
+    return made
+
+
 class Twin:
     """A copy of the optimizer, with its state, that moves a copy of the parameters.
 
@@ -62,12 +72,7 @@ class Twin:
             id(slot.parameter): copied for slot, copied in zip(slots, self.copies, strict=True)
         }
         with _of_strangers("be copied"):
-            self.optimizer = copy.deepcopy(optimizer, memo)
-        # A copy of an optimizer holds its state and groups alone; LBFGS and strangers' ones keep more.
-        rest = vars(optimizer).keys() - vars(self.optimizer).keys() - _SCHEDULERS
-        for name in rest:
-            with contextlib.suppress(Exception):  # a logger or a lock, which no step needs
-                vars(self.optimizer)[name] = copy.deepcopy(vars(optimizer)[name], memo)
+            self.optimizer = copied(optimizer, memo)
         for state in self.states() if dtype else ():
             for key, value in state.items():
                 state[key] = tree_map(self._cast, value)  # LBFGS keeps lists of tensors

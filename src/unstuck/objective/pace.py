@@ -1,7 +1,8 @@
 """How long an evaluation takes, so that what follows can be planned."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -41,6 +42,16 @@ def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None
             objective.gradient(objective.theta, only)
             taken += 1
         return (clock() - begun) / taken
+
+
+@contextmanager
+def threads_kept() -> Generator[None]:
+    """Put the number of threads back at the end."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fastest(objective: Objective) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -14,10 +14,10 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from unstuck.plain import finite
+from unstuck.progress import Told, untold
 from unstuck.study.records import Result, Row, Run, Scale, Settings, Study, StudyError, Table
 from unstuck.study.store import Store
 
-Told = Callable[[str, float], None]
 Job = tuple[Settings, int]
 
 
@@ -57,7 +57,7 @@ def run_study(  # noqa: PLR0913 - the options of the command
     wanted = [(settings, seed) for settings in study.settings(scale) for seed in range(count)]
     version = code_version()
     open_ = [job for job in wanted if not (resume and store.find(study.name, *job, version))]
-    told = progress or _untold
+    told = progress or untold
     kept = done = len(wanted) - len(open_)
     told(_stage(study, done, len(wanted)), done / len(wanted))
     for (settings, seed), rows, seconds in _made(study, open_, jobs):
@@ -160,7 +160,3 @@ def _result(study: Study, store: Store, wanted: Sequence[Job], facts: tuple[Scal
 
 def _stage(study: Study, done: int, of: int) -> str:
     return f"{study.name}: {done} of {of} runs"
-
-
-def _untold(stage: str, share: float) -> None:
-    del stage, share

@@ -11,9 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unstuck.errors import TrainingError
 from unstuck.objective.sampling import describe, moved
+from unstuck.progress import Told
 from unstuck.training import Training
-
-Told = Callable[[str, float], None]
 
 
 def advance(training: Training, steps: int, progress: Told | None = None) -> None:

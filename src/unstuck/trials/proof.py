@@ -14,6 +14,7 @@ from unstuck.measurements.records.trials import Trial, Trials, Untried
 from unstuck.objective import Objective
 from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason, total_bytes
+from unstuck.progress import Told
 from unstuck.remedies.anew import begun_anew
 from unstuck.remedies.catalogue import MOST, STEPS, choose
 from unstuck.remedies.run import Run
@@ -49,8 +50,6 @@ _LOOK = 0.15
 
 # Proof counts with this many full continuations; the screening with about two thirds of one for each remedy.
 _SCREENING = 0.67
-
-Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
