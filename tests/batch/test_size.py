@@ -235,6 +235,6 @@ def test_the_noise_takes_its_share_of_the_budget_and_no_more():
             time.sleep(0.002)
         return made.loss(model, batch)
 
-    answer = unstuck.batch_size(Training(made.model, loss, made.data, made.optimizer), budget=4.0)
+    answer = unstuck.batch_size(Training(made.model, loss, made.data, made.optimizer), budget=8.0)
     assert 64 <= answer.sizing.noise.examples < 1000
     assert answer.sizing.course is not None
