@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,29 @@ def test_an_interrupt_is_held_back_while_the_training_is_being_given_back():
             repeat(sampled, timer)
         timer.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Finalized:
+    """Is collected in the middle of the loss, and Ctrl-C comes just then: Python ignores what a finalizer raises."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_in_a_finalizer_is_not_lost():
+    training = made(zoo.MODELS["batch norm"], zoo.plain)
+    calls = itertools.count(1)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        if next(calls) == 40:
+            Finalized()
+        return training.loss(model, batch)
+
+    interrupted = replace(training, loss=loss)
+    with unchanged(interrupted):
+        assert unstuck.diagnose(interrupted, budget=5.0).interrupted
+    assert next(calls) <= 42
 
 
 BEGINNING = f"""

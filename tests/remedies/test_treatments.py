@@ -1,5 +1,6 @@
 """Each remedy changes what it says, and nothing else."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -301,6 +302,20 @@ def test_an_escape_leaves_the_saddle_and_stays_within_its_share():
     points.leave_saddle(facts)[0].apply(run)
     assert run.objective.value(run.theta()) < 0.01
     assert run.objective.ledger.examples - before <= 0.6 * 100.0 + 3.0
+
+
+def test_an_interrupted_escape_ends_the_trial_too():
+    made = unstuck.demos.DEMOS["lecture"].setup()
+    calls = itertools.count(1)
+
+    def interrupted(model, batch):
+        if next(calls) == 40:
+            raise KeyboardInterrupt
+        return made.loss(model, batch)
+
+    facts = Situation(made, known(made).measured, (), seed=0, horizon=100.0)
+    with pytest.raises(KeyboardInterrupt):
+        points.leave_saddle(facts)[0].apply(run_of(replace(made, loss=interrupted)))
 
 
 def test_the_sample_of_a_run_is_never_that_of_another(plain):

@@ -1,6 +1,7 @@
 """Ctrl-C while something is borrowed: it must not come in the middle of giving it back."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ class Interrupts:
         self._open = False
         self._pending = False
         self._original: Any = None
+        self._raised: BaseException | None = None
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -35,20 +37,31 @@ class Interrupts:
             self._deliver()
 
     def through(self, function: Callable[[], Result]) -> Result:
-        """Call the user's code, where an interrupt is delivered at once."""
+        """Call the user's code, where an interrupt is delivered at once.
+
+        One that came in a weak reference's callback or a finalizer, where Python ignores what is raised, or that the
+        code caught itself, is raised again at its end.
+        """
         try:
             self._open = True
             self._deliver()
             return function()
         finally:
             self._open = False
+            raised, self._raised = self._raised, None
+            if raised is not None and sys.exception() is not raised:
+                raise raised
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._open:
             self._pending = True
             return
         self._open = False  # a second one must not come in the middle of clearing up after the first
-        self._original(number, frame)
+        try:
+            self._original(number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
         self._open = True
 
     def _deliver(self) -> None:

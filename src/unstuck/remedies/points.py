@@ -6,7 +6,7 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.measurements.descent import shaken
-from unstuck.remedies.escape import escape
+from unstuck.remedies.escape import End, escape
 from unstuck.remedies.rules import fresh_adam
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
@@ -105,6 +105,8 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         examples = sum(run.objective.batches[index].examples for index in only)
         budget = _SHARE * known.horizon / examples
         found = escape(run.objective, only=only, seed=known.seed, gradients=budget)
+        if found.end is End.INTERRUPTED:
+            raise KeyboardInterrupt
         if not run.objective.space.norm(found.displacement):
             msg = f"no way down was found: {found.end}"
             raise NotApplicableError(msg)
