@@ -2,6 +2,7 @@ import copy
 import itertools
 import json
 import math
+import time
 from functools import cache, partial
 
 import pytest
@@ -477,3 +478,33 @@ def test_progress_ends_with_the_whole():
     assert shares[0] == 0.0
     assert shares[-1] == 1.0
     assert all(0.0 <= share <= 1.0 for share in shares)
+
+
+def slow_digits(seconds):
+    """Sixty-four batches, each of whose losses takes so long at least."""
+    images, labels = digits()
+    model = nn.Linear(64, 10)
+    nn.init.zeros_(model.weight)
+
+    def loss(network, batch):
+        time.sleep(seconds)
+        return nn.functional.cross_entropy(network(batch[0]), batch[1])
+
+    data = list(zip(images[:1024].split(16), labels[:1024].split(16), strict=True))
+    return Training(model, loss, data, torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_a_budget_that_is_short_for_the_model_is_spent_on_few_batches_and_that_is_said():
+    verdict = diagnose(slow_digits(0.1), budget=0.5).verdict
+    assert verdict.measured.sample.batches == 6
+    assert not verdict.measured.sample.whole
+    assert ("spectrum", "there was no time for it") in [(o.name, o.reason) for o in verdict.measured.omitted]
+    assert any("there was time for 6 batches only" in note for note in verdict.notes)
+    assert {"gradient", "krylov", "now", "ahead"} <= {route.name for route in verdict.measured.routes}
+    assert verdict.cost.products == 0
+
+
+def test_a_budget_that_is_enough_is_said_nothing_about():
+    verdict = diagnose(slow_digits(0.0), budget=60.0).verdict
+    assert verdict.measured.sample.batches >= 16
+    assert not any("batches only" in note for note in verdict.notes)

@@ -19,14 +19,14 @@ from unstuck.history import History
 from unstuck.measurements.anywhere import find_anywhere
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.division import divided, unwrapped
-from unstuck.measurements.examination import DENSE, Examination
+from unstuck.measurements.examination import DENSE, Asked, Examination
 from unstuck.measurements.known import Objectives, begun, broken
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
-from unstuck.objective.affordable import FEWEST_BATCHES, affordable
+from unstuck.objective.affordable import FEWEST_BATCHES, affordable, fewest
 from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest, threads_kept
 from unstuck.objective.parameters import check_names, patterns
@@ -37,6 +37,9 @@ from unstuck.trials.proof import Allowance, try_remedies
 
 # What a verdict costs, roughly, in gradients: 60 where nothing is critical, twice as much where something is.
 _TYPICAL_COST = 100.0
+
+# What the shortest one costs; where the budget is less than that, fewer batches are looked at.
+_SHORTEST_COST = 8.0
 
 # Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure.
 _ROUNDS = (0.25, 0.9)
@@ -53,11 +56,19 @@ _MOST_VECTORS = 512
 # A second look at a sample that is hardly larger would only repeat the first.
 _WORTHWHILE = 1.5
 
+# A budget larger by this is worth a word.
+_MUCH_LARGER = 1.5
+
 # A verdict at this confidence needs no larger sample.
 _SURE = 0.9
 
 _NO_TRIALS = (
     "No remedy was tried: only a part of the parameters was looked at, and a remedy changes the whole run."
+)
+
+_HASTY = (
+    "The gradient of one batch takes {one:.2g} s, so that there was time for {batches} batches only: with about "
+    "{times:.0f} times the budget more of them could judge."
 )
 
 _NOTHING = Cost(gradients=0.0, products=0, seconds=0.0, peak_bytes=0, engine="")
@@ -139,12 +150,12 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
                 lambda stage, share: told(stage, _MEASURING + (1 - _MEASURING) * share),
             )
     told("done", 1.0)
-    return _of_a_part(diagnosis) if trials and only else diagnosis
+    return _noted(diagnosis, _NO_TRIALS) if trials and only else diagnosis
 
 
-def _of_a_part(diagnosis: Diagnosis) -> Diagnosis:
+def _noted(diagnosis: Diagnosis, note: str) -> Diagnosis:
     verdict = diagnosis.verdict
-    return replace(diagnosis, verdict=replace(verdict, notes=(*verdict.notes, _NO_TRIALS)))
+    return replace(diagnosis, verdict=replace(verdict, notes=(*verdict.notes, note)))
 
 
 def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, told: Told) -> Diagnosis:
@@ -155,7 +166,7 @@ def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, t
     except KeyboardInterrupt:
         return replace(diagnosis, interrupted=True)
     except Exception as error:  # strangers' models and optimizers may raise anything
-        return Diagnosis(replace(verdict, notes=(*verdict.notes, f"No remedy was tried: {reason(error)}.")))
+        return _noted(diagnosis, f"No remedy was tried: {reason(error)}.")
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,12 @@ class _Spending:
     told: Told
     recall: Callable[[Measurements], Measurements]
     only: tuple[str, ...]
+    gradient: float = math.nan  # seconds of one batch's
+
+    @property
+    def affordable(self) -> float:
+        """Batches that the shortest verdict can look at."""
+        return self.budget / (_SHORTEST_COST * self.gradient)
 
     @property
     def seconds(self) -> float:
@@ -194,7 +211,8 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     bill = Bill(Ledger())
     if found := _find_non_finite(training, first, bill):
         return _broken(training, first, found, bill, spending)
-    pace = fastest(Objective(training, first.batches)) / first.examples
+    spending = replace(spending, gradient=fastest(Objective(training, first.batches)))
+    pace = spending.gradient / first.examples
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
         try:
@@ -213,13 +231,20 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
         if diagnosis.interrupted or _sure(diagnosis.verdict):
             break
     assert diagnosis is not None  # noqa: S101  # there is at least one round
-    return diagnosis
+    return _told_of_haste(diagnosis, spending)
+
+
+def _told_of_haste(diagnosis: Diagnosis, spending: _Spending) -> Diagnosis:
+    sample, times = diagnosis.verdict.measured.sample, FEWEST_BATCHES / spending.affordable
+    if sample.whole or times < _MUCH_LARGER:
+        return diagnosis
+    return _noted(diagnosis, _HASTY.format(one=spending.gradient, batches=sample.batches, times=times))
 
 
 def _sample(training: Training, spending: _Spending, examples: float) -> Draw:
     """Draw as many batches as time and memory allow, at least a few."""
-    most, room = examples / _TYPICAL_COST, _DATA * spending.memory
-    return affordable(training.data, seed=spending.seed, most=most, room=room)
+    most, room, least = examples / _TYPICAL_COST, _DATA * spending.memory, fewest(spending.affordable)
+    return affordable(training.data, seed=spending.seed, most=most, room=room, least=least)
 
 
 def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
@@ -227,9 +252,9 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     spending.told("the gradient", 0.01)
     objectives = _objectives(training, drawn, bill.ledger, spending.only)
     stochastic = objectives.precise.stochastic
-    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
+    if stochastic and len(drawn.batches) < (least := fewest(spending.affordable)):
         # One pass over the data shows one draw of the dropout; judging needs several.
-        drawn = repeated(drawn, FEWEST_BATCHES)
+        drawn = repeated(drawn, least)
         objectives = _objectives(training, drawn, bill.ledger, spending.only)
     sample = Sample(
         examples=drawn.examples,
@@ -244,6 +269,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         room=Room.of(_VECTORS * spending.memory, objectives.precise.theta, _MOST_VECTORS),
         seed=spending.seed,
         data=_DATA * spending.memory,
+        rest=lambda: spending.budget - spending.seconds,
     )
     try:
         examination = Examination(training, objectives, sample, limits, bill, divided(training, drawn))
@@ -257,9 +283,11 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
     try:
         examination.run(
             spending.told,
-            explained=lambda measured: explained(conclude(spending.recall(measured), _NOTHING)),
-            enough=lambda measured: _enough(spending.recall(measured)),
-            about_steps=lambda measured: _about_steps(spending.recall(measured)),
+            Asked(
+                explained=lambda measured: explained(conclude(spending.recall(measured), _NOTHING)),
+                enough=lambda measured: _enough(spending.recall(measured)),
+                about_steps=lambda measured: _about_steps(spending.recall(measured)),
+            ),
         )
     except KeyboardInterrupt:
         interrupted = True

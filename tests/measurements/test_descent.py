@@ -137,9 +137,9 @@ def test_from_the_lectures_saddle_curvature_and_escape_lead_down_and_the_control
     assert route.gain.value > 0.4
     assert abs(float(displacement @ lowest)) == pytest.approx(route.distance)
     assert route.slope == 0.0
-    escape = onward("escape", judge, displacement, g)
+    escape = onward("escape", judge, displacement, g, lambda: False)
     assert escape.gain.value == pytest.approx(1.0, abs=1e-6)
-    control = onward("control", judge, torch.zeros_like(displacement), g)
+    control = onward("control", judge, torch.zeros_like(displacement), g, lambda: False)
     assert control.gain.value == 0.0
 
 
@@ -161,7 +161,7 @@ def test_both_signs_of_an_eigenvector_are_tried():
 def test_a_descent_gains_no_more_than_there_is(spectrum, seed):
     H, theta = symmetric(spectrum, seed), vector(len(spectrum), seed)
     objective = objective_of(bowl, theta, [batch(H, torch.zeros_like(theta))])
-    route = onward("control", judge_of(objective), torch.zeros_like(theta), H @ theta)
+    route = onward("control", judge_of(objective), torch.zeros_like(theta), H @ theta, lambda: False)
     available = float(0.5 * theta @ H @ theta)
     # It goes on until a tenth of the loss is gained; of a bowl with few directions it finds as much.
     assert min(available, 0.1 * (1.0 + available)) * 0.99 <= route.gain.value <= available + 1e-9

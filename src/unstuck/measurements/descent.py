@@ -50,15 +50,17 @@ class Best:
     losses: tuple[float, ...]
 
 
-def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float) -> Best:
+def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float, *, shown: bool = True) -> Best:
     """Look along a unit `direction` at `first`, and from there at ever longer or ever shorter distances.
 
-    The best distance is chosen on the half that finds.
+    The best distance is chosen on the half that finds. The loss on the half that judges is told of all that were
+    looked at, or, if they are not to be `shown`, of the best alone, which costs less.
     """
+    theta, judges = judge.objective.theta, judge.halves.judges
     seen: dict[float, list[float]] = {0.0: list(judge.base)}
 
     def look(distance: float) -> float:
-        seen[distance] = judge.objective.values(judge.objective.theta + distance * direction)
+        seen[distance] = judge.search(theta + distance * direction)
         return judge.found(seen[distance])
 
     def best() -> float:
@@ -69,9 +71,12 @@ def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float) -> B
         for distance in (0.5 * best(), 2.0 * best()):
             if distance not in seen:
                 look(distance)
-    distances = tuple(sorted(seen))
+    chosen, distances = best(), tuple(sorted(seen)) if shown else ()
+    if judge.halves.finds != judges:
+        for distance in {*distances, chosen} - {0.0}:
+            seen[distance] = judge.look(theta + distance * direction)
     losses = tuple(judge.judged(seen[distance]) for distance in distances)
-    return Best(best() * direction, seen[best()], distances, losses)
+    return Best(chosen * direction, seen[chosen], distances, losses)
 
 
 def _stride(look: Callable[[float], float], first: float, base: float) -> None:
@@ -87,7 +92,13 @@ def _stride(look: Callable[[float], float], first: float, base: float) -> None:
 
 
 def along_gradient(
-    judge: Judge, found: Float[Tensor, " n"], judged: Float[Tensor, " n"], first: float, present: float
+    judge: Judge,
+    found: Float[Tensor, " n"],
+    judged: Float[Tensor, " n"],
+    first: float,
+    present: float,
+    *,
+    shown: bool = True,
 ) -> Route:
     """Line search along -g of the half that finds.
 
@@ -97,9 +108,10 @@ def along_gradient(
         judged: Gradient on the half that judges.
         first: Distance to look at first.
         present: Length of the step that the optimizer takes now, or 0.
+        shown: Whether to tell the loss at every distance.
     """
     space = judge.objective.space
-    best = line_search(judge, -found / space.norm(found), first)
+    best = line_search(judge, -found / space.norm(found), first, shown=shown)
     multiple = space.norm(best.displacement) / present if present else None
     return _route("gradient", judge, best, judged, multiple=multiple)
 
@@ -119,8 +131,10 @@ def along_krylov(
         stretch = abs(ritz.values) + max(damping * ritz.radius, floor)
         weights = torch.from_numpy(ritz.weights @ (ritz.weights[0] / stretch)).to(found)
         step = -length * run.basis.combine(weights)
-        seen.append((step, judge.objective.values(judge.objective.theta + step)))
+        seen.append((step, judge.search(judge.objective.theta + step)))
     step, values = min(seen, key=lambda pair: judge.found(pair[1]))
+    if judge.halves.finds != judge.halves.judges:
+        values = judge.look(judge.objective.theta + step)
     return _route("krylov", judge, Best(step, values, (), ()), judged)
 
 
@@ -133,13 +147,22 @@ def along_curvature(
     return _route("curvature", judge, best, gradient), best.displacement
 
 
+class _OverError(Exception):
+    """The time is over in the middle of a leg."""
+
+
 def onward(
-    name: str, judge: Judge, displacement: Float[Tensor, " n"], gradient: Float[Tensor, " n"]
+    name: str,
+    judge: Judge,
+    displacement: Float[Tensor, " n"],
+    gradient: Float[Tensor, " n"],
+    over: Callable[[], bool],
 ) -> Route:
     """Descend for a while from `displacement` on: does it lead anywhere?
 
     By L-BFGS (Liu & Nocedal, 1989) with the strong Wolfe conditions on the half that finds, in legs of
-    twenty evaluations, until a tenth of the loss is gained, a leg gains nothing, or the legs are used up.
+    twenty evaluations, until a tenth of the loss is gained, a leg gains nothing, the legs are used up, or the time
+    is over.
     """
     objective, finds, space = judge.objective, judge.halves.finds, judge.objective.space
     theta = space.dressed(objective.theta + displacement).requires_grad_()
@@ -151,6 +174,8 @@ def onward(
 
     def closure() -> float:
         nonlocal lowest, best
+        if over():
+            raise _OverError
         here = space.bare(theta.detach())
         value, slope = objective.value_and_gradient(here, finds)
         if value < lowest:
@@ -160,10 +185,13 @@ def onward(
 
     for leg in range(_LEGS):
         before = lowest
-        descent.step(closure)
+        try:
+            descent.step(closure)
+        except _OverError:
+            break
         if begun - lowest > _DECIDED * abs(begun) or (leg and not lowest < before - _STALLED * abs(begun)):
             break
-    return _route(name, judge, Best(best - objective.theta, objective.values(best), (), ()), gradient)
+    return _route(name, judge, Best(best - objective.theta, judge.look(best), (), ()), gradient)
 
 
 def shaken(parameters: Parameters, theta: Float[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
@@ -177,7 +205,7 @@ def shaken(parameters: Parameters, theta: Float[Tensor, " n"], seed: int) -> Flo
 
 def taken(name: str, judge: Judge, displacements: Sequence[Float[Tensor, " n"]], *, steps: int = 1) -> Route:
     """What a displacement by the optimizer's own steps gains, on average over those it might make."""
-    gains = [judge.gain(judge.objective.values(judge.objective.theta + step)) for step in displacements]
+    gains = [judge.gain(judge.look(judge.objective.theta + step)) for step in displacements]
     mean = math.fsum(gain.value for gain in gains) / len(gains)
     within = max(gain.stderr for gain in gains)
     spread = math.hypot(*(gain.value - mean for gain in gains))

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -55,6 +56,9 @@ _KRYLOV_SHARE = 0.3
 # The optimizer's next step is averaged over this many of the batches it might see.
 _NEXT_BATCHES = 2
 
+# What a verdict costs from there with products, in gradients over the sample, at least; without them it is half.
+_WITH_PRODUCTS = 10.0
+
 # Products with which the Krylov space of g is begun: enough to know the steepest curvature to some per cent.
 _FIRST_PRODUCTS = 6
 
@@ -64,6 +68,8 @@ _ARMS_COST, _ARMS_SHARE = 24.0, 0.4
 # The cosine between the optimizer's step and -g from which on the step counts as pointing along -g.
 _ALONG = 0.9
 
+_NO_TIME = MeasurementError("there was no time for it")
+
 Enough = Callable[[Measurements], bool]
 
 
@@ -71,6 +77,21 @@ def _never(measured: Measurements) -> bool:
     """Go through to the end."""
     del measured
     return False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who says of what is known by now whether more has to be known.
+
+    Attributes:
+        explained: Once it is known what going on gains, whether other steps could change nothing.
+        enough: Whether it answers the question, before the dear part.
+        about_steps: Whether the answer is about the optimizer's steps, which are then looked at closer.
+    """
+
+    explained: Enough = _never
+    enough: Enough = _never
+    about_steps: Enough = _never
 
 
 class Examination:
@@ -85,7 +106,9 @@ class Examination:
         bill: Bill,
         division: Division | None = None,
     ) -> None:
+        begun = processes.clock()
         self._known = Known(training, objectives, sample, bill)
+        self._seconds = processes.clock() - begun
         self._known.surveyed["division"] = division
         self._training = training
         self._objective = objectives.precise
@@ -103,27 +126,27 @@ class Examination:
         """Whether neither a loss nor a gradient was NaN or Inf."""
         return self._known.finite
 
-    def run(
-        self,
-        told: Told,
-        *,
-        explained: Enough = _never,
-        enough: Enough = _never,
-        about_steps: Enough = _never,
-    ) -> None:
+    def run(self, told: Told, asked: Asked | None = None) -> None:
         """Take every step in turn: the cheap ones first, the dear ones where those leave the question open.
 
         Args:
             told: Hears what is done next and which share of the whole is behind.
-            explained: Is asked, once it is known what going on gains, whether other steps could change nothing.
-            enough: Is asked whether what is known by now answers the question, before the dear part.
-            about_steps: Is asked whether the answer is about the optimizer's steps, which are then looked at closer.
+            asked: Who says whether what is known by now is enough; by default all is measured.
         """
-        known, found = self._known, self._known.gradients
+        known, found, asked = self._known, self._known.gradients, asked or Asked()
         self._survey(EARLY, told, 0.04)
         told("the optimizer's own next step", 0.1)
         with known.bill.item("steps"):
             present = self._step()
+        if self._limits.left() < _WITH_PRODUCTS * self._seconds:
+            self._hasten(found, present, told, asked)
+            known.complete = asked.enough(self.measured())
+        elif (curvature := self._curvature(found, present, told, asked)) is not None:
+            self._follow(curvature, found, told)
+
+    def _curvature(self, found: Gradients, present: float, told: Told, asked: Asked) -> Curvature | None:
+        """Look at slope and steps by products with the Hessian, and if these leave it open, for eigenvalues."""
+        known = self._known
         with contextlib.ExitStack() as stack:
             with known.bill.item("products"):
                 products = stack.enter_context(self._products())
@@ -132,21 +155,46 @@ class Examination:
             self._survey(LATE, told, 0.15)
             told("going on for some steps on a copy", 0.25)
             with known.bill.item("continuations"):
-                self._go_on(explained)
-            answered = self._answered(run, found, told, enough)
-            if not answered or about_steps(self.measured()):
+                self._go_on(asked.explained)
+            answered = self._answered(run, found, told, asked.enough)
+            if not answered or asked.about_steps(self.measured()):
                 self._weigh_steps(products, run, found.finds, told)
+            known.complete = answered
             if answered:
-                known.complete = True
-                return
-            descending = known.slope() > _CLEARLY_DESCENDING * known.scale()
+                return None
+            if self._limits.over():
+                known.omit("spectrum", _NO_TIME)
+                return None
             with known.bill.item("spectrum"):
-                known.curvature = self._eigenvalues(products, told, descending=descending)
-        if known.curvature.interrupted:
+                return self._eigenvalues(products, told, descending=self._descending())
+
+    def _descending(self) -> bool:
+        return self._known.slope() > _CLEARLY_DESCENDING * self._known.scale()
+
+    def _follow(self, curvature: Curvature, found: Gradients, told: Told) -> None:
+        """Add where the eigenvectors lead to what is known, as far as there is time."""
+        known, descending = self._known, self._descending()
+        known.curvature = curvature
+        if curvature.interrupted:
             raise KeyboardInterrupt
-        self._weigh_steps_again(known.curvature)
-        follow(known, known.curvature, found.judges, told, descending=descending, seed=self._limits.seed)
-        known.complete = known.curvature.settled
+        self._weigh_steps_again(curvature)
+        try:
+            follow(known, curvature, found.judges, told, self._limits, descending=descending)
+        except MeasurementError as error:
+            known.omit("curvature", error)
+        else:
+            known.complete = curvature.settled
+
+    def _hasten(self, found: Gradients, present: float, told: Told, asked: Asked) -> None:
+        """Without time for products, look along g, into the layers, and a few steps ahead."""
+        known = self._known
+        known.omit("spectrum", _NO_TIME)
+        self._look_along(found, present or max(known.length, 1.0), present, told, shown=False)
+        known.routes["krylov"] = _as_krylov(known.routes["gradient"])
+        self._survey(LATE, told, 0.15)
+        told("going on for some steps on a copy", 0.25)
+        with known.bill.item("continuations"):
+            self._go_on(asked.explained)
 
     def _products(self) -> Products:
         halves, objective = self._known.halves, self._objective
@@ -218,25 +266,32 @@ class Examination:
     def _descend(self, products: Products, found: Gradients, present: float, told: Told) -> Lanczos | None:
         """Look along g and a little way into its Krylov space, and go on with the optimizer; None if g is zero."""
         known, norm = self._known, self._objective.space.norm(found.finds)
-        run: Lanczos | None = None
         if norm == 0.0:
-            nothing = Estimate(0.0, 0.0)
-            known.routes |= {name: Route(name, nothing, 0.0, 0.0) for name in ("gradient", "krylov")}
-        else:
-            told("the way down along the gradient", 0.12)
-            with known.bill.item("gradient"):
-                run = Lanczos(self._operator(products), found.finds, room=self._limits.room)
-                run.step()
-                bend = abs(float(run.projected[0, 0]))
-                # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says
-                # nothing.
-                furthest = max(known.length, 1.0)
-                first = min(norm / bend, furthest) if bend > 0.0 else furthest
-                known.routes["gradient"] = along_gradient(
-                    known.judge, found.finds, found.judges, first, present
-                )
-            self._advance(run, _FIRST_PRODUCTS, found)
+            self._look_along(found, 0.0, present, told)
+            known.routes["krylov"] = _as_krylov(known.routes["gradient"])
+            return None
+        with known.bill.item("gradient"):
+            run = Lanczos(self._operator(products), found.finds, room=self._limits.room)
+            run.step()
+        bend = abs(float(run.projected[0, 0]))
+        # Where the loss is straight along g, as an L1 or a hinge loss is, its bend is rounding and says nothing.
+        furthest = max(known.length, 1.0)
+        self._look_along(found, min(norm / bend, furthest) if bend > 0.0 else furthest, present, told)
+        self._advance(run, _FIRST_PRODUCTS, found)
         return run
+
+    def _look_along(
+        self, found: Gradients, first: float, present: float, told: Told, *, shown: bool = True
+    ) -> None:
+        """Look along -g, at the distance `first` first."""
+        known = self._known
+        told("the way down along the gradient", 0.12)
+        with known.bill.item("gradient"):
+            known.routes["gradient"] = (
+                along_gradient(known.judge, found.finds, found.judges, first, present, shown=shown)
+                if self._objective.space.norm(found.finds) > 0.0
+                else Route("gradient", Estimate(0.0, 0.0), 0.0, 0.0)
+            )
 
     def _go_on(self, explained: Enough) -> None:
         begun, left, known = processes.clock(), self._limits.left(), self._known
@@ -274,7 +329,11 @@ class Examination:
                 run.step()
             ritz = run.ritz()
             known.ends = float(ritz.values.min()), float(ritz.values.max())
-            known.routes["krylov"] = along_krylov(known.judge, run, found.finds, found.judges)
+            known.routes["krylov"] = (
+                along_krylov(known.judge, run, found.finds, found.judges)
+                if run.products > 1 or run.finished
+                else _as_krylov(known.routes["gradient"])
+            )
 
     def _weigh_steps(
         self, products: Products, run: Lanczos | None, finds: Float[Tensor, " n"], told: Told
@@ -339,3 +398,8 @@ class Examination:
     def _operator(self, products: Products) -> Operator:
         space = self._objective.space
         return Operator(products, space.size, self._objective.theta, products.noise, space.reduce, space.draw)
+
+
+def _as_krylov(gradient: Route) -> Route:
+    """The Krylov space of one product is g alone."""
+    return Route("krylov", gradient.gain, gradient.slope, gradient.distance)

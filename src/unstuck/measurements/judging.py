@@ -70,9 +70,15 @@ class Judge:
 
     def look(self, theta: Float[Tensor, " n"]) -> list[float]:
         """Give every batch's loss at `theta` on the half that judges, and elsewhere as at the point."""
+        return self._seen(theta, self.halves.judges)
+
+    def search(self, theta: Float[Tensor, " n"]) -> list[float]:
+        """Give every batch's loss at `theta` on the half that finds, and elsewhere as at the point."""
+        return self._seen(theta, self.halves.finds)
+
+    def _seen(self, theta: Float[Tensor, " n"], half: Sequence[int]) -> list[float]:
         values = list(self.base)
-        seen = self.objective.values(theta, self.halves.judges)
-        for index, value in zip(self.halves.judges, seen, strict=True):
+        for index, value in zip(half, self.objective.values(theta, half), strict=True):
             values[index] = value
         return values
 

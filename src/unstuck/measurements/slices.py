@@ -52,4 +52,4 @@ def natural_reach(scale: float, eigenvalue: float, length: float) -> float:
 
 def _loss(judge: Judge, direction: Float[Tensor, " n"], distance: float) -> float:
     theta = torch.add(judge.objective.theta, direction, alpha=distance)
-    return judge.judged(judge.objective.values(theta))
+    return judge.judged(judge.look(theta))

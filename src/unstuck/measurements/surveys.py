@@ -1,5 +1,6 @@
 """The measurements that stand by themselves, in the order in which they are made."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ class Limits:
         room: For the vectors of a Lanczos run.
         seed: Of all randomness.
         data: Bytes for examples that are brought from other processes.
+        rest: Seconds that are left for what follows the products.
     """
 
     left: Callable[[], float]
@@ -34,10 +36,15 @@ class Limits:
     room: Room
     seed: int
     data: float = 0.0
+    rest: Callable[[], float] = lambda: math.inf
 
     def over(self) -> bool:
-        """Whether no time is left."""
+        """Whether no time is left for products."""
         return self.left() <= 0.0
+
+    def spent(self) -> bool:
+        """Whether no time is left for anything."""
+        return self.rest() <= 0.0
 
 
 Measure = Callable[[Training, Judge, Limits], Any]

@@ -97,8 +97,9 @@ def _with_gains(training: Training, judge: Judge, measured: Precision) -> Precis
     rounded = Twin(objective, optimizer).walk(order)
     exact = Twin(precise, optimizer, _EXACT).walk(order)
     # Both are judged by the loss in float64: what half precision sees of it is too coarse to compare.
-    base = Judge(precise, judge.halves, precise.values(precise.theta))
-    gains = _gains(base, rounded, exact)
+    judges = dict(zip(judge.halves.judges, precise.values(precise.theta, judge.halves.judges), strict=True))
+    base = [judges.get(index, value) for index, value in enumerate(judge.base)]
+    gains = _gains(Judge(precise, judge.halves, base), rounded, exact)
     return Precision(measured.dtype, measured.lost, measured.length, measured.cosine, len(order), *gains)
 
 
@@ -145,7 +146,7 @@ def _gains(
 ) -> tuple[Estimate, Estimate, Estimate]:
     """What either displacement gains, and what the second gains more than the first."""
     theta = judge.objective.theta
-    values = [judge.objective.values(theta + moved.to(theta)) for moved in (before, after)]
+    values = [judge.look(theta + moved.to(theta)) for moved in (before, after)]
     extra = Judge(judge.objective, judge.halves, values[0]).gain(values[1])
     return judge.gain(values[0]), judge.gain(values[1]), extra
 

@@ -183,8 +183,7 @@ def _rise(judge: Judge) -> Estimate | None:
     norm = objective.space.norm(gradient)
     if norm == 0.0 or not math.isfinite(norm):
         return None
-    values = objective.values(objective.theta + (_RADIUS / norm) * gradient)
-    rise = -judge.gain(values)
+    rise = -judge.gain(judge.look(objective.theta + (_RADIUS / norm) * gradient))
     return rise if math.isfinite(rise.value) else None
 
 

@@ -10,6 +10,9 @@ from unstuck.objective.sampling import Draw, draw, tensors, total_bytes
 # Half of these judge; with fewer the standard error over batches is hardly known.
 FEWEST_BATCHES = 16
 
+# With fewer than three on either side there is hardly any standard error at all.
+_BARELY = 6
+
 # Where all the data are no more than so many times what time allows for, they are all taken.
 _NEARLY_ALL = 3.0
 
@@ -18,7 +21,14 @@ _NEARLY_ALL = 3.0
 _MOST_BATCHES = 512
 
 
-def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> Draw:
+def fewest(affordable: float) -> int:
+    """How many batches are drawn at least where time allows for so many: a few, which no haste makes fewer."""
+    return int(min(max(affordable, _BARELY), FEWEST_BATCHES))
+
+
+def affordable(
+    data: Iterable[Any], *, seed: int, most: float, room: float, least: int = FEWEST_BATCHES
+) -> Draw:
     """Draw at least a few batches, else so many examples, within so many bytes.
 
     Args:
@@ -26,6 +36,7 @@ def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> D
         seed: Of the global generators.
         most: Examples that time allows for.
         room: Bytes for the sample.
+        least: Batches to draw at least, if there are as many.
 
     Raises:
         TrainingError: The data gave no batch, or failed.
@@ -37,7 +48,7 @@ def affordable(data: Iterable[Any], *, seed: int, most: float, room: float) -> D
     def enough(batches: int, examples: int) -> bool:
         # All the data, if they are not much more: then nothing is left to sampling error.
         all_of_them = count <= _MOST_BATCHES and examples * count / batches <= _NEARLY_ALL * most
-        affordable_only = batches >= FEWEST_BATCHES and examples >= most and not all_of_them
+        affordable_only = batches >= least and examples >= most and not all_of_them
         return affordable_only or batches >= _MOST_BATCHES or batches * size > room
 
     return _as_before(draw(data, seed=seed, enough=enough), data, seed)

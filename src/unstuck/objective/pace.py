@@ -13,6 +13,9 @@ from unstuck.objective.function import Objective
 # other programs take of the processor counts.
 _TIMED, _OFTEN, _LONG_ENOUGH = 2, 5, 0.03
 
+# One that takes as long as this is timed once, and made by all threads: it is too large for one to be faster.
+_LONG = 0.5
+
 
 def now(device: torch.device) -> float:
     """Give the time once the device has done what it was asked to: an accelerator works on while Python goes on."""
@@ -28,7 +31,7 @@ def finish(device: torch.device) -> None:
 
 
 def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None) -> float:
-    """Time one gradient: the mean of two or more, without the first, which pays for starting up."""
+    """Time one gradient: the mean of some, or one that is long; without the first, which pays for starting up."""
     device = objective.theta.device
 
     def clock() -> float:
@@ -41,6 +44,8 @@ def seconds_per_gradient(objective: Objective, only: Sequence[int] | None = None
         while taken < _TIMED or (taken < _OFTEN and clock() - begun < _LONG_ENOUGH):
             objective.gradient(objective.theta, only)
             taken += 1
+            if clock() - begun > _LONG:
+                break
         return (clock() - begun) / taken
 
 
@@ -57,6 +62,8 @@ def threads_kept() -> Generator[None]:
 def fastest(objective: Objective) -> float:
     """Time one gradient, and stay with one thread if more do not pay, as for small models."""
     threads, together = torch.get_num_threads(), seconds_per_gradient(objective)
+    if together > _LONG:
+        return together
     torch.set_num_threads(1)
     alone = seconds_per_gradient(objective)
     if alone > together:
