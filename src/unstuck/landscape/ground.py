@@ -19,7 +19,7 @@ from unstuck.measurements.noise import measure_gradients
 from unstuck.measurements.records import Cost, Sample, Subject
 from unstuck.measurements.subject import describe_subject
 from unstuck.objective import Draw, Objective, draw
-from unstuck.objective.affordable import FEWEST_BATCHES, affordable
+from unstuck.objective.affordable import affordable, fewest
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest
@@ -35,6 +35,9 @@ _SMALLEST_RISE = 1e-3
 
 # Share of the budget that what is planned for may take, and of the memory that the sample may.
 _PLANNED, _DATA = 0.6, 0.1
+
+# With less time than for so many gradients over a few batches, a handful of products, fewer batches are drawn.
+_FEW_GRADIENTS = 20.0
 
 # Shares of the memory: for graphs, for Lanczos vectors.
 _GRAPHS, _VECTORS = 0.35, 0.25
@@ -89,13 +92,13 @@ def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Dr
     budget = limits.left()
     first = draw(training.data, seed=limits.seed, enough=lambda batches, _: batches >= 1)
     objective = Objective(training, first.batches, among=limits.only)
-    pace = fastest(objective) / first.examples
-    most = _PLANNED * budget / pace / gradients
-    drawn = affordable(training.data, seed=limits.seed, most=most, room=_DATA * limits.memory)
+    one = fastest(objective)
+    most, least = _PLANNED * budget / one * first.examples / gradients, fewest(budget / one / _FEW_GRADIENTS)
+    drawn = affordable(training.data, seed=limits.seed, most=most, room=_DATA * limits.memory, least=least)
     stochastic = objective.stochastic
-    if stochastic and len(drawn.batches) < FEWEST_BATCHES:
+    if stochastic and len(drawn.batches) < least:
         # One pass over the data shows one draw of the dropout; judging needs several.
-        drawn = repeated(drawn, FEWEST_BATCHES)
+        drawn = repeated(drawn, least)
     sample = Sample(
         examples=drawn.examples,
         batches=len(drawn.batches),
