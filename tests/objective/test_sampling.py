@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_sequence
 from zoo import batches
 
 from unstuck.objective import Batch, draw
@@ -45,9 +46,23 @@ def test_the_same_seed_draws_the_same_batches():
         (SimpleNamespace(x=torch.zeros(8, 1)), 8),
         (3, 1),
         ("words", 1),
+        (pack_sequence([torch.zeros(3, 2), torch.zeros(2, 2), torch.zeros(2, 2)]), 3),
+        ((pack_sequence([torch.zeros(3, 2), torch.zeros(2, 2)]), torch.zeros(2)), 2),
+        (([torch.zeros(5), torch.zeros(3), torch.zeros(9), torch.zeros(1)], torch.zeros(4)), 4),
+        (
+            (
+                [torch.zeros(3, 8, 6), torch.zeros(3, 5, 9)],
+                [{"boxes": torch.zeros(7, 4)}, {"boxes": torch.zeros(1, 4)}],
+            ),
+            2,
+        ),
+        ({"pixels": [torch.zeros(3, 4, 4)] * 5, "labels": [torch.zeros(k) for k in (1, 2, 1, 4, 1)]}, 5),
+        ([torch.zeros(4), torch.zeros(6), torch.zeros(5)], 3),
+        ((torch.zeros(32, 3), [torch.zeros(32, 1), torch.zeros(32, 5)]), 32),
+        ([[torch.zeros(32, 3), torch.zeros(32, 1)], [torch.zeros(32)]], 32),
     ],
 )
-def test_examples_are_counted_along_the_first_dimension_of_the_first_tensor(content, examples):
+def test_examples_are_counted_in_lists_of_them_or_along_the_first_dimension_of_a_tensor(content, examples):
     assert count_examples(content) == examples
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader
 
 from unstuck import processes
@@ -20,6 +21,9 @@ from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.reach import generators, within
 
 _END = object()
+
+# So many tensors in a list may be an input and its target.
+_PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,29 @@ def repeated(drawn: Draw, fewest: int) -> Draw:
 
 
 def count_examples(content: Any) -> int:
-    """Number of examples: the first dimension of the first tensor found in the batch, else 1."""
-    for tensor in tensors(content):
-        if tensor.ndim:
-            return max(int(tensor.shape[0]), 1)
-    return 1
+    """Number of examples: how many a packed sequence or a list of them holds, else the first dimension of a tensor.
+
+    Of several tensors the first counts, one that is a field of the batch itself before those in lists; 1 without any.
+    """
+    if isinstance(content, PackedSequence):
+        return int(content.batch_sizes[0])
+    lengths = [len(tensor) for tensor in tensors(content) if tensor.ndim]
+    if len(set(lengths)) > 1:
+        lengths = _listed(content) or lengths
+    return max(lengths[0], 1) if lengths else 1
+
+
+def _listed(content: Any) -> list[int]:
+    """How many examples there are where tensors differ in length, as images or sentences in lists do."""
+    fields = list(_members(content))
+    whole = [field for field in fields if isinstance(field, Tensor | np.ndarray) and field.ndim]
+    kinds = {(field.dtype, field.shape[1:]) for field in whole}
+    if type(content) is list and len(whole) == len(fields) > _PAIR and len(kinds) == 1:
+        return [len(whole)]  # sentences, alike but for their length
+    if whole:
+        return [len(whole[0])]
+    lists = {len(field) for field in fields if type(field) in (list, tuple)}
+    return list(lists) if len(lists) == 1 else []
 
 
 def moved(
