@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from starting import PROCESSES, torchrun
-from together import numbers
+from together import PART, numbers
 
 DIVISIONS = ("ddp", "replicas", "fully_shard", "replicas of shards")
 NUMBERS = ("value", "values", "length", "slope", "moved", "bend", "image", "quotients")
@@ -42,6 +42,14 @@ def test_eigenvalues_of_two_processes_are_those_of_one(found, alone, division):
     for name in ("lambda_min", "lambda_max"):
         for each in found:
             assert each[division][name] == pytest.approx(alone[name], rel=1e-5)
+
+
+def test_a_part_of_a_divided_model_is_that_of_the_whole_one(found):
+    alone = numbers("one process", torch.float64, PART)
+    for each in found:
+        assert each["part"]["untouched"]
+        for name in (*NUMBERS, "lambda_min", "lambda_max"):
+            assert each["part"][name] == pytest.approx(alone[name], rel=1e-5), name
 
 
 def test_differences_in_float32_know_the_eigenvalues_to_a_percent(found):

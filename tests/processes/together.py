@@ -21,6 +21,7 @@ from unstuck.objective import Objective, draw
 from unstuck.objective.shards import local
 
 LOSS = supervised(nn.CrossEntropyLoss())
+PART = ("2.*", "0.bias")
 
 
 def training(division: str, dtype: torch.dtype) -> Training:
@@ -51,13 +52,13 @@ def training(division: str, dtype: torch.dtype) -> Training:
     return Training(model, LOSS, data, optimizer)
 
 
-def numbers(division: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What a training gives, and whether it is as it was afterwards."""
+def numbers(division: str, dtype: torch.dtype, among: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a training, or a part of it, gives, and whether it is as it was afterwards."""
     made = training(division, dtype)
     before = [local(p.detach()).clone() for p in made.model.parameters()]
     slopes = [None if p.grad is None else p.grad for p in made.model.parameters()]
     drawn = draw(made.data, seed=0, enough=lambda *_: False)
-    objective = Objective(made, drawn.batches)
+    objective = Objective(made, drawn.batches, among=among)
     space, theta = objective.space, objective.theta
     value, gradient = objective.value_and_gradient(theta)
     assert made.optimizer is not None
@@ -127,6 +128,7 @@ def main() -> None:
     divisions = ("ddp", "replicas", "fully_shard", "replicas of shards")
     found = {division: numbers(division, torch.float64) for division in divisions}
     found["float32"] = numbers("fully_shard", torch.float32)
+    found["part"] = numbers("fully_shard", torch.float64, PART)
     found["decisions"] = decisions()
     Path(f"{sys.argv[1]}{processes.rank()}").write_text(json.dumps(found))
     processes.leave()

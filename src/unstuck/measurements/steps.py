@@ -71,6 +71,9 @@ class Twin:
         memo: dict[int, Any] = {
             id(slot.parameter): copied for slot, copied in zip(slots, self.copies, strict=True)
         }
+        # What is held fixed gets no gradient, and stays where it is, wherever that is.
+        held = {p for group in optimizer.param_groups for p in group["params"] if id(p) not in memo}
+        memo |= {id(parameter): torch.zeros_like(parameter.detach()).requires_grad_() for parameter in held}
         with _of_strangers("be copied"):
             self.optimizer = copied(optimizer, memo)
         for state in self.states() if dtype else ():

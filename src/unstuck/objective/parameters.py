@@ -92,17 +92,14 @@ class Parameters:
         self.device = self.slots[0].here.device
         self.dtype = dtype or _widest(slot.parameter.dtype for slot in self.slots)
         self._measure()
-        if self.sharded and (dtype is not None or thawed or self._held):
-            msg = (
-                "a model divided by fully_shard is computed in its own types and as a whole, and what is frozen "
-                "stays so"
-            )
+        if self.sharded and (dtype is not None or thawed):
+            msg = "a model divided by fully_shard is computed in its own types, and what is frozen stays so"
             raise TrainingError(msg)
 
     def _measure(self) -> None:
-        held = [slot.parameter for slot in self.slots]
-        self.space = space_of(self._model, held)
-        self.sharded = Sharded(self._model, held) if self.space.parts is not None else None
+        moving, held = ([slot.parameter for slot in slots] for slots in (self.slots, self._held))
+        self.space = space_of(self._model, moving)
+        self.sharded = Sharded(self._model, moving, held) if self.space.parts is not None else None
         self.size = self.space.size
         self._shapes = [slot.here.shape for slot in self.slots]
         self._sizes = [shape.numel() for shape in self._shapes]
@@ -155,7 +152,7 @@ class Parameters:
 
     def writes_on_held(self) -> bool:
         """Whether the model, once evaluated, has written on what is held fixed; only before the places are left."""
-        return any(slot.written() for slot in self._held)
+        return not self.sharded and any(slot.written() for slot in self._held)
 
 
 def _slots(model: nn.Module, found: Sequence[nn.Module], thawed: AbstractSet[str]) -> tuple[Slot, ...]:

@@ -124,26 +124,30 @@ class Sharded:
     Args:
         model: What `fully_shard` was called on, or holds such modules.
         parameters: Those that count.
+        held: Others that the backward pass gives gradients to, too.
     """
 
-    def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, model: nn.Module, parameters: Sequence[nn.Parameter], held: Sequence[nn.Parameter] = ()
+    ) -> None:
         self._model = model
         self._parameters = parameters
+        self._touched = [*parameters, *held]
 
     @contextmanager
     def borrowed(self) -> Generator[None]:
         """Put the shards and the gradients back at the end."""
         self.reshard()
         with torch.no_grad():
-            kept = [local(parameter).clone() for parameter in self._parameters]
-        gradients = [parameter.grad for parameter in self._parameters]
+            kept = [local(parameter).clone() for parameter in self._touched]
+        gradients = [parameter.grad for parameter in self._touched]
         self._forget()
         try:
             yield
         finally:
             self.reshard()
-            self._write(kept)
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            _write(self._touched, kept)
+            for parameter, gradient in zip(self._touched, gradients, strict=True):
                 parameter.grad = gradient
 
     def reshard(self) -> None:
@@ -152,7 +156,7 @@ class Sharded:
 
     def place(self, pieces: Sequence[Tensor]) -> None:
         """Let the model compute with these shards; only inside `borrowed`."""
-        self._write(pieces)
+        _write(self._parameters, pieces)
 
     def gradients(self, loss: Tensor, share: float) -> list[Tensor]:
         """Give this process's shards of the mean gradient over the processes, each counting by its `share`.
@@ -172,13 +176,14 @@ class Sharded:
         return found
 
     def _forget(self) -> None:
-        for parameter in self._parameters:
+        for parameter in self._touched:
             parameter.grad = None
 
-    def _write(self, pieces: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, piece in zip(self._parameters, pieces, strict=True):
-                local(parameter).copy_(piece)
+
+def _write(parameters: Sequence[nn.Parameter], pieces: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            local(parameter).copy_(piece)
 
 
 def _differentiate(loss: Any) -> None:
