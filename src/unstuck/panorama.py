@@ -30,8 +30,8 @@ from unstuck.watching.trodden import Snapshot, snapshots
 ALONG = ("random", "hessian", "path")
 ALL = "all"
 
-# What the pictures cost together, roughly, in gradients: three of 17 by 17 places, on half of the sample and as many
-# validation data, and some 60 for the eigenvectors.
+# What the pictures cost together, roughly, in gradients: some 300 places each (all of 17 by 17, or what is evaluated
+# of 33 by 33), on half of the sample and as many validation data, and some 60 for the eigenvectors.
 _TYPICAL_COST = 700.0
 
 # Without a recorded run a copy goes on for so many steps, or this share of the time that is left.
@@ -87,6 +87,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    exact: bool = False,
     resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Surface:
@@ -107,6 +108,10 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         memory: Bytes to use beyond what is in use now; by default what is free.
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
+        exact: Evaluate the loss at every place. By default, in grids finer than 9 by 9, heights are interpolated if
+            the loss is smooth: if a surface through some heights is right to 1/1000 of the height of the picture
+            at other places, where it is compared with the loss. Which heights those are, and what they may be off
+            by, is in the answer.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
             process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
@@ -120,7 +125,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     if along not in {*ALONG, ALL}:
         msg = f"`along` must be one of {', '.join(ALONG)} or {ALL}, not {along!r}"
         raise UnstuckError(msg)
-    limits = limits_of(budget, memory, seed, only)
+    limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
     with threads_kept(), journal.kept(resume):

@@ -23,8 +23,8 @@ from unstuck.measurements.records import Sample
 from unstuck.objective import Objective, draw
 
 
-def looked(training, *, along=("random", "hessian"), places=10_000, exhaustive=True, seed=0):
-    """Look at so many places, as if the time were over then."""
+def looked(training, *, along=("random", "hessian"), places=10_000, exhaustive=True, seed=0, exact=True):
+    """Evaluate all of so many places, as if the time were over then."""
     drawn = draw(training.data, seed=0, enough=lambda *_: False)
     sample = Sample(drawn.examples, len(drawn.batches), exhaustive, stochastic=False, whole=exhaustive)
     left = itertools.count(places - 1, -1)
@@ -36,7 +36,7 @@ def looked(training, *, along=("random", "hessian"), places=10_000, exhaustive=T
     def remaining():
         return float(next(left)) if any(share > 0.15 for share in grids) else 1.0
 
-    viewer = Viewer(training, drawn, sample, Limits(remaining, 1e9, seed), along)
+    viewer = Viewer(training, drawn, sample, Limits(remaining, 1e9, seed, exact=exact), along)
     viewer.run(told)
     return viewer.view()
 
@@ -124,8 +124,8 @@ def test_around_the_saddle_of_the_lecture_the_picture_is_the_closed_form():
     assert (view.lowest.value, view.highest.value) == pytest.approx((-2.0, 2.0))
     for y, line in zip(plane.ys, plane.training, strict=True):
         for x, value in zip(plane.xs, line, strict=True):
-            assert value == pytest.approx((1.0 - (y * y - x * x) / 2.0) ** 2, abs=1e-9)
-            assert plane.quadratic.at(view.here, x, y) == pytest.approx(1.0 + x * x - y * y, abs=1e-9)
+            assert value == pytest.approx((1.0 - (y * y - x * x) / 2.0) ** 2, abs=1e-6)
+            assert plane.quadratic.at(view.here, x, y) == pytest.approx(1.0 + x * x - y * y, abs=1e-6)
     assert plane.whole == LEVELS[1]
 
 
@@ -189,7 +189,8 @@ def test_heights_are_of_batches_that_did_not_find_the_eigenvectors_and_have_erro
     assert view.here == pytest.approx(float(sum(values)) / len(values), rel=1e-5)
     plane = view.plane("hessian")
     column, row = plane.centre
-    assert plane.errors[row][column] < 1e-9 < plane.errors[0][0]
+    rounding = torch.finfo(torch.float32).eps * view.here
+    assert plane.errors[row][column] < 20.0 * rounding < 1e-3 * plane.errors[0][0]
 
 
 def test_where_the_loss_overflows_or_raises_the_place_is_infinite():

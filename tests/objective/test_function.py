@@ -210,6 +210,28 @@ def test_batches_alone_add_up_to_the_whole():
     torch.testing.assert_close(sampled.gradient(theta, [1]), gradients[1])
 
 
+def test_losses_alone_may_be_computed_by_the_fused_kernels_and_gradients_never(capsys):
+    def loss(model, batch):
+        print(torch.backends.cuda.flash_sdp_enabled())  # noqa: T201  # what it keeps would be put back
+        return model(batch).square().mean()
+
+    torch.manual_seed(0)
+    data = [torch.randn(4, 3)]
+    sampled = Objective(
+        Training(nn.Linear(3, 2), loss, data), draw(data, seed=0, enough=lambda *_: True).batches
+    )
+
+    def kernels(evaluate):
+        capsys.readouterr()
+        evaluate(sampled.theta)
+        return set(capsys.readouterr().out.split())
+
+    assert kernels(sampled.values) == {"False"}
+    sampled.replay.fused = True
+    assert kernels(sampled.values) == {str(torch.backends.cuda.flash_sdp_enabled())} == {"True"}
+    assert kernels(sampled.gradient) == kernels(sampled.products(sampled.theta)) == {"False"}
+
+
 def test_the_ledger_counts_in_gradients_over_the_sample():
     sampled = smooth()
     examples, ledger = sampled.examples, sampled.ledger

@@ -89,6 +89,34 @@ def test_the_quotient_of_each_batch_is_that_of_its_own_hessian():
     assert sampled.quotients(sampled.theta, vector, [2]) == pytest.approx(alone[2:3])
 
 
+@pytest.mark.parametrize("memory", [0.0, math.inf])
+def test_the_forms_of_each_batch_are_those_of_its_own_hessian(memory):
+    sampled = decayed()
+    vectors = torch.randn(3, sampled.size, generator=generator(), dtype=torch.float64)
+    with sampled.products(sampled.theta, memory=memory) as products:
+        found = products.forms(list(vectors))
+    for index, form in enumerate(found):
+        with sampled.products(sampled.theta, [index]) as products:
+            own = torch.stack([products(vector) for vector in vectors])
+        torch.testing.assert_close(form, vectors @ own.T)
+    torch.testing.assert_close(sampled.forms(sampled.theta, list(vectors), [2]), found[2:3])
+
+
+def test_the_forms_by_differences_are_as_good_as_the_differences():
+    torch.manual_seed(0)
+    rough = objective(MODELS["once differentiable"](), batches(8, 8, 5))
+    vectors = torch.randn(2, rough.size, generator=generator(), dtype=torch.float64)
+    vectors[1] *= 10.0
+    found = rough.forms(rough.theta, list(vectors))
+    with rough.products(rough.theta) as products:
+        assert products.engine == "differences"
+        whole = torch.stack([products(vector) for vector in vectors]) @ vectors.T
+        limit = 3.0 * products.noise * float(whole.abs().max())
+    mean = (torch.tensor(rough.weights, dtype=torch.float64)[:, None, None] * found).sum(dim=0)
+    torch.testing.assert_close(mean, whole, rtol=0.0, atol=limit)
+    torch.testing.assert_close(found, found.mT)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_differences_are_as_good_as_they_say(dtype):
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ from unstuck.cli.options import (
     Check,
     Checkpoint,
     Debug,
+    Exact,
     HistoryFile,
     Html,
     Json,
@@ -376,6 +377,7 @@ def surface(  # noqa: PLR0913 - each option is an argument
     along: Along = "all",
     run: Recorded = None,
     budget: Budget = "60s",
+    exact: Exact = False,
     only: Only = None,
     memory: Memory = None,
     resume: Resume = None,
@@ -394,7 +396,7 @@ def surface(  # noqa: PLR0913 - each option is an argument
     from unstuck.panorama import surface as measure  # noqa: PLC0415 - see the package
 
     asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
-    return look(asked, measure, along=along, run=run)
+    return look(asked, measure, along=along, run=run, exact=exact)
 
 
 @app.command(epilog=STUDYING)

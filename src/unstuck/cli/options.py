@@ -44,6 +44,13 @@ Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness."
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 if a finding asks for action, for use in scripts.")
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Evaluate the loss at every place; by default what is smooth is interpolated, and checked.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
 

@@ -13,7 +13,7 @@ from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
 from unstuck.curvature.vectors import Operator, Room, random_unit
 from unstuck.estimate import Estimate, weighted_mean
-from unstuck.measurements.judging import Judge
+from unstuck.measurements.judging import Forms, Judge
 
 # Products for the trace, beyond those of the eigenvalues; and those whose scatter over batches gives its error.
 _PROBES, _SCATTER = 8, 3
@@ -66,12 +66,14 @@ class Ends:
     Attributes:
         lowest: Smallest curvature, judged; its error holds the residual as well.
         highest: Largest curvature, judged.
+        forms: Judged curvatures of the vectors of the highest and the lowest, and between them.
         found: The eigenvalues on the half that finds, with their vectors.
         engine: How products were made.
     """
 
     lowest: Estimate
     highest: Estimate
+    forms: Forms
     found: Curvature
     engine: str
 
@@ -90,17 +92,20 @@ def both_ends(judge: Judge, means: Means) -> Ends:
         else:
             found = _spectrum(operator, means, Question(tolerance=_NEGATIVE))
         engine = products.engine
+        vectors = [found.highest, found.lowest]
+        forms = judge.forms(vectors, products) if judge.halves.exhaustive else []
+    forms = forms or judge.forms(vectors)
     known = found.spectrum
     return Ends(
-        lowest=_judged(judge, found.lowest, 0.0 if known.exact else known.lowest[0].residual),
-        highest=_judged(judge, found.highest, 0.0 if known.exact else known.highest[0].residual),
+        lowest=_residual(forms[1][1], 0.0 if known.exact else known.lowest[0].residual),
+        highest=_residual(forms[0][0], 0.0 if known.exact else known.highest[0].residual),
+        forms=forms,
         found=found,
         engine=engine,
     )
 
 
-def _judged(judge: Judge, direction: Float[Tensor, " n"], residual: float) -> Estimate:
-    value = judge.curvature(direction)
+def _residual(value: Estimate, residual: float) -> Estimate:
     return replace(value, stderr=math.hypot(value.stderr, residual))
 
 
@@ -122,7 +127,7 @@ def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steep
         engine = products.engine
     highest = found.spectrum.highest[0]
     return Steepest(
-        value=_judged(judge, top, 0.0 if found.spectrum.exact else highest.residual),
+        value=_residual(judge.curvature(top), 0.0 if found.spectrum.exact else highest.residual),
         found=highest.value,
         trace=_with_scatter(judge, found.spectrum.trace, operator, means),
         top=top,

@@ -18,7 +18,7 @@ from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.noise import measure_gradients
 from unstuck.measurements.records import Cost, Sample, Subject
 from unstuck.measurements.subject import describe_subject
-from unstuck.objective import Draw, Objective, draw
+from unstuck.objective import Batch, Draw, Objective, draw
 from unstuck.objective.affordable import affordable, fewest
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger, peak_bytes
@@ -27,7 +27,8 @@ from unstuck.objective.parameters import patterns
 from unstuck.objective.sampling import repeated
 from unstuck.training import Training
 
-# Up to so many parameters everything is computed in float64: at 1e-3 of the weights' size a loss rises by little.
+# Up to so many parameters float64 is affordable: for sharpness always, as at 1e-3 of the weights' size a loss rises
+# by little, and for pictures where rounding would show.
 PRECISE = 100_000
 
 # Without a loss to compare it with, as where every example is fitted, a rise of this much is looked at.
@@ -53,12 +54,14 @@ class Limits:
         memory: Bytes.
         seed: Of all randomness.
         only: Patterns of the parameters that are looked at, the others held fixed; none: all are.
+        exact: Whether every height of a picture is evaluated, and none interpolated.
     """
 
     left: Callable[[], float]
     memory: float
     seed: int
     only: tuple[str, ...] = ()
+    exact: bool = False
 
     def over(self) -> bool:
         """Whether the time is over."""
@@ -69,7 +72,9 @@ class Limits:
         return torch.Generator().manual_seed(self.seed)
 
 
-def limits_of(budget: float, memory: float | None, seed: int, only: Sequence[str] = ()) -> Limits:
+def limits_of(
+    budget: float, memory: float | None, seed: int, only: Sequence[str] = (), *, exact: bool = False
+) -> Limits:
     """Begin to spend so many seconds, and by default the memory that is free.
 
     Raises:
@@ -80,7 +85,7 @@ def limits_of(budget: float, memory: float | None, seed: int, only: Sequence[str
         raise UnstuckError(msg)
     began = time.monotonic()
     room = float(psutil.virtual_memory().available) if memory is None else memory
-    return Limits(lambda: budget - (time.monotonic() - began), room, seed, patterns(only))
+    return Limits(lambda: budget - (time.monotonic() - began), room, seed, patterns(only), exact)
 
 
 def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Draw, Sample]:
@@ -118,6 +123,8 @@ class Ground:
         sample: Its description.
         limits: What may be spent.
         decayed: Whether the optimizer's weight decay counts as part of the loss.
+        precise: Whether a small model is computed in float64. Else all is in the model's own types, and losses alone
+            with the attention kernels that PyTorch would choose.
         ledger: Where what is spent is counted.
 
     Attributes:
@@ -132,7 +139,7 @@ class Ground:
         MeasurementError: The loss or its gradient is not finite.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is looked at, and how
         self,
         training: Training,
         drawn: Draw,
@@ -140,21 +147,25 @@ class Ground:
         limits: Limits,
         *,
         decayed: bool = False,
+        precise: bool = True,
         ledger: Ledger | None = None,
     ) -> None:
         self._began = time.monotonic()
         self._training, self.limits, self.sample = training, limits, sample
-        self._decayed = decayed
+        self._decayed, self._precise, self._drawn = decayed, precise, drawn
         self._looked = training if decayed else replace(training, optimizer=None)
         self.ledger = ledger or Ledger()
-        self.objective = _objective(self._looked, drawn, self.ledger, limits.only)
+        self.objective = self._made(drawn, precise=precise)
         halves = Halves.of(len(drawn.batches), exhaustive=sample.exhaustive)
         found = measure_gradients(self.objective, halves)
         if not found.finite:
             msg = "the loss or its gradient is not finite here: `unstuck diagnose` tells where that arises"
             raise MeasurementError(msg)
         self.found, self.judged = found.finds, found.judges
-        self.judge = Judge(self.objective, halves, found.values)
+        self.judge = Judge(
+            self.objective, halves, found.values if precise else self.objective.values(self.theta)
+        )
+        self._refined: tuple[Judge, Objective | None] | None = None
         self.held: Objective | None = None
         self.validation: Estimate | None = None
 
@@ -214,7 +225,7 @@ class Ground:
             return
         try:
             drawn = self._drawn_from(training.validation)
-            held = _objective(self._looked, drawn, self.ledger, self.limits.only)
+            held = self._made(drawn, precise=self._precise)
             values = held.values(held.theta)
         except UnstuckError as error:
             raise MeasurementError(str(error).replace("`data`", "`validation`")) from error
@@ -223,16 +234,45 @@ class Ground:
         self.held = held if math.isfinite(mean.value) else None
         self.validation = replace(mean, stderr=self.judge.rounding) if whole else mean
 
+    @property
+    def here(self) -> float:
+        """The loss at the point on the batches that judge, in float64 once that was asked for."""
+        judge = self._refined[0] if self._refined else self.judge
+        return judge.judged(judge.base)
+
+    def refined(self) -> tuple[Judge, Objective | None] | None:
+        """Give the loss on training and on validation data in float64; None where it is not to be had."""
+        if self._refined is None and self._affordable(self.objective):
+            self._refined = self._twin()
+        return self._refined
+
+    def _twin(self) -> tuple[Judge, Objective | None] | None:
+        try:
+            objective = self._in_float64(self._drawn.batches)
+            held = self.held and self._in_float64(self.held.batches)
+        except UnstuckError:  # a loss that insists on its own type
+            return None
+        return Judge(objective, self.judge.halves, objective.values(objective.theta)), held
+
     def _drawn_from(self, validation: Any) -> Draw:
         most = self.sample.examples
         return draw(validation, seed=self.limits.seed, enough=lambda _, examples: examples >= most)
 
+    def _made(self, drawn: Draw, *, precise: bool) -> Objective:
+        own = Objective(self._looked, drawn.batches, ledger=self.ledger, among=self.limits.only)
+        own.replay.fused = not precise
+        if not precise or not self._affordable(own):
+            return own
+        try:
+            return self._in_float64(drawn.batches)
+        except UnstuckError:  # a loss that insists on its own type
+            return own
 
-def _objective(training: Training, drawn: Draw, ledger: Ledger, only: Sequence[str]) -> Objective:
-    own = Objective(training, drawn.batches, ledger=ledger, among=only)
-    if own.size > PRECISE or own.parameters.dtype == torch.float64:
-        return own
-    try:
-        return Objective(training, drawn.batches, ledger=ledger, dtype=torch.float64, among=only)
-    except UnstuckError:  # a loss that insists on its own type
-        return own
+    def _in_float64(self, batches: Sequence[Batch]) -> Objective:
+        return Objective(
+            self._looked, batches, ledger=self.ledger, dtype=torch.float64, among=self.limits.only
+        )
+
+    @staticmethod
+    def _affordable(own: Objective) -> bool:
+        return own.size <= PRECISE and own.parameters.dtype != torch.float64

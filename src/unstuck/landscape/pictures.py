@@ -1,5 +1,6 @@
 """What was seen of the loss on planes through a point: plain numbers, no tensors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,22 @@ class Path:
 
 
 @dataclass(frozen=True)
+class Interpolation:
+    """Heights that were not evaluated, but lie on a smooth surface through those that were.
+
+    Attributes:
+        checked: At so many places the surface was compared with the loss before it was believed: where it was least
+            sure of itself, and as many drawn at random.
+        off: The largest difference there, as a share of the height that is drawn.
+        error: What an interpolated height may be off by, in units of the loss; part of its error.
+    """
+
+    checked: int
+    off: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Plane:
     """The loss on one plane, on the batches that judge.
 
@@ -88,12 +105,15 @@ class Plane:
         xs: Places along the first axis, ascending, in steps; evenly spaced.
         ys: Places along the second.
         training: Loss, a row for each of `ys`.
-        errors: Standard error of the difference to the point's own loss, in the same places.
+        errors: Standard error of the difference to the point's own loss, in the same places; what rounding and
+            interpolation may have changed is part of it.
         validation: Loss on validation data; empty where there are none.
-        whole: Places a side of the finest grid that was finished; 0 if not even the coarsest was.
+        whole: Places a side of the finest grid of which every height is known; 0 if not even of the coarsest.
         evaluated: Number of places at which the loss was evaluated.
         quadratic: The model of second order; None of a path.
         path: Where the weights were, on the plane of a path.
+        interpolated: Whether a height was interpolated, in the same places; empty where all were evaluated.
+        interpolation: How those were checked; None where there are none.
     """
 
     name: str
@@ -108,6 +128,8 @@ class Plane:
     evaluated: int
     quadratic: Quadratic | None
     path: Path | None = None
+    interpolated: tuple[tuple[bool, ...], ...] = ()
+    interpolation: Interpolation | None = None
 
     @property
     def centre(self) -> tuple[int, int] | None:
@@ -155,6 +177,24 @@ class View:
     def plane(self, name: str) -> Plane | None:
         """The plane of that name, if it was seen."""
         return next((each for each in self.planes if each.name == name), None)
+
+
+# Above the lowest, in units of what lies between it and the median: a paraboloid over its square reaches 3.1 times
+# as high, so that nothing is cut off but what is steeper.
+_STEEPEST = 4.0
+
+# A loss that is the same everywhere is drawn as if it rose by this share of itself: a scale needs two ends.
+_FLAT = 1e-6
+
+
+def span_of(losses: Sequence[float]) -> tuple[float, float]:
+    """Give the lowest of some losses, and the highest that is drawn of them."""
+    values = sorted(value for value in losses if math.isfinite(value)) or [0.0]
+    low, high = values[0], values[-1]
+    top = min(high, low + _STEEPEST * (values[len(values) // 2] - low))
+    if not top > low:
+        top = high if high > low else low + _FLAT * max(abs(low), 1.0)
+    return low, top
 
 
 def seen(sheet: Sequence[Sequence[float | None]]) -> list[float]:

@@ -1,19 +1,17 @@
 """Planes through the point: random ones as in Li et al. (2018), and that of the two extreme eigenvectors."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError
-from unstuck.estimate import Estimate
 from unstuck.landscape.eigen import Ends
 from unstuck.landscape.ground import Ground
 from unstuck.landscape.pictures import Axis, Quadratic
 from unstuck.landscape.profiles import filter_direction, normalisations
-from unstuck.measurements.judging import Judge
+from unstuck.measurements.judging import Forms
 from unstuck.measurements.slices import natural_reach
 
 # A random picture ends where a step is as long as the filters are (Li et al., 2018, section 4): at the same distance
@@ -93,34 +91,14 @@ def hessian_frame(ground: Ground, ends: Ends) -> Frame:
     return Frame("hessian", axes, (ends.found.highest, ends.found.lowest))
 
 
-def measure_quadratic(judge: Judge, gradient: Float[Tensor, " n"], frame: Frame) -> Quadratic:
-    """Measure slopes and curvatures on the half that judges, by three products: along both axes, and between them.
+def quadratic_model(forms: Forms, gradient: Float[Tensor, " n"], frame: Frame) -> Quadratic:
+    """Give slopes and curvatures on the half that judges.
 
     Args:
-        judge: Measures curvature.
+        forms: Of the steps of the frame.
         gradient: On the half that judges.
         frame: The plane.
     """
-    units = [step / step.norm() for step in frame.steps]
-    lengths = [axis.length for axis in frame.axes]
-    between = units[0] + units[1]
-    square = float(between.double().square().sum())
-    first, second = (judge.curvature(unit) for unit in units)
-    both = _times(judge.curvature(between), square)
-    # (u + v)'H(u + v) = u'Hu + 2 u'Hv + v'Hv
-    mixed = Estimate(
-        0.5 * (both.value - first.value - second.value),
-        0.5 * math.hypot(both.stderr, first.stderr, second.stderr),
-        both.degrees,
-    )
+    (xx, xy), (_, yy) = forms
     slopes = [float(gradient.double() @ step.double()) for step in frame.steps]
-    return Quadratic(
-        (slopes[0], slopes[1]),
-        _times(first, lengths[0] ** 2),
-        _times(mixed, lengths[0] * lengths[1]),
-        _times(second, lengths[1] ** 2),
-    )
-
-
-def _times(estimate: Estimate, factor: float) -> Estimate:
-    return replace(estimate, value=factor * estimate.value, stderr=factor * estimate.stderr)
+    return Quadratic((slopes[0], slopes[1]), xx, xy, yy)

@@ -8,7 +8,8 @@ from unstuck.landscape.grid import LEVELS, Grid
 from unstuck.landscape.ground import Ground, Limits
 from unstuck.landscape.paths import Trajectory, path_frame
 from unstuck.landscape.pictures import View
-from unstuck.landscape.planes import Frame, hessian_frame, measure_quadratic, random_frame
+from unstuck.landscape.planes import Frame, hessian_frame, quadratic_model, random_frame
+from unstuck.measurements.judging import Forms
 from unstuck.measurements.records import Omission, Sample
 from unstuck.objective import Draw
 from unstuck.objective.sampling import reason
@@ -48,7 +49,7 @@ class Viewer:
         along: Sequence[str],
         walked: Walked | None = None,
     ) -> None:
-        self._ground = Ground(training, drawn, sample, limits)
+        self._ground = Ground(training, drawn, sample, limits, precise=False)
         self._training, self._limits, self._along = training, limits, tuple(along)
         self._walked = walked
         self._ends: Ends | None = None
@@ -78,7 +79,7 @@ class Viewer:
             subject=ground.subject,
             sample=ground.sample,
             loss=ground.judge.loss(),
-            here=ground.judge.judged(ground.judge.base),
+            here=ground.here,
             validation=ground.validation,
             length=float(ground.theta.norm()),
             rise=ground.rise(),
@@ -101,13 +102,14 @@ class Viewer:
             self._omitted.append(Omission(name, reason(error)))
 
     def _random(self) -> None:
-        self._span(random_frame(self._ground, self._training.model))
+        frame = random_frame(self._ground, self._training.model)
+        self._span(frame, self._ground.judge.forms(frame.steps))
 
     def _hessian(self) -> None:
         ground = self._ground
         means = Means(ground.graphs, ground.room, self._limits.left, self._limits.generator())
         self._ends = both_ends(ground.judge, means)
-        self._span(hessian_frame(ground, self._ends))
+        self._span(hessian_frame(ground, self._ends), self._ends.forms)
 
     def _path(self) -> None:
         if self._walked is None:
@@ -116,8 +118,8 @@ class Viewer:
         frame, path = path_frame(self._ground, self._walked(self._ground))
         self._grids.append(Grid(frame, self._ground, None, path))
 
-    def _span(self, frame: Frame) -> None:
-        quadratic = measure_quadratic(self._ground.judge, self._ground.judged, frame)
+    def _span(self, frame: Frame, forms: Forms) -> None:
+        quadratic = quadratic_model(forms, self._ground.judged, frame)
         self._grids.append(Grid(frame, self._ground, quadratic))
 
     def _refine(self, grid: Grid, side: int, told: Told) -> None:
@@ -125,6 +127,6 @@ class Viewer:
         for place in grid.missing(side):
             if self._limits.over():
                 return
-            done = sum(each.looked for each in self._grids)
+            done = sum(each.known for each in self._grids)
             told(f"{grid.name}: {side} by {side} places", _PREPARED + (1.0 - _PREPARED) * done / whole)
             grid.look(place)

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.objective import Objective
+from unstuck.objective.products import Products
+
+# Of each two of some vectors.
+Forms = list[list[Estimate]]
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,22 @@ class Judge:
         quotients = self.objective.quotients(self.objective.theta, direction, judges)
         weights = [self.objective.weights[index] for index in judges]
         return self._certain(weighted_mean(quotients, weights), 0.0)
+
+    def forms(self, vectors: Sequence[Float[Tensor, " n"]], products: Products | None = None) -> Forms:
+        r"""Give $v_j^\top H v_k$ for each two of some vectors, on the half that judges.
+
+        With `products`, over the graphs that those keep, which are of that half.
+        """
+        judges = self.halves.judges
+        if products is None:
+            found = self.objective.forms(self.objective.theta, vectors, judges)
+        else:
+            found = products.forms(vectors)
+        weights = [self.objective.weights[index] for index in judges]
+        return [
+            [self._certain(weighted_mean(entry.tolist(), weights), 0.0) for entry in row]
+            for row in found.permute(1, 2, 0)
+        ]
 
     def _mean(self, values: Sequence[float], indices: Sequence[int]) -> Estimate:
         weights = [self.objective.weights[index] for index in indices]

@@ -104,7 +104,7 @@ class Objective:
     def values(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> list[float]:
         """Evaluate each batch's loss, weight decay included; `only` some of the batches, by index."""
         penalty = self._penalty(theta)
-        with self.replay.session():
+        with self.replay.session(values=True):
             return [self._value(batch, theta) + penalty for batch in self._counted(only, price.VALUE)]
 
     def gradient(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> Float[Tensor, " n"]:
@@ -155,7 +155,7 @@ class Objective:
             decay=self.decay,
             memory=memory,
             error=self._autograd_error,
-            first=first if memory > 0.0 else None,
+            first=first,
             digest=journal.digest(self._digest_of(batches), theta) if journal.current() else "",
         )
 
@@ -165,6 +165,16 @@ class Objective:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$."""
         with self.products(theta, only, memory=0.0) as products:
             return products.quotients(direction)
+
+    def forms(
+        self,
+        theta: Float[Tensor, " n"],
+        vectors: Sequence[Float[Tensor, " n"]],
+        only: Sequence[int] | None = None,
+    ) -> Float[Tensor, "b k k"]:
+        r"""Evaluate $v_j^\top H_i v_k$ for each batch $i$ and each two of some vectors, in float64."""
+        with self.products(theta, only, memory=0.0) as products:
+            return products.forms(vectors)
 
     def digest(self) -> str:
         """Name all that its value at `theta` depends on, but for weight decay."""
@@ -211,7 +221,8 @@ class Objective:
         def make() -> dict[str, Tensor]:
             return {"loss": torch.tensor(self.replay.value(batch, theta), dtype=torch.float64)}
 
-        return float(held.tensors(journal.digest("value", self._digest_of([batch]), theta), make)["loss"])
+        kind = "value, fused" if self.replay.fused else "value"
+        return float(held.tensors(journal.digest(kind, self._digest_of([batch]), theta), make)["loss"])
 
     def _digest_of(self, batches: Sequence[Batch]) -> str:
         """Name what a loss on these batches depends on, but for the point."""

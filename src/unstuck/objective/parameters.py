@@ -96,6 +96,11 @@ class Parameters:
             msg = "a model divided by fully_shard is computed in its own types, and what is frozen stays so"
             raise TrainingError(msg)
 
+    @property
+    def eps(self) -> float:
+        """What one is rounded by in the coarsest type that the model computes with its parameters in."""
+        return max(torch.finfo(self._cast or slot.parameter.dtype).eps for slot in self.slots)
+
     def _measure(self) -> None:
         moving, held = ([slot.parameter for slot in slots] for slots in (self.slots, self._held))
         self.space = space_of(self._model, moving)

@@ -14,7 +14,7 @@ from unstuck.objective.differences import Differences
 from unstuck.objective.graphs import Graph, Kept, keep
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
-from unstuck.space import Space
+from unstuck.space import Space, inner
 
 # A graph holds intermediate results that the saved tensors do not show; measured on three models.
 _GRAPH_MARGIN = 1.3
@@ -93,6 +93,7 @@ class Products:
 
     def __exit__(self, *_: object) -> None:
         self._graphs = [None] * len(self._batches)
+        self._first = None
 
     def __call__(self, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Multiply the Hessian with one vector."""
@@ -125,26 +126,57 @@ class Products:
 
     def quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
         r"""Evaluate $v^\top H_i v / v^\top v$ for each batch $i$, weight decay included."""
-        self._ledger.products += 1
+        return self.forms([vector / self.space.norm(vector)])[:, 0, 0].tolist()
+
+    def forms(self, vectors: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "b k k"]:
+        r"""Evaluate $v_j^\top H_i v_k$ for each batch $i$, weight decay included, in float64.
+
+        All vectors are multiplied over one graph of a batch, also where none is kept.
+        """
+        self._ledger.products += len(vectors)
         held = journal.current()
         if held is None or not self._digest:
-            return self._quotients(vector)
+            return self._forms(vectors)
+        key = journal.digest("forms", self._digest, self._decay, self._differences is None, *vectors)
+        return held.tensors(key, lambda: {"forms": self._forms(vectors)})["forms"]
 
-        def make() -> dict[str, Tensor]:
-            return {"quotients": torch.tensor(self._quotients(vector), dtype=torch.float64)}
-
-        key = journal.digest("quotients", self._digest, self._decay, self._differences is None, vector)
-        return held.tensors(key, make)["quotients"].tolist()
-
-    def _quotients(self, vector: Float[Tensor, " n"]) -> list[float]:
-        space = self.space
-        unit = vector / space.norm(vector)
-        own = 0.0 if self._decay is None else space.dot(self._decay, unit.square())
+    def _forms(self, vectors: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "b k k"]:
         if self._differences:
-            return [space.dot(part, unit) + own for part in self._differed(unit)]
-        pairs = zip(self._batches, self._parts(unit), strict=True)
-        found = torch.stack([(part @ unit).double() * batch.share for batch, part in pairs])
-        return [each + own for each in processes.total(found).tolist()]
+            found = self._differed_forms(vectors)
+        else:
+            found = processes.total(self._multiplied_forms(vectors))
+        if self._decay is not None:
+            found += self._gram(vectors, [self._decay * vector for vector in vectors])
+        return 0.5 * (found + found.mT)
+
+    def _multiplied_forms(self, vectors: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "b k k"]:
+        made: list[Tensor] = []
+        rows, pieces = torch.stack(list(vectors)), [self._parameters.pieces(vector) for vector in vectors]
+        graphs, first = list(self._graphs), self._first
+        if first and not graphs[0]:
+            graphs[0], self._first = first.graph, None
+        with self._replay.session():
+            for index, batch in enumerate(self._batches):
+                graph, graphs[index] = graphs[index], None
+                own = price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT
+                self._ledger.spend(own + price.RETAINED_PRODUCT * (len(vectors) - 1), batch.examples)
+                graph = graph or Graph(self._replay, batch, self._theta)
+                products = [self._parameters.flatten(graph(each)) for each in pieces]
+                found = torch.stack([inner(rows, product) for product in products])
+                made.append(found.double().cpu() * batch.share)
+        return torch.stack(made)
+
+    def _differed_forms(self, vectors: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "b k k"]:
+        rows: list[Tensor] = []
+        for vector in vectors:
+            length = self.space.norm(vector)
+            products = [length * product for product in self._differed(vector / length)]
+            rows.append(torch.stack([self._gram(vectors, [product])[:, 0] for product in products]))
+        return torch.stack(rows, dim=1)
+
+    def _gram(self, vectors: Sequence[Tensor], others: Sequence[Tensor]) -> Float[Tensor, "k m"]:
+        rows = [[self.space.dot(vector, other) for other in others] for vector in vectors]
+        return torch.tensor(rows, dtype=torch.float64)
 
     def _together(self, columns: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         if not processes.every(true=all(self._graphs)):
@@ -166,6 +198,7 @@ class Products:
     def _parts(self, vector: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
         """Multiply the vector with each batch's Hessian."""
         pieces = self._parameters.pieces(vector)
+        self._first = None  # what was not kept is not held either
         with self._replay.session():
             for batch, graph in zip(self._batches, self._graphs, strict=True):
                 self._ledger.spend(price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT, batch.examples)

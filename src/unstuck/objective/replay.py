@@ -33,6 +33,8 @@ class Replay:
     Attributes:
         ledger: Where evaluations are counted.
         swift: Whether kernels are exchanged for the sake of second derivatives, see `Swift`.
+        fused: Whether losses alone are computed with whatever attention kernel PyTorch would choose. They are then
+            not to be compared, beyond rounding, with those that gradients come with.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Replay:
         self.training = training
         self.ledger = ledger
         self.swift = True
+        self.fused = False
         self._dtype = dtype
         # The loss may have modules of its own, or mean a model that it found elsewhere.
         things = within(training.model, training.loss)
@@ -62,15 +65,18 @@ class Replay:
         self._same_without_grad = False
 
     @contextmanager
-    def session(self) -> Generator[None]:
-        """Borrow the training: whatever happens inside, everything of the user's is put back at the end."""
+    def session(self, *, values: bool = False) -> Generator[None]:
+        """Borrow the training: whatever happens inside, everything of the user's is put back at the end.
+
+        `values` says that nothing but losses are evaluated inside.
+        """
         sharded = self.parameters.sharded
         with (
             self._interrupts.held(),
             generators_kept(self._generators),
             torch.inference_mode(mode=False),
             torch.enable_grad(),
-            differentiable_kernels(),
+            differentiable_kernels(attention=not (values and self.fused and self._same_without_grad)),
             nullcontext() if sharded is None else sharded.borrowed(),
         ):
             self._borrowed.remember()

@@ -12,15 +12,16 @@ from torch.utils import checkpoint
 
 
 @contextmanager
-def differentiable_kernels() -> Generator[None]:
+def differentiable_kernels(*, attention: bool = True) -> Generator[None]:
     """Let models compute the same by other means, inside the block.
 
-    Attention by plain matrix products, since the fused kernels have no second derivative; compiled modules as
-    the Python they were compiled from; reentrant checkpoints, which refuse `torch.autograd.grad`, as
-    non-reentrant ones.
+    Attention by plain matrix products, since the fused kernels have no second derivative, unless nothing is
+    differentiated and `attention` says so; compiled modules as the Python they were compiled from; reentrant
+    checkpoints, which refuse `torch.autograd.grad`, as non-reentrant ones.
     """
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if attention:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
         stack.callback(setattr, checkpoint, "CheckpointFunction", checkpoint.CheckpointFunction)

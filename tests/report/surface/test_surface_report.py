@@ -27,7 +27,7 @@ def partly():
     places = iter(range(10_000))
 
     def told(stage, share):
-        if stage.startswith("hessian: 17") and next(places) == 60:
+        if stage.startswith("hessian: 17") and next(places) == 12:
             raise KeyboardInterrupt
 
     return told

@@ -129,13 +129,13 @@ def _row(plane: Plane, *, exhaustive: bool) -> Row:
         points=grid(plane),
         rise=significant(max(finite)) if finite else "none finite",
         lowest="" if found is None else f"{significant(found[0])} at ({_at(found[1])}, {_at(found[2])})",
-        error=_typical(errors, exhaustive=exhaustive),
+        error=_typical(errors, exact=exhaustive and plane.interpolation is None),
     )
 
 
-def _typical(errors: list[float], *, exhaustive: bool) -> str:
+def _typical(errors: list[float], *, exact: bool) -> str:
     """The error of a height's difference to the point's: the median over the places."""
-    if exhaustive:
+    if exact:
         return "0"
     return significant(statistics.median(errors), 2) if errors else "not known"
 
@@ -145,6 +145,9 @@ def grid(plane: Plane) -> str:
     side = len(plane.xs)
     if plane.evaluated >= side * side:
         return f"{side} by {side}"
+    if plane.interpolation is not None:
+        rest = "" if plane.whole == side else f" and part of {side} by {side}"
+        return f"{plane.whole} by {plane.whole}{rest}, {plane.evaluated:,} evaluated"
     first = f"{plane.whole} by {plane.whole}, and " if plane.whole else ""
     return f"{first}{plane.evaluated - plane.whole**2} of {side} by {side}"
 
@@ -197,6 +200,24 @@ def sample_line(view: View) -> str:
     if sample.stochastic:
         text += "; the loss itself is random (dropout), replayed with fixed seeds"
     return f"{text}; the model in {view.subject.mode} mode"
+
+
+def interpolated(view: View) -> tuple[str, ...]:
+    """Which heights were not evaluated, and how it is known what they are: a sentence for each picture."""
+    return tuple(
+        f"{PLANES[plane.name].title}: {_share(plane)} of the heights were not evaluated but lie on a smooth surface "
+        f"through the others. At {plane.interpolation.checked} places, where it was least sure of itself and as many "
+        f"at random, it was compared with the loss before it was believed, and off by "
+        f"{percent(plane.interpolation.off)} of the height of the picture at most; so that such a height counts as "
+        f"known to {significant(plane.interpolation.error, 2)}"
+        for plane in view.planes
+        if plane.interpolation is not None
+    )
+
+
+def _share(plane: Plane) -> str:
+    marks = [mark for line in plane.interpolated for mark in line]
+    return percent(sum(marks) / len(marks))
 
 
 def left_out(view: View) -> tuple[str, ...]:

@@ -5,15 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unstuck.landscape.pictures import Plane, Sheet, seen
+from unstuck.landscape.pictures import Plane, Sheet, seen, span_of
 from unstuck.report.numbers import DIGITS
-
-# Above the lowest, in units of what lies between it and the median: a paraboloid over its square reaches 3.1 times
-# as high, so that nothing is cut off but what is steeper.
-_STEEPEST = 4.0
-
-# A loss that is the same everywhere is drawn as if it rose by this share of itself: a scale needs two ends.
-_FLAT = 1e-6
 
 # Of the picture's height: how far below the real loss its quadratic model is drawn.
 _BELOW = 0.25
@@ -26,11 +19,7 @@ def span(plane: Plane, model: Heights | None = None) -> tuple[float, float]:
 
     A model is drawn lower than the real loss by no more than a part of that.
     """
-    values = sorted(v for v in (*seen(plane.training), *seen(plane.validation)) if math.isfinite(v)) or [0.0]
-    low, high = values[0], values[-1]
-    top = min(high, low + _STEEPEST * (values[len(values) // 2] - low))
-    if not top > low:
-        top = high if high > low else low + _FLAT * max(abs(low), 1.0)
+    low, top = span_of([*seen(plane.training), *seen(plane.validation)])
     if model is not None:
         low = max(min(low, *(v for line in model for v in line if v is not None)), low - _BELOW * (top - low))
     return low, top
@@ -72,12 +61,14 @@ def cut(heights: Heights, low: float, top: float) -> Heights:
 
 
 def lowest(plane: Plane) -> tuple[float, float, float] | None:
-    """The lowest training loss that was evaluated, and where."""
+    """The lowest training loss that was evaluated, not interpolated, and where."""
     found = [
         (value, plane.xs[x], plane.ys[y])
         for y, line in enumerate(plane.training)
         for x, value in enumerate(line)
-        if value is not None and math.isfinite(value)
+        if value is not None
+        and math.isfinite(value)
+        and not (plane.interpolated and plane.interpolated[y][x])
     ]
     return min(found, default=None)
 

@@ -32,6 +32,7 @@ def to_html(view: View) -> str:
             rows=facts.rows(view),
             sample=facts.sample_line(view),
             cost=cost_line(view.cost),
+            interpolated=facts.interpolated(view),
             left_out=facts.left_out(view),
             style=Markup(source("page.css") + source("turning.css")),  # noqa: S704 - our own files
             scripts=[Markup(script) for script in scripts],  # noqa: S704 - Plotly's own file, and ours

@@ -41,6 +41,10 @@ def render(view: View) -> RenderableType:
         blocks += [laid.section("In numbers"), _rows(view)]
     measured = [Fact("sample", facts.sample_line(view)), Fact("cost", cost_line(view.cost))]
     measured += [
+        Fact("interpolated" if index == 0 else "", line)
+        for index, line in enumerate(facts.interpolated(view))
+    ]
+    measured += [
         Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(view))
     ]
     return Group(*blocks, laid.section("How it was measured"), laid.facts(measured))
