@@ -11,7 +11,7 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.batch.gradients import grouped
 from unstuck.batch.noise import fieller, measure_curved, measure_noise
-from unstuck.batch.pool import of
+from unstuck.batch.pool import Pieces, of
 from unstuck.objective import Objective, draw
 
 EXAMPLES = 240
@@ -75,7 +75,7 @@ def exact(gradients):
 
 
 def sampled(pool, objective, rows, size, **options):
-    pieces = [pool.update(rows[at : at + size], at)[0] for at in range(0, len(rows) - size + 1, size)]
+    pieces = Pieces(pool, rows[: len(rows) // size * size], size)
     return grouped(objective, pieces, **({"groups": 32, "seed": 0} | options))
 
 

@@ -1,7 +1,9 @@
 import copy
 import math
+import random as random_module
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -192,6 +194,32 @@ def test_dropout_is_drawn_anew_for_each_batch_and_each_seed():
     assert first != second
     assert sampled.stochastic
     assert not smooth().stochastic
+
+
+@pytest.mark.parametrize(
+    ("drawn", "random"),
+    [
+        (lambda _: 1.0, False),
+        (lambda _: random_module.random(), True),  # noqa: S311
+        (lambda _: float(np.random.rand()), True),
+        (lambda _: float(torch.rand(())), True),
+        (lambda own: float(own.random()), True),
+        # Not seeded by anybody, and so another at every call.
+        (lambda _: float(np.random.default_rng().random()), True),
+        # Drawn, but always the same.
+        (lambda _: torch.manual_seed(3).initial_seed() + float(torch.rand(())), False),
+    ],
+)
+def test_it_is_known_whether_the_loss_draws_random_numbers(drawn, random):
+    own = np.random.default_rng(0)
+    plain = supervised(nn.CrossEntropyLoss())
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return (1.0 + drawn(own)) * plain(model, batch)
+
+    model = perceptron()
+    made = Training(model, loss, batches(8), torch.optim.SGD(model.parameters(), lr=0.1))
+    assert Objective(made, draw(made.data, seed=0, enough=lambda *_: False).batches).stochastic is random
 
 
 def test_batches_alone_add_up_to_the_whole():

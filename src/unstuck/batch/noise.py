@@ -26,6 +26,10 @@ _LEVEL = 0.95
 # Turns after which the lower end has settled.
 _TURNS = 8
 
+# Columns that are multiplied in the sums' own type, which are few enough for its rounding; what comes of them is
+# added in float64.
+_BLOCK = 4096
+
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 Form = Callable[[Float[Tensor, "k n"]], Float[Tensor, "k n"]]
 
@@ -53,6 +57,7 @@ def measure_noise(found: Grouped, *, total: int | None, separable: bool) -> Nois
         piece=round(examples / sum(found.pieces)),
         whole=total is not None and examples >= total,
         separable=separable,
+        singly=found.singly,
     )
 
 
@@ -150,16 +155,19 @@ class _Sums:
 
     @classmethod
     def of(cls, found: Grouped, row: int, unseen: float) -> "_Sums":
-        sizes, total, metric = list(found.sizes), found.sums.sum(0), found.metrics[row]
-        scaled = found.sums if metric is None else found.sums * metric
-        own: list[Tensor] = []
-        along: list[Tensor] = []
-        for part, weighted, whole in zip(
-            found.sums.split(sizes, 1), scaled.split(sizes, 1), total.split(sizes), strict=True
-        ):
-            own.append((weighted.double() * part.double()).sum(1))
-            along.append(weighted.double() @ whole.double())
-        return cls(found.squares[row], torch.stack(own).cpu(), torch.stack(along).cpu(), found, unseen)
+        metric, groups = found.metrics[row], len(found.sums)
+        own = torch.zeros(len(found.sizes), groups, dtype=torch.float64, device=found.sums.device)
+        along = torch.zeros_like(own)
+        begin = 0
+        for slot, size in enumerate(found.sizes):
+            for first in range(begin, begin + size, _BLOCK):
+                part = slice(first, min(first + _BLOCK, begin + size))
+                each = found.sums[:, part]
+                weighted = each if metric is None else each * metric[part]
+                own[slot] += torch.linalg.vecdot(weighted, each)
+                along[slot] += weighted @ each.sum(0)
+            begin += size
+        return cls(found.squares[row], own.cpu(), along.cpu(), found, unseen)
 
     def all(self) -> _Pair:
         return self._pair(self._squares.sum(0), self._own.sum(0), self._along.sum(0))

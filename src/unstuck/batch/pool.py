@@ -1,8 +1,10 @@
 """The examples of a training, to be put together in batches of any size."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import torch
 from torch import nn
@@ -18,6 +20,9 @@ from unstuck.training import Training
 # The mean of the gradients of two halves is the gradient of the whole to this relative error, where examples do not
 # meet within a batch: a hundred times the rounding of a sum in float32.
 _SEPARABLE = 1e-3
+
+# That is seen on so many examples as well as on more: the more they are, the less has each to do with another.
+_TOGETHER = 16
 
 Update = tuple[Batch, ...]
 
@@ -93,6 +98,48 @@ class Pool:
             made += each
 
 
+class Pieces(Sequence[Batch]):
+    """Some examples of a pool in batches of one size, but for a smaller last one; each is made when it is asked for.
+
+    Args:
+        pool: Of batches that can be taken apart.
+        rows: Numbers of the examples.
+        size: Of a batch.
+    """
+
+    def __init__(self, pool: Pool, rows: Sequence[int], size: int = 1) -> None:
+        self._pool, self._rows = pool, rows
+        self.size = size
+
+    @property
+    def full(self) -> int:
+        """How many have the size."""
+        return len(self._rows) // self.size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self.size)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        return self._pool.update(self._of(numbers), numbers)[0]
+
+    def together(self, numbers: Sequence[int]) -> Batch:
+        """Give several as one batch."""
+        rows = [row for number in numbers for row in self._of(number)]
+        return self._pool.update(rows, numbers[0])[0]
+
+    def _of(self, number: int) -> Sequence[int]:
+        return self._rows[number * self.size : (number + 1) * self.size]
+
+
 def read(training: Training, *, seed: int, room: float, enough: Callable[[int, int], bool]) -> Pool:
     """Read the training's data until there is enough, or no more room.
 
@@ -142,7 +189,7 @@ def separable(pool: Pool, objective: Objective) -> bool:
         return False
     if objective.stochastic:
         return True  # another dropout for each half: nothing to compare
-    rows = list(range(min(pool.present, pool.examples) // 2 * 2))
+    rows = list(range(min(pool.present, pool.examples, _TOGETHER) // 2 * 2))
     if not rows:
         rows = [0, 1]
     half = len(rows) // 2

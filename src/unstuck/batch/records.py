@@ -53,6 +53,7 @@ class Noise:
         whole: Whether these were all the data.
         separable: Whether a batch's gradient is the mean of its examples'.
         omitted: Why something is missing.
+        singly: Why the gradients were taken one by one; empty where many at a time.
     """
 
     simple: Scale
@@ -66,6 +67,7 @@ class Noise:
     whole: bool
     separable: bool
     omitted: tuple[str, ...] = ()
+    singly: str = ""
 
 
 @dataclass(frozen=True)

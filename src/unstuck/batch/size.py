@@ -1,7 +1,7 @@
 """From a training to what is known of its batch sizes: the one place of this package that sees every part."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from unstuck.batch.copied import borrowed
 from unstuck.batch.decision import decide
 from unstuck.batch.gradients import FEWEST, GROUPS, Grouped, grouped
 from unstuck.batch.noise import measure_curved, measure_noise
-from unstuck.batch.pool import Pool, read, separable
+from unstuck.batch.pool import Pieces, Pool, read, separable
 from unstuck.batch.records import Clock, Loading, Noise, Sizing, seconds_per_update
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.measurements.metric import metric_of
@@ -224,23 +224,26 @@ class _Measuring:
         room = int(_SUMS * self._request.memory / (2 * objective.theta.nbytes))
         groups = max(min(GROUPS, len(pieces) // 2, room), FEWEST // 2)
         deadline = time.monotonic() + _NOISE * self._request.budget
+        seconds = seconds_per_gradient(objective, [0]) * 2.0 * _BENT * len(objective.batches)
+        bent = seconds <= _NOISE * self._left()
         found = grouped(
             objective,
             pieces,
             groups,
             seed=self._request.seed,
             metrics=(None, *self._metric()),
+            signed=bent,
+            memory=_GRAPHS * self._request.memory,
             enough=lambda done: done >= _FEW and time.monotonic() > deadline,
         )
         plain = self._noise = measure_noise(found, total=pool.total, separable=apart)
+        if not bent:
+            return replace(plain, omitted=("curvature-weighted: there was no time for it",))
         return self._bent(found, plain)
 
     def _bent(self, found: Grouped, plain: Noise) -> Noise:
-        """Add the curvature-weighted scale, where there is time."""
+        """Add the curvature-weighted scale."""
         objective = self._objective
-        seconds = seconds_per_gradient(objective, [0]) * 2.0 * _BENT * len(objective.batches)
-        if seconds > _NOISE * self._left():
-            return replace(plain, omitted=("curvature-weighted: there was no time for it",))
         try:
             with objective.products(objective.theta, memory=_GRAPHS * self._request.memory) as product:
                 curved = measure_curved(found, product, total=self._pool.total, groups=_BENT)
@@ -263,14 +266,14 @@ class _Measuring:
             self._omitted.append(f"noise in the optimizer's metric: {error}")
             return ()
 
-    def _pieces(self, *, apart: bool) -> list[Batch]:
+    def _pieces(self, *, apart: bool) -> Sequence[Batch]:
         """Single examples where they do not meet within a batch; else the batches."""
         pool = self._pool
         if not apart:
             return list(pool.batches)
         order = torch.randperm(pool.examples, generator=torch.Generator().manual_seed(self._request.seed))
         rows: list[int] = order.tolist()
-        return [pool.update([row], number)[0] for number, row in enumerate(rows[:_PIECES])]
+        return Pieces(pool, rows[:_PIECES])
 
     def _compare(self) -> None:
         sizes = {

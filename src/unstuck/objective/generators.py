@@ -1,5 +1,6 @@
 """Random generators, global and owned: kept as they are, and seeded meanwhile."""
 
+import pickle
 import random
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,16 @@ def seed_everything(seed: int, owned: Sequence[Any] = ()) -> None:
         torch.cuda.manual_seed_all(seed)
     for generator in owned:
         _seed(generator, seed)
+
+
+def states(owned: Sequence[Any] = ()) -> bytes:
+    """Give the states of the global generators and the `owned` ones, to see whether anything was drawn."""
+    held = [random.getstate(), np.random.get_state(), torch.get_rng_state(), *map(_get_state, owned)]
+    if _cuda():
+        held += torch.cuda.get_rng_state_all()
+    return pickle.dumps(
+        [state.numpy().tobytes() if isinstance(state, torch.Tensor) else state for state in held]
+    )
 
 
 def _cuda() -> bool:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.objective.borrowing import Borrowed, Copies
-from unstuck.objective.generators import generators_kept, seed_everything
+from unstuck.objective.generators import generators_kept, seed_everything, states
 from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.parameters import Parameters
@@ -35,6 +35,8 @@ class Replay:
         swift: Whether kernels are exchanged for the sake of second derivatives, see `Swift`.
         fused: Whether losses alone are computed with whatever attention kernel PyTorch would choose. They are then
             not to be compared, beyond rounding, with those that gradients come with.
+        writes_parameters: Whether the model writes on its parameters while it is evaluated; until `check`, True.
+        fixed: Whether the loss is surely the same under every seed: it drew no random number, and was the same twice.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class Replay:
         self._wrappers = Wrappers(found)
         self._borrowed = Borrowed(things)
         self._present: tuple[Tensor, list[Tensor]] | None = None
-        self._writes_parameters = True
+        self.writes_parameters = True
+        self.fixed = False
         self._same_without_grad = False
 
     @contextmanager
@@ -93,7 +96,7 @@ class Replay:
         """
         if self.parameters.sharded:
             return self.parameters.pieces(theta)
-        if self._writes_parameters:
+        if self.writes_parameters:
             return self.parameters.leaves(theta.clone())
         if self._present is None or self._present[0] is not theta:
             self._present = theta, self.parameters.leaves(theta)
@@ -110,8 +113,7 @@ class Replay:
         self.resume(leaves)
         # A copy: a loss may write on its batch, or take things out of it.
         content = moved(batch.content, self.parameters.device, self._dtype, copy=True)
-        # Not the same dropout for every process's part of a batch.
-        seed_everything(batch.seed + _APART * processes.rank(), self._generators)
+        self._seed(batch)
         try:
             return self._interrupts.through(lambda: self.training.loss(self.training.model, content))
         except UnstuckError:
@@ -119,6 +121,10 @@ class Replay:
         except Exception as error:
             msg = f"`loss` failed on a batch of `data`, {describe(batch.content)}: {one_line(error)}"
             raise TrainingError(msg) from error
+
+    def _seed(self, batch: Batch) -> None:
+        # Not the same dropout for every process's part of a batch.
+        seed_everything(batch.seed + _APART * processes.rank(), self._generators)
 
     def resume(self, leaves: Sequence[Tensor]) -> None:
         """Put the leaves in the model's places, for a graph that computes parts of itself again."""
@@ -171,8 +177,11 @@ class Replay:
         with self.session():
             written = theta.clone()
             leaves = self.parameters.leaves(written)
+            self._seed(batch)
+            seeded = states(self._generators)
             loss = processes.together(lambda: self._checked(batch, leaves))
-            self._writes_parameters = written._version > 0 or not torch.equal(written, theta)  # noqa: SLF001
+            drew = states(self._generators) != seeded
+            self.writes_parameters = written._version > 0 or not torch.equal(written, theta)  # noqa: SLF001
             self.parameters.aliased = not self.parameters.writes_on_held()
             if self.parameters.sharded:
                 gradients = self.parameters.sharded.gradients(loss, batch.share)
@@ -181,6 +190,7 @@ class Replay:
             processes.together(lambda: _check_gradients(self.parameters, gradients))
             same = self._is_same_without_grad(batch, theta, finite(loss))
             self._same_without_grad = processes.every(true=same)
+            self.fixed = self._same_without_grad and processes.every(true=not drew)
 
     def _checked(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
         loss = self.loss(batch, leaves)

@@ -154,27 +154,30 @@ def moved(
 
     With `copy` no tensor or container is shared with the original.
     """
-    if isinstance(content, Tensor):
-        target = dtype if dtype and content.is_floating_point() else content.dtype
-        tensor = content.detach().to(device or content.device, target, copy=copy)
-        return tensor.requires_grad_(content.requires_grad)
-    if isinstance(content, np.ndarray):
-        return content.copy() if copy else content
 
-    def again(item: Any) -> Any:
-        return moved(item, device, dtype, copy=copy)
+    def leaf(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            target = dtype if dtype and item.is_floating_point() else item.dtype
+            tensor = item.detach().to(device or item.device, target, copy=copy)
+            return tensor.requires_grad_() if item.requires_grad else tensor
+        return item.copy() if copy and isinstance(item, np.ndarray) else item
 
+    return mapped(content, leaf)
+
+
+def mapped(content: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Give the same batch with `leaf` of everything in the place of all that is not a container."""
     if isinstance(content, MutableMapping):
         # Such as the BatchEncoding of Transformers, whose constructor wants more than items.
         items = cast("MutableMapping[Any, Any]", shallow_copy(content))
         for key, item in items.items():
-            items[key] = again(item)
+            items[key] = mapped(item, leaf)
         return items
     if isinstance(content, tuple) and hasattr(content, "_fields"):
-        return type(content)(*map(again, content))
+        return type(content)(*(mapped(item, leaf) for item in content))
     if type(content) in (list, tuple):
-        return type(content)(map(again, content))
-    return content
+        return type(content)(mapped(item, leaf) for item in content)
+    return leaf(content)
 
 
 def describe(content: Any) -> str:

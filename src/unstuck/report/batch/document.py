@@ -97,6 +97,7 @@ def _noise(sizing: Sizing) -> Document | None:
         "whole": noise.whole,
         "separable": noise.separable,
         "omitted": list(noise.omitted),
+        "singly": noise.singly,
     }
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unstuck.batch.records import Answer, Option, Scale, Sizing, Timing, seconds_per_update
+from unstuck.batch.records import Answer, Noise, Option, Scale, Sizing, Timing, seconds_per_update
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import NOTHING, TIMES, count, memory, percent, seconds, significant, with_error
 from unstuck.report.words import Tone
@@ -229,6 +229,13 @@ def every_layer(sizing: Sizing) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     return ("parameters", "noise scale, with its 95 % interval"), rows
 
 
+def _how(noise: Noise) -> str:
+    how = "gradients of single examples" if noise.piece == 1 else f"gradients of {noise.piece} examples"
+    if not noise.separable:
+        return how
+    return how + (f", one by one: {noise.singly}" if noise.singly else ", many at a time")
+
+
 def facts(sizing: Sizing) -> tuple[Fact, ...]:
     """Give what an expert wants beside the tables."""
     rows: list[Fact] = []
@@ -238,8 +245,7 @@ def facts(sizing: Sizing) -> tuple[Fact, ...]:
             rows.append(Fact("curvature-weighted", scale(noise.curved), "tr(HΣ) / GᵀHG"))
         if noise.metric:
             rows.append(Fact("in the optimizer's metric", scale(noise.metric), "tr(PΣ) / GᵀPG"))
-        how = "gradients of single examples" if noise.piece == 1 else f"gradients of {noise.piece} examples"
-        rows.append(Fact("measured on", f"{count(noise.examples, 'example')}", how))
+        rows.append(Fact("measured on", f"{count(noise.examples, 'example')}", _how(noise)))
         if not noise.separable and noise.piece > 1:
             rows.append(
                 Fact(
