@@ -58,6 +58,7 @@ def test_the_same_seed_draws_the_same_batches():
         ),
         ({"pixels": [torch.zeros(3, 4, 4)] * 5, "labels": [torch.zeros(k) for k in (1, 2, 1, 4, 1)]}, 5),
         ([torch.zeros(4), torch.zeros(6), torch.zeros(5)], 3),
+        ((0, (torch.zeros(9, 3), torch.zeros(9, dtype=torch.int64), torch.zeros(5, 2))), 9),
         ((torch.zeros(32, 3), [torch.zeros(32, 1), torch.zeros(32, 5)]), 32),
         ([[torch.zeros(32, 3), torch.zeros(32, 1)], [torch.zeros(32)]], 32),
     ],

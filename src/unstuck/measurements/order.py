@@ -19,7 +19,7 @@ from unstuck.measurements.judging import Judge
 from unstuck.measurements.records import Order, Reordered, Structure
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.sampling import iterate, total_bytes
+from unstuck.objective.sampling import count_examples, iterate, total_bytes
 from unstuck.training import Training
 
 # Fewer examples than this have no order that could be told from chance.
@@ -132,7 +132,7 @@ def _read(training: Training, fewest: int) -> _Stream:
     passes: dict[int, list[Batch]] = {-1: [], 0: [], 1: []}
     for batch in drawn.batches:
         turn, content = batch.content
-        passes[turn].append(Batch(content, batch.examples, batch.seed))
+        passes[turn].append(Batch(content, count_examples(content), batch.seed))
     first, second = passes[0], passes[1]
     return _Stream(tuple(first), bool(passes[-1][0].content), _same(first, second))
 

@@ -139,8 +139,15 @@ def _listed(content: Any) -> list[int]:
         return [len(whole)]  # sentences, alike but for their length
     if whole:
         return [len(whole[0])]
-    lists = {len(field) for field in fields if type(field) in (list, tuple)}
+    lists = {len(field) for field in fields if type(field) in (list, tuple) and _alike(field)}
     return list(lists) if len(lists) == 1 else []
+
+
+def _alike(items: Sequence[Any]) -> bool:
+    """Whether these may be examples: tensors of one type and as many dimensions, or what has names for its parts."""
+    kinds = {(item.dtype, item.ndim) for item in items if isinstance(item, Tensor | np.ndarray)}
+    named = [isinstance(item, Mapping) for item in items]
+    return bool(named) and (all(named) or (len(kinds) == 1 and not any(named)))
 
 
 def moved(
