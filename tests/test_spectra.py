@@ -122,7 +122,8 @@ def test_bad_input_is_one_line_and_exit_code_2(run, arguments, told):
 def test_memory_is_typed_with_its_unit_and_caps_the_sample(run):
     """A tenth of the memory is for the data: of some bytes, so that one batch is all there is room for."""
     whole, capped = (
-        json.loads(run("demo:saddle", "--json", "-", *more)[1]) for more in ((), ("--memory", "2kB"))
+        json.loads(run("demo:saddle", "--budget", "5s", "--json", "-", *more)[1])
+        for more in ((), ("--memory", "2kB"))
     )
     assert whole["sample"]["examples"] > capped["sample"]["examples"]
 
