@@ -18,8 +18,8 @@ examples, some 10 ms on these networks: to learn how the loss is evaluated witho
 examples meet within a batch, and whether two of them come out as by themselves. With 128 examples that is most of it
 on networks as small as a and e, and Cockpit is cheaper there, and on b a little; with 1024 it is dearer on all three.
 
-`over the truth` is the median of the answers (and quartiles) over the truth; CPU times in turns of one process, on a
-busy machine, from the model and the batch to the answer; the last column over our first row: above 1 we are cheaper.
+`over the truth` is the median of the answers (and quartiles) over the truth; CPU times in turns of one process, from
+the model and the batch to the answer; the last column over our first row: above 1 we are cheaper.
 """
 
 import math
