@@ -122,7 +122,7 @@ def test_of_a_rough_loss_every_height_is_within_its_error_and_what_is_rough_is_e
 
 @pytest.mark.parametrize("act", [nn.ReLU, nn.Tanh])
 def test_of_a_network_the_picture_is_that_of_all_places_up_to_its_errors(act):
-    training = replace(trained(act), validation=data_of(seed=9))
+    training = replace(trained(act), data=data_of(2, 50), validation=data_of(1, 100, seed=9))
     planes = []
     for exact in (False, True):
         ground = ground_of(training, exact=exact, held=True)
@@ -249,7 +249,9 @@ def test_rounding_that_cancelling_makes_large_is_measured_and_part_of_the_error(
 
 def test_nothing_of_the_training_is_changed():
     training = replace(
-        trained(lambda: nn.BatchNorm1d(10), nn.ReLU, lambda: nn.Dropout(0.3)), validation=data_of(seed=9)
+        trained(lambda: nn.BatchNorm1d(10), nn.ReLU, lambda: nn.Dropout(0.3)),
+        data=data_of(2, 50),
+        validation=data_of(1, 100, seed=9),
     )
     with unchanged(training):
         ground = ground_of(training, held=True)
