@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck import journal, processes
+from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
@@ -105,10 +106,6 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.05)
         surveyor = Surveyor(training, drawn, sample, limits)
-        interrupted = False
-        try:
-            surveyor.run(told)
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = cut_short(lambda: surveyor.run(told))
         told("done", 1.0)
         return Sharpness(surveyor.survey(), interrupted)

@@ -8,6 +8,7 @@ from typing import Any
 
 from unstuck import journal, processes
 from unstuck.errors import UnstuckError
+from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.landscape.paths import Trajectory
 from unstuck.landscape.pictures import View
@@ -138,11 +139,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.02)
         viewer = Viewer(training, drawn, sample, limits, ALONG if along == ALL else (along,), path)
-        interrupted = False
-        try:
-            viewer.run(told)
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = cut_short(lambda: viewer.run(told))
         told("done", 1.0)
         return Surface(viewer.view(), interrupted)
 

@@ -16,6 +16,7 @@ from unstuck.findings.proven import with_trials, worth_trying
 from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
+from unstuck.interrupts import cut_short
 from unstuck.measurements.anywhere import find_anywhere
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.division import divided, unwrapped
@@ -279,18 +280,12 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         return Diagnosis(conclude(spending.recall(measured), cost), interrupted=True)
     if not examination.finite and (found := _find_non_finite(training, drawn, bill)):
         return _broken(training, drawn, found, bill, spending)
-    interrupted = False
-    try:
-        examination.run(
-            spending.told,
-            Asked(
-                explained=lambda measured: explained(conclude(spending.recall(measured), _NOTHING)),
-                enough=lambda measured: _enough(spending.recall(measured)),
-                about_steps=lambda measured: _about_steps(spending.recall(measured)),
-            ),
-        )
-    except KeyboardInterrupt:
-        interrupted = True
+    asked = Asked(
+        explained=lambda measured: explained(conclude(spending.recall(measured), _NOTHING)),
+        enough=lambda measured: _enough(spending.recall(measured)),
+        about_steps=lambda measured: _about_steps(spending.recall(measured)),
+    )
+    interrupted = cut_short(lambda: examination.run(spending.told, asked))
     cost = _cost(bill, drawn, spending, examination.engine)
     return Diagnosis(conclude(spending.recall(examination.measured()), cost), interrupted)
 

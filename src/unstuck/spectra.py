@@ -8,6 +8,7 @@ from typing import Any
 
 from unstuck import journal, processes
 from unstuck.errors import UnstuckError
+from unstuck.interrupts import cut_short
 from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
@@ -125,13 +126,13 @@ def _bent(training: Training, limits: Limits, top: int, told: Told, *, blocks: b
     ground = Ground(training, drawn, sample, first, decayed=True)
     bender = Bender(training, ground, top)
     layered = Blocks(training, drawn, sample, limits, ground.ledger) if blocks else None
-    interrupted = False
-    try:
+
+    def run() -> None:
         bender.run(lambda stage, behind: told(stage, share * behind))
         if layered is not None:
             layered.run(lambda stage, behind: told(stage, share + (1.0 - share) * behind))
-    except KeyboardInterrupt:
-        interrupted = True
+
+    interrupted = cut_short(run)
     told("done", 1.0)
     bending = bender.bending()
     return Spectrum(bending if layered is None else layered.beside(bending), interrupted)

@@ -7,7 +7,8 @@ import torch
 from planted import generator, matrix, planted
 
 from unstuck.curvature.lanczos import Lanczos
-from unstuck.curvature.vectors import Basis, Operator, Room, norm, random_unit, undisturbed
+from unstuck.curvature.vectors import Basis, Operator, Room, norm, random_unit
+from unstuck.interrupts import Interrupts
 from unstuck.space import Space
 
 
@@ -104,7 +105,7 @@ def test_ctrl_c_waits_until_the_block_is_done():
     done = []
 
     def work():
-        with undisturbed():
+        with Interrupts().held():
             signal.raise_signal(signal.SIGINT)
             done.append(True)
 

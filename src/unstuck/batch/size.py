@@ -20,6 +20,7 @@ from unstuck.batch.noise import measure_curved, measure_noise
 from unstuck.batch.pool import Pieces, Pool, read, separable
 from unstuck.batch.records import Clock, Loading, Noise, Sizing, seconds_per_update
 from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.interrupts import cut_short
 from unstuck.measurements.metric import metric_of
 from unstuck.measurements.order import look_at_order
 from unstuck.measurements.records import Order
@@ -84,12 +85,7 @@ def measure_sizes(training: Training, request: Request) -> Sizing:
         KeyboardInterrupt: Only when it came before anything was known.
     """
     measuring = _Measuring(training, request)
-    interrupted = False
-    try:
-        measuring.all()
-    except KeyboardInterrupt:
-        interrupted = True
-    return measuring.sizing(interrupted=interrupted)
+    return measuring.sizing(interrupted=cut_short(measuring.all))
 
 
 def rule_of(optimizer: Optimizer | None) -> str:

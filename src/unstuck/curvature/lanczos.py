@@ -10,8 +10,9 @@ from jaxtyping import Float
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from unstuck.curvature.vectors import SMALLEST_CAPACITY, Basis, Operator, Room, norm, random_unit, undisturbed
+from unstuck.curvature.vectors import SMALLEST_CAPACITY, Basis, Operator, Room, norm, random_unit
 from unstuck.errors import MeasurementError
+from unstuck.interrupts import Interrupts
 
 Array = npt.NDArray[np.float64]
 
@@ -177,7 +178,7 @@ class Lanczos:
             msg = "a Hessian-vector product is not finite: look for NaN or Inf in parameters and data"
             raise MeasurementError(msg)
         rest, taken = self.basis.orthogonalise(image)
-        with undisturbed():
+        with Interrupts().held():
             self._grow(rest, taken.double().cpu().numpy(), length)
 
     def ritz(self) -> Ritz:
@@ -197,7 +198,7 @@ class Lanczos:
         count = len(ritz.values)
         kept = np.r_[:low, max(low, count - high) : count]
         couplings = (self.coupling @ ritz.weights)[kept]
-        with undisturbed():
+        with Interrupts().held():
             self.basis.rotate(torch.from_numpy(ritz.weights[:, kept]).to(self.operator.like))
             self.projected = np.diag(ritz.values[kept])
             self.coupling = couplings

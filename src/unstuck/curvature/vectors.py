@@ -1,11 +1,7 @@
 """Flat vectors, possibly sharded over processes: one inner product, one store of orthonormal rows."""
 
-import contextlib
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 
 import torch
 from jaxtyping import Float
@@ -236,20 +232,3 @@ class Basis:
             left -= len(chunk)
             if left <= 0:
                 return
-
-
-@contextlib.contextmanager
-def undisturbed() -> Generator[None]:
-    """Hold Ctrl-C back until the block is done, so that an interrupt cannot leave it half done."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if pending and callable(handler):
-        handler(*pending[0])

@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
+from unstuck.interrupts import Interrupts
 from unstuck.objective.borrowing import Borrowed, Copies
 from unstuck.objective.generators import generators_kept, seed_everything, states
-from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.parameters import Parameters
 from unstuck.objective.reach import generators, modules, within

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
+from unstuck.interrupts import Interrupts
 from unstuck.objective.borrowing import Borrowed
 from unstuck.objective.generators import generators_kept, seed_everything
-from unstuck.objective.interrupts import Interrupts
 from unstuck.objective.reach import generators, within
 
 _END = object()

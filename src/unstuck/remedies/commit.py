@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unstuck.objective.interrupts import Interrupts
+from unstuck.interrupts import Interrupts
 from unstuck.objective.parameters import Parameters
 from unstuck.objective.undoing import all_or_nothing
 from unstuck.remedies.run import Run, forgotten

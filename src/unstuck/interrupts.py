@@ -1,4 +1,4 @@
-"""Ctrl-C while something is borrowed: it must not come in the middle of giving it back."""
+"""Ctrl-C: it must not come in the middle of what has to be done as a whole, and what is known by then is kept."""
 
 import signal
 import sys
@@ -9,6 +9,15 @@ from types import FrameType
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+
+def cut_short(work: Callable[[], None]) -> bool:
+    """Do it; say whether Ctrl-C ended it."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 class Interrupts:
