@@ -6,7 +6,7 @@ from unstuck.estimate import Estimate
 from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
 from unstuck.findings.progress import CREEPS, best_change, creeps, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
-from unstuck.measurements.records import Arm, Measurements
+from unstuck.measurements.records import Arm, Measurements, Route
 
 # A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
 NEGLIGIBLE = 0.01
@@ -29,8 +29,14 @@ UNEQUAL = 5.0
 # Twice is enough where a still higher rate is thrown out: then it is the steep directions that hold the rate down.
 HELD_DOWN = 2.0
 
+# A descent of many steps counts where it gains so many times what a single one does: it costs some times as much.
+MANY = 10.0
+
 # Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
 MOSTLY_SIGNAL = 0.5
+
+# A rate at which the loss grows by so many times itself is thrown out, however much its looks differ.
+MULTIPLIED = 3.0
 
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
@@ -157,9 +163,10 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
         return None
     arm = going_on(measured)
     other = max(_best_of_rates(measured).value, arm.gain.value if arm else 0.0, 0.0)
-    ratio = krylov.gain.value / other if other > 0.0 else math.inf
+    corrected, words = _corrected(krylov, measured.route("control"))
+    ratio = corrected.value / other if other > 0.0 else math.inf
     least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
-    unequal = krylov.gain.surely_above(least)
+    unequal = corrected.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
         return None
@@ -175,10 +182,17 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
             *_gains(measured),
         ),
         f"Steep and flat directions want different step lengths, and no single rate serves both: {_ahead(measured)} "
-        f"The best of all rates that were tried gains {percent(_best_of_rates(measured), measured)}, one step "
-        f"corrected for curvature {percent(krylov.gain, measured)}.",
+        f"The best of all rates that were tried gains {percent(_best_of_rates(measured), measured)}, {words} "
+        f"{percent(corrected, measured)}.",
         "Normalise the inputs or layers, switch to an adaptive optimizer (Adam), or add momentum.",
     )
+
+
+def _corrected(krylov: Route, control: Route | None) -> tuple[Estimate, str]:
+    """What correcting for curvature gains: one such step, or, if that is far less, a descent of many."""
+    if control is None or control.gain.value < MANY * krylov.gain.value:
+        return krylov.gain, "one step corrected for curvature"
+    return control.gain, "a descent corrected for curvature (L-BFGS)"
 
 
 def healthy(point: Point, measured: Measurements) -> Finding | None:
@@ -227,10 +241,11 @@ def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
 
 
 def _thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:
-    """Whether some higher rate, by a factor in this range, surely raises the loss."""
+    """Whether some higher rate, by a factor in this range, surely raises the loss, or multiplies it."""
     arms = measured.continuations.arms if measured.continuations else ()
     return any(
-        above < arm.factor <= to and (arm.gain.surely_below(0.0) or math.isinf(arm.gain.value))
+        above < arm.factor <= to
+        and (arm.gain.surely_below(0.0) or not arm.gain.value > -MULTIPLIED * measured.scale)
         for arm in arms
     )
 

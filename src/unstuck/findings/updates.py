@@ -67,7 +67,7 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     if not cut_off and not (much and (wiring.nothing or (behind and costly))):
         return None
     return Finding(
-        Cause.FROZEN_PARAMETERS,
+        Cause.STEP_TOO_SMALL if wiring.standing else Cause.FROZEN_PARAMETERS,
         MOST if wiring.nothing else max(confidence(times, LEFT_OUT), ACCIDENT if accident else 0.0),
         (
             estimated("excluded_gain", share(excluded, measured)),
@@ -97,6 +97,8 @@ _CURES = {
 
 
 def _who(wiring: Wiring) -> str:
+    if wiring.standing:
+        return "The learning rate is 0: no step moves anything"
     parts = [
         f"{named(group.names)} {'is' if len(group.names) == 1 else 'are'} {_WHY[group.reason]}"
         for group in wiring.left_out

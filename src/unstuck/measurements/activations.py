@@ -117,12 +117,12 @@ class Product:
     Attributes:
         weight: Name of the weight.
         depth: How many weights lie behind the result.
-        energy: Squared length of the gradient that arrived at the result.
+        length: Of the gradient that arrived at the result.
     """
 
     weight: str
     depth: int
-    energy: Tensor | None = None
+    length: Tensor | None = None
 
 
 class Watch(TorchDispatchMode):
@@ -202,7 +202,7 @@ class Watch(TorchDispatchMode):
         self.products.append(product)
 
         def listen(gradient: Tensor) -> None:
-            product.energy = gradient.detach().to(_wide(gradient)).square().sum()
+            product.length = _length(gradient.detach())
 
         self._unhooked.append((results[0], listen))
         channels = results[0].shape[1] if op == "convolution" else None
@@ -280,5 +280,8 @@ def _again(func: Any, op: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     return lambda x: cast("Tensor", pure(x, *rest, **options))
 
 
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+def _length(gradient: Tensor) -> Tensor:
+    """Its norm, also where the squares of its numbers are too small for their type."""
+    wide = gradient if gradient.dtype == torch.float64 else gradient.float()
+    largest = wide.abs().amax() if wide.numel() else wide.new_zeros(())
+    return largest * (wide / largest.clamp(min=torch.finfo(wide.dtype).tiny)).norm()

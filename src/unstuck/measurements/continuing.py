@@ -16,6 +16,7 @@ from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records import Arm, Continuations, Sample
 from unstuck.measurements.steps import Twin
+from unstuck.objective import Batch
 
 # What an arm may cost, in gradients over the sample, its looks at the loss apart: several passes over small data
 # show what one noisy pass does not.
@@ -25,9 +26,12 @@ _ARM_COST = 4.0
 # whatever the noise.
 _FEWEST, _MOST = 6, 400
 
-# When the sample is but a part of the data, its finding half is passed over at most so often: an optimizer that
+# When the sample is but a part of the data, what is trained on is passed over at most so often: an optimizer that
 # sees the same batches many times learns them by heart, which it would not do in the real run.
 _PASSES = 2.0
+
+# Batches beyond the sample that are asked for: with the half that finds enough for one pass of an arm.
+FURTHER = 56
 
 # How often the loss is looked at on the way: three looks a half tell a trend from wandering. Of the others only the
 # gain is asked, over the last half.
@@ -75,13 +79,20 @@ def _unexplained(found: Continuations) -> bool:
 
 
 def measure_continuations(
-    optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, explained: Explained = _unexplained
+    optimizer: Optimizer,
+    judge: Judge,
+    sample: Sample,
+    pace: Pace,
+    explained: Explained = _unexplained,
+    *,
+    further: Sequence[Batch] = (),
 ) -> Continuations:
     """Go on from here on copies of parameters and optimizer.
 
     Each arm makes the same number of steps on the same batches in the same order, so that gains are compared
     batch by batch. Where the sample is all the data, it is trained and judged on all of it, as the run is;
-    where it is a part, on the half that finds and the half that judges. The schedule is not followed.
+    where it is a part, on the half that finds and what there is beyond the sample, and judged on the half that
+    judges. The schedule is not followed.
 
     Args:
         optimizer: Of the run.
@@ -89,24 +100,31 @@ def measure_continuations(
         sample: What the judge's batches are.
         pace: How long it may take.
         explained: Is asked, once it is known what going on gains, whether no other steps could change the answer.
+        further: Batches beyond the sample, to train on.
     """
-    return _Race(optimizer, judge, sample, pace).run(explained)
+    return _Race(optimizer, judge, sample, pace, further).run(explained)
 
 
 class _Race:
-    def __init__(self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace) -> None:
+    def __init__(
+        self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, further: Sequence[Batch]
+    ) -> None:
         everything = tuple(range(len(judge.base)))
         if sample.whole:
             halves = Halves(everything, everything, exhaustive=sample.exhaustive)
             judge = Judge(judge.objective, halves, judge.base)
         self._judge, self._optimizer, self._pace = judge, optimizer, pace
         self._whole = sample.whole
+        self._objective = judge.objective.beyond(further)
         self._finds = judge.halves.finds
+        trained = (*self._finds, *range(len(judge.base), len(self._objective.batches)))
         share = math.fsum(judge.objective.weights[index] for index in self._finds)
         passes = min(_ARM_COST, pace.gradients / 4.0) / share
-        passes = passes if sample.whole else min(passes, _PASSES)
-        steps = min(max(round(passes * len(self._finds)), _FEWEST), _MOST)
-        self._order = [self._finds[number % len(self._finds)] for number in range(steps)]
+        steps = round(passes * len(self._finds))
+        steps = steps if sample.whole else min(steps, round(_PASSES * len(trained)))
+        steps = min(max(steps, _FEWEST), _MOST)
+        self._order = [trained[number % len(trained)] for number in range(steps)]
+        self._passes = steps / len(trained)
         self._arms: list[Arm] = []
         self._base: list[float] = []
 
@@ -117,7 +135,7 @@ class _Race:
         return self._found()
 
     def _found(self) -> Continuations:
-        return Continuations(tuple(self._arms), len(self._order) / len(self._finds))
+        return Continuations(tuple(self._arms), self._passes)
 
     def _try_others(self, going_on: Arm) -> None:
         """Higher rates for a run that might creep, calmer steps for one that does not surely fall."""
@@ -164,7 +182,7 @@ class _Race:
     def _arm(self, name: str, factor: float) -> Arm:
         whole = name == "whole"
         batches = [list(self._finds)] * _WHOLE_STEPS if whole else [[index] for index in self._order]
-        twin = Twin(self._judge.objective, self._optimizer)
+        twin = Twin(self._objective, self._optimizer)
         twin.scale_rate(factor)
         marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []

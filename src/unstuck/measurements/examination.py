@@ -19,7 +19,7 @@ from unstuck.curvature.vectors import Operator
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
-from unstuck.measurements.continuing import Pace, measure_continuations
+from unstuck.measurements.continuing import FURTHER, Pace, measure_continuations
 from unstuck.measurements.descent import KRYLOV_PRODUCTS, along_gradient, along_krylov, taken
 from unstuck.measurements.following import follow
 from unstuck.measurements.gathering import Gathered
@@ -35,8 +35,11 @@ from unstuck.measurements.stability import (
 )
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.surveys import EARLY, LATE, Limits, Stage
+from unstuck.objective import Batch
+from unstuck.objective.affordable import further
 from unstuck.objective.pace import finish
 from unstuck.objective.products import Products
+from unstuck.objective.sampling import total_bytes
 from unstuck.progress import Told
 from unstuck.training import Training
 
@@ -62,8 +65,11 @@ _WITH_PRODUCTS = 10.0
 # Products with which the Krylov space of g is begun: enough to know the steepest curvature to some per cent.
 _FIRST_PRODUCTS = 6
 
-# What going on may cost, in gradients over the sample, and its share of the time that is left.
-_ARMS_COST, _ARMS_SHARE = 24.0, 0.4
+# With less time than a typical verdict takes, in gradients over the sample, the run itself is asked before curvature.
+_TYPICAL = 60.0
+
+# What going on may cost, in gradients over the sample, and its share of the time that is left: of plenty, of little.
+_ARMS_COST, _ARMS_SHARE, _ARMS_FIRST = 24.0, 0.4, 0.7
 
 # The cosine between the optimizer's step and -g from which on the step counts as pointing along -g.
 _ALONG = 0.9
@@ -138,10 +144,15 @@ class Examination:
         told("the optimizer's own next step", 0.1)
         with known.bill.item("steps"):
             present = self._step()
-        if self._limits.left() < _WITH_PRODUCTS * self._seconds:
+        if self._limits.left() < _TYPICAL * self._seconds:
             self._hasten(found, present, told, asked)
             known.complete = asked.enough(self.measured())
-        elif (curvature := self._curvature(found, present, told, asked)) is not None:
+            if known.complete:
+                return
+            if self._limits.left() < _WITH_PRODUCTS * self._seconds:
+                known.omit("spectrum", _NO_TIME)
+                return
+        if (curvature := self._curvature(found, present, told, asked)) is not None:
             self._follow(curvature, found, told)
 
     def _curvature(self, found: Gradients, present: float, told: Told, asked: Asked) -> Curvature | None:
@@ -152,10 +163,8 @@ class Examination:
                 products = stack.enter_context(self._products())
             self.engine = products.engine
             run = self._descend(products, found, present, told)
-            self._survey(LATE, told, 0.15)
-            told("going on for some steps on a copy", 0.25)
-            with known.bill.item("continuations"):
-                self._go_on(asked.explained)
+            if "continuations" not in known.surveyed:
+                self._look_ahead(told, asked, _ARMS_SHARE)
             answered = self._answered(run, found, told, asked.enough)
             if not answered or asked.about_steps(self.measured()):
                 self._weigh_steps(products, run, found.finds, told)
@@ -186,15 +195,18 @@ class Examination:
             known.complete = curvature.settled
 
     def _hasten(self, found: Gradients, present: float, told: Told, asked: Asked) -> None:
-        """Without time for products, look along g, into the layers, and a few steps ahead."""
+        """Look along g, into the layers, and ahead, before any product."""
         known = self._known
-        known.omit("spectrum", _NO_TIME)
         self._look_along(found, present or max(known.length, 1.0), present, told, shown=False)
         known.routes["krylov"] = _as_krylov(known.routes["gradient"])
+        self._look_ahead(told, asked, _ARMS_FIRST)
+
+    def _look_ahead(self, told: Told, asked: Asked, share: float) -> None:
+        """Look into layers and data, and go on with the run on copies."""
         self._survey(LATE, told, 0.15)
         told("going on for some steps on a copy", 0.25)
-        with known.bill.item("continuations"):
-            self._go_on(asked.explained)
+        with self._known.bill.item("continuations"):
+            self._go_on(asked.explained, share)
 
     def _products(self) -> Products:
         halves, objective = self._known.halves, self._objective
@@ -293,9 +305,9 @@ class Examination:
                 else Route("gradient", Estimate(0.0, 0.0), 0.0, 0.0)
             )
 
-    def _go_on(self, explained: Enough) -> None:
+    def _go_on(self, explained: Enough, share: float) -> None:
         begun, left, known = processes.clock(), self._limits.left(), self._known
-        pace = Pace(_ARMS_COST, lambda: processes.clock() - begun > _ARMS_SHARE * left)
+        pace = Pace(_ARMS_COST, lambda: processes.clock() - begun > share * left)
         optimizer = self._training.optimizer
         if optimizer is None:
             return
@@ -305,9 +317,20 @@ class Examination:
             return explained(self.measured())
 
         try:
-            self._take(measure_continuations(optimizer, known.judge, known.sample, pace, asked))
+            further = self._further(pace.over)
+            self._take(
+                measure_continuations(optimizer, known.judge, known.sample, pace, asked, further=further)
+            )
         except Exception as error:  # a stranger's optimizer may raise anything
             known.omit("continuations", error)
+
+    def _further(self, over: Callable[[], bool]) -> Sequence[Batch]:
+        """Draw batches to train on beyond a sample that is but a part of the data."""
+        if self._known.sample.whole:
+            return ()
+        batches, limits = self._objective.batches, self._limits
+        room = limits.data - sum(total_bytes(batch.content) for batch in batches)
+        return further(batches, self._training.data, seed=limits.seed, most=FURTHER, room=room, until=over)
 
     def _take(self, found: Continuations) -> None:
         known = self._known

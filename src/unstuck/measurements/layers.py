@@ -106,7 +106,7 @@ class _Sums:
             self._tally(number, seen, examples)
         by_weight: dict[str, list[Product]] = {}
         for product in watch.products:
-            if product.energy is not None:
+            if product.length is not None:
                 by_weight.setdefault(product.weight, []).append(product)
         for weight, products in by_weight.items():
             self._sum(weight, products, examples)
@@ -123,8 +123,8 @@ class _Sums:
 
     def _sum(self, weight: str, products: Sequence[Product], examples: int) -> None:
         # The loss is a mean over the batch, so that one example's gradient is `examples` times as long.
-        energies = torch.stack([cast("Tensor", product.energy) for product in products]).tolist()
-        scaled = [examples**2 * energy for energy in energies]
+        lengths = torch.stack([cast("Tensor", product.length) for product in products]).tolist()
+        scaled = [(examples * length) ** 2 for length in lengths]
         depths = [product.depth for product in products]
         if any(after <= before for before, after in pairwise(depths)):
             self.parallel.add(weight)

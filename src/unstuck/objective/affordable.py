@@ -1,11 +1,13 @@
 """As many batches as time and memory allow, and all of them where they are hardly more."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from unstuck import journal, processes
-from unstuck.objective.sampling import Draw, draw, tensors, total_bytes
+from unstuck.objective.sampling import Batch, Draw, alike, draw, tensors, total_bytes
+
+Over = Callable[[], bool]
 
 # Half of these judge; with fewer the standard error over batches is hardly known.
 FEWEST_BATCHES = 16
@@ -52,6 +54,33 @@ def affordable(
         return affordable_only or batches >= _MOST_BATCHES or batches * size > room
 
     return _as_before(draw(data, seed=seed, enough=enough), data, seed)
+
+
+def further(
+    sample: Sequence[Batch], data: Iterable[Any], *, seed: int, most: int, room: float, until: Over
+) -> tuple[Batch, ...]:
+    """Draw again, past a sample that was drawn with this seed, and give what comes behind it.
+
+    None come where other data come the second time: the sample might be among them.
+
+    Args:
+        sample: What was drawn first.
+        data: Where from.
+        seed: Of that draw.
+        most: Batches to give, at most.
+        room: Bytes for them.
+        until: Whether time is over.
+    """
+    known, size = len(sample), max(processes.agreed(float(total_bytes(sample[0].content))), 1.0)
+    wanted = known + min(most, max(int(processes.least(room) / size), 0))
+    if wanted == known:
+        return ()
+    drawn = draw(
+        data, seed=seed, enough=lambda batches, _: batches >= wanted or (batches > known and until())
+    )
+    drawn = _as_before(drawn, data, seed)
+    same = len(drawn.batches) > known and alike(drawn.batches[known - 1], sample[-1])
+    return drawn.batches[known:] if processes.every(true=same) else ()
 
 
 def _as_before(drawn: Draw, data: Iterable[Any], seed: int) -> Draw:

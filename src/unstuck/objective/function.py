@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -57,8 +58,8 @@ class Objective:
     ) -> None:
         self.replay = Replay(training, dtype=dtype, ledger=ledger or Ledger(), thawed=thawed, among=among)
         self.parameters = self.replay.parameters
-        device = self.parameters.device
-        self.batches = tuple(replace(batch, content=moved(batch.content, device, dtype)) for batch in batches)
+        self._dtype = dtype
+        self.batches = self._moved(batches)
         self.examples = sum(batch.examples for batch in batches)
         self.weights = tuple(batch.examples / self.examples for batch in batches)
         self.ledger = self.replay.ledger
@@ -97,6 +98,16 @@ class Objective:
     def size(self) -> int:
         """Number of parameters."""
         return self.parameters.size
+
+    def beyond(self, batches: Sequence[Batch]) -> "Objective":
+        """Give the same loss with further batches behind those of the sample, to be named by their indices.
+
+        Weights stay shares of the sample, of which the further batches are no part.
+        """
+        wider = copy(self)
+        wider.batches = (*self.batches, *self._moved(batches))
+        wider.weights = (*self.weights, *(batch.examples / self.examples for batch in batches))
+        return wider
 
     def value(self, theta: Float[Tensor, " n"]) -> float:
         """Evaluate the loss; infinite where it overflows or is not a number."""
@@ -181,6 +192,10 @@ class Objective:
     def digest(self) -> str:
         """Name all that its value at `theta` depends on, but for weight decay."""
         return journal.digest(self._digest_of(self.batches), self.theta)
+
+    def _moved(self, batches: Sequence[Batch]) -> tuple[Batch, ...]:
+        device = self.parameters.device
+        return tuple(replace(batch, content=moved(batch.content, device, self._dtype)) for batch in batches)
 
     def _penalty(self, theta: Float[Tensor, " n"]) -> float:
         if self.decay is None:

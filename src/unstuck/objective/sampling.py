@@ -117,6 +117,15 @@ def repeated(drawn: Draw, fewest: int) -> Draw:
     return Draw(batches, drawn.exhausted)
 
 
+def alike(one: Batch, other: Batch) -> bool:
+    """Whether they hold the same tensors."""
+    pairs = list(zip(tensors(one.content), tensors(other.content), strict=False))
+    return bool(pairs) and all(
+        mine.shape == theirs.shape and torch.equal(torch.nan_to_num(mine), torch.nan_to_num(theirs.to(mine)))
+        for mine, theirs in pairs
+    )
+
+
 def count_examples(content: Any) -> int:
     """Number of examples: how many a packed sequence or a list of them holds, else the first dimension of a tensor.
 

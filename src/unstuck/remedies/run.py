@@ -114,6 +114,14 @@ class Run:
             if hasattr(scheduler, "base_lrs"):
                 scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
 
+    def set_rate(self, rate: float) -> None:
+        """Give every group this learning rate, and a scheduler as what it computes its own from."""
+        for group in self.optimizer.param_groups:
+            group |= {key: rate for key in ("lr", "initial_lr") if key in group}
+        for scheduler in _nested(self._scheduler):
+            if hasattr(scheduler, "base_lrs"):
+                scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+
     def look_at(self, batches: Sequence[Batch]) -> None:
         """Put other batches into the sample, or the same ones for other parameters or another type."""
         self.objective = Objective(

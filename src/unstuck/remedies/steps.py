@@ -10,6 +10,9 @@ from unstuck.remedies.treatment import Situation, Treatment
 # Where nothing was measured that tells a better factor, the next power of ten.
 _DOWN, _UP = 0.1, 10.0
 
+# With which to begin where nothing tells another rate.
+_FIRST = 1e-3
+
 # A linear warm-up over this share of the way; the usual few per cent of a whole training would be a step or two here.
 _WARMING = 0.3
 
@@ -25,8 +28,11 @@ def smaller_step(known: Situation) -> Sequence[Treatment]:
 
 def larger_step(known: Situation) -> Sequence[Treatment]:
     """Multiply the learning rate by the best higher factor that was looked at, and by one further up."""
-    best = _best(known, lambda factor: factor > 1.0) or _UP
     treats = frozenset({Cause.STEP_TOO_SMALL, Cause.PLATEAU, Cause.VANISHING_GRADIENT})
+    wiring = known.measured.wiring
+    if wiring is not None and wiring.standing:
+        return [_begun(treats, rate) for rate in _beginnings(known)]
+    best = _best(known, lambda factor: factor > 1.0) or _UP
     factors = (best, best * _UP) if best > _UP else (best, best * _UP, best / 3.0)
     return [_scaled("larger-step", treats, factor, known) for factor in factors]
 
@@ -86,6 +92,27 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
         (_RATE.format(factor=factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
+    )
+
+
+def _beginnings(known: Situation) -> list[float]:
+    """Rates to begin with where all are 0: what the schedule began with, else the optimizer's own, and more."""
+    optimizer = known.training.optimizer
+    groups = optimizer.param_groups if optimizer else []
+    given = [group.get("initial_lr") for group in groups]
+    given.append(optimizer.defaults.get("lr") if optimizer else None)
+    first = next((float(rate) for rate in given if rate is not None and float(rate) > 0.0), _FIRST)
+    return [first, first * _UP]
+
+
+def _begun(treats: frozenset[Cause], rate: float) -> Treatment:
+    return Treatment(
+        "larger-step",
+        treats,
+        f"learning rate {rate:.3g} instead of 0",
+        (f'for group in optimizer.param_groups:\n    group["lr"] = {rate:g}',),
+        "with a learning rate of 0 nothing is learnt",
+        lambda run: run.set_rate(rate),
     )
 
 

@@ -15,7 +15,7 @@ _RATE = 1e-3
 def unfreeze(known: Situation) -> Sequence[Treatment]:
     """Train what is frozen, in no group of the optimizer, or in one whose rate is zero."""
     wiring = known.measured.wiring
-    if wiring is None:
+    if wiring is None or wiring.standing:
         return []
     reasons = {"frozen", "unlisted", "rate"}
     groups = [group for group in wiring.left_out if group.reason in reasons]

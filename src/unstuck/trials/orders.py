@@ -1,15 +1,11 @@
 """The batches that the run would see next, several times over: as its own data give them, each time another order."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import torch
-from torch import Tensor
 
 from unstuck import processes
 from unstuck.measurements.records import Sample
 from unstuck.objective import Batch, draw
-from unstuck.objective.sampling import moved, tensors
+from unstuck.objective.sampling import alike, moved
 from unstuck.training import Training
 
 # Two draws are told apart by their first batches.
@@ -41,7 +37,7 @@ class Orders:
         self._fixed: list[Batch] | None = None
         self._last: tuple[int, list[Batch]] | None = None
         first, again = self._draw(seed, 1), self._draw(seed + _STRIDE, 1)
-        if processes.every(true=_alike(first[0], again[0])):
+        if processes.every(true=alike(first[0], again[0])):
             drawn = self._draw(seed, batches if sample.whole else 2 * batches)
             self._fixed = drawn if sample.whole else drawn[::2]
 
@@ -70,13 +66,3 @@ class Orders:
     def _draw(self, seed: int, count: int) -> list[Batch]:
         drawn = draw(self._training.data, seed=seed, enough=lambda batches, _: batches >= count, anew=True)
         return list(drawn.batches)
-
-
-def _alike(one: Batch, other: Batch) -> bool:
-    pairs: Sequence[tuple[Tensor, Tensor]] = list(
-        zip(tensors(one.content), tensors(other.content), strict=False)
-    )
-    return bool(pairs) and all(
-        mine.shape == theirs.shape and torch.equal(torch.nan_to_num(mine), torch.nan_to_num(theirs))
-        for mine, theirs in pairs
-    )

@@ -44,7 +44,7 @@ class Continuations:
 
     Attributes:
         arms: "going on" first.
-        epochs: How many times the half that finds was passed over.
+        epochs: How many times the batches that were trained on were passed over.
     """
 
     arms: tuple[Arm, ...]

@@ -64,6 +64,11 @@ class Wiring:
         """Whether no parameter at all is trained."""
         return sum(group.scalars for group in self.excluded) == self.scalars
 
+    @property
+    def standing(self) -> bool:
+        """Whether all that the optimizer has been given stands still: every learning rate of it is 0."""
+        return self.nothing and "rate" in {group.reason for group in self.left_out}
+
 
 @dataclass(frozen=True)
 class Precision:
