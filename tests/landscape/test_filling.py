@@ -42,7 +42,7 @@ def test_of_a_surface_with_a_kink_there_is_more_doubt_than_of_a_smooth_one():
     assert doubt(lambda x, y: abs(x - 0.4)) > 2.0 * doubt(lambda x, y: np.hypot(x - 0.4, 0.5))
 
 
-@pytest.mark.parametrize("known", [[(0, 0)], [(0, 0), (8, 8)], [(x, 0) for x in range(9)]])
+@pytest.mark.parametrize("known", [[], [(0, 0)], [(0, 0), (8, 8)], [(x, 0) for x in range(9)]])
 def test_from_too_few_places_or_places_on_a_line_nothing_is_predicted(known):
     assert filling.guess(known, np.zeros((len(known), 1)), REST) is None
 

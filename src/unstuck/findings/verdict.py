@@ -23,16 +23,17 @@ NAMED = 0.5
 
 # A cause further up brings about those further down, and its removal removes them too: a loss that does not fit
 # the outputs looks like a minimum, dead units like a plateau, updates lost to rounding like steps that are too
-# small. Those of one row are told apart by confidence.
+# small. Where validation lies far above training, other steps would only lower the latter. Those of one row are told
+# apart by confidence.
 EXPLAINS: tuple[frozenset[Cause], ...] = (
     frozenset({Cause.NON_FINITE}),
     frozenset({Cause.MISMATCHED_LOSS}),
     frozenset({Cause.FROZEN_PARAMETERS, Cause.UNINFORMATIVE_LABELS}),
     frozenset({Cause.DEAD_UNITS, Cause.SATURATED_UNITS}),
     frozenset({Cause.VANISHING_GRADIENT}),
+    frozenset({Cause.GENERALIZATION_GAP}),
     frozenset({Cause.STALE_SECOND_MOMENT, Cause.PRECISION_STALL}),
     frozenset({Cause.UNSHUFFLED_DATA}),
-    frozenset({Cause.GENERALIZATION_GAP}),
     frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.LOCAL_MINIMUM, Cause.PLATEAU})
     | {
         Cause.STEP_TOO_LARGE,

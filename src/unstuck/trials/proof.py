@@ -33,11 +33,14 @@ _PASSES, _FEWEST, _MOST = 4, 80, 160
 # At these the way out costs something itself, before the first step.
 _CRITICAL = frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU})
 
-# With less than this nothing shows that a remedy does.
-_LEAST_STEPS = 12
+# With less than this nothing shows that a remedy does, and with less than that not much.
+_LEAST_STEPS, _SHORT = 12, 40
 
 # Orders of the proof. With fewer than three the interval of Student's law says hardly anything.
 _ORDERS, _FEWEST_ORDERS = 6, 3
+
+# Remedies and orders, of which time allows for one or the other: better few that are followed for long enough.
+_PLANS = ((MOST, _ORDERS), (6, 4), (4, _FEWEST_ORDERS))
 
 # Remedies in the proof. Each more widens the intervals of all.
 _PROVED = 3
@@ -120,7 +123,7 @@ class _Proof:
         *,
         lost: bool,
     ) -> None:
-        self._lost = lost
+        self._lost, self._plan = lost, 0
         self._training, self._objective, self._verdict = training, objective, verdict
         self._allowed, self._told = allowed, told
         self._begun = processes.clock()
@@ -128,6 +131,7 @@ class _Proof:
         self._batch = objective.examples / len(objective.batches)
         self._memory = Memory(objective, training.optimizer, seed=allowed.seed, over=allowed.over)
         self._steps = self._memory.decision("steps", self._affordable)
+        self._most, self._planned = _PLANS[int(self._memory.decision("plan", lambda: float(self._plan)))]
         self._horizon = self._steps * self._batch
         known = Situation(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
         self._held = self._hold()
@@ -138,7 +142,10 @@ class _Proof:
         self._by_validation = verdict.cause is Cause.GENERALIZATION_GAP and bool(self._validation)
         self._on: list[Ended] = []
         self._untried: list[Untried] = []
-        chosen = choose(known)
+        ranked = choose(known)
+        chosen = ranked[: self._most]
+        left_out = {each.name for each in ranked} - {each.name for each in chosen}
+        self._untried += [Untried(name, "there was no time for it") for name in sorted(left_out)]
         self._treatments = self._with_room([_after_all_anew(each) for each in chosen] if lost else chosen)
 
     def run(self) -> Trials:
@@ -150,11 +157,15 @@ class _Proof:
     def _affordable(self) -> float:
         """How many batches each continuation may take, by the time of one gradient and what is left."""
         seconds = seconds_per_gradient(self._objective, [0])
-        continuations = _SCREENING * (MOST + 2) + (_PROVED + 1) * _ORDERS
-        affordable = self._allowed.left() / (seconds * continuations * (1.0 + 6.0 * _LOOK))
         critical = self._verdict.cause in _CRITICAL
         fewest = _MOST if critical else _FEWEST
         wished = min(max(_PASSES * len(self._objective.batches), fewest), _MOST)
+        affordable = 0.0
+        for self._plan, (remedies, orders) in enumerate(_PLANS):
+            continuations = _SCREENING * (remedies + 2) + (_PROVED + 1) * orders
+            affordable = self._allowed.left() / (seconds * continuations * (1.0 + 6.0 * _LOOK))
+            if affordable >= min(wished, _SHORT):
+                break
         if affordable < _LEAST_STEPS:
             msg = f"there is time for {affordable:.0f} steps of each only: give a larger budget"
             raise UnstuckError(msg)
@@ -293,11 +304,12 @@ class _Proof:
     def _prove(self, entrants: Sequence[_Entrant]) -> int:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
         done, longest = 0, 0.0
-        for number in range(1, _ORDERS + 1):
+        for number in range(1, self._planned + 1):
             begun = processes.clock()
             if self._allowed.left() < longest:
                 break
-            self._told(f"proving on order {number} of {_ORDERS}", 0.4 + 0.6 * (number - 1) / _ORDERS)
+            share = (number - 1) / self._planned
+            self._told(f"proving on order {number} of {self._planned}", 0.4 + 0.6 * share)
             going_on = self._through(None, number)
             others = [self._through(each.treatment, number) for each in entrants]
             if self._allowed.over():
@@ -324,7 +336,7 @@ class _Proof:
             by_validation=self._by_validation,
             gradients=(ledger.examples - self._paid) / self._objective.examples,
             seconds=processes.clock() - self._begun,
-            complete=orders == _ORDERS,
+            complete=orders == self._planned,
         )
 
     def _trial(self, entrant: _Entrant, comparisons: int, *, judged: bool) -> Trial:
