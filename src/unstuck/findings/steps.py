@@ -18,6 +18,9 @@ FASTER = 3.0
 # A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
 SHEDS = 0.5
 
+# Where a run that is on a peak comes down and no further, a lower rate must end below it by this share of the loss.
+FAR_BELOW = 0.2
+
 # Two decades below the best rate there is no doubt left that the steps are too small.
 FAR_OFF = 100.0
 
@@ -229,9 +232,12 @@ def _surely_better(arm: Arm, measured: Measurements) -> bool:
 
 
 def _far_better(arm: Arm, measured: Measurements) -> bool:
-    """Whether it gains far more than going on, which may fall from a peak that the run happens to be on."""
+    """Whether it gains far more than going on, or gets far below where that only falls from a peak."""
     own = going_on(measured)
-    return own is None or arm.gain.value > HELD_DOWN * own.gain.value
+    if own is None or arm.gain.value > HELD_DOWN * own.gain.value:
+        return True
+    left = measured.scale - own.gain.value
+    return own.trend.value <= 0.0 and arm.extra.surely_above(0.0) and arm.extra.value > FAR_BELOW * left
 
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
