@@ -172,6 +172,33 @@ def test_with_a_slope_left_it_is_a_saddle_only_if_negative_curvature_gains_three
         assert escape > 3.0 * max(slope, control)
 
 
+@pytest.mark.parametrize(
+    ("alone", "escape", "kind"), [(0.05, 0.12, Kind.SADDLE), (1e-4, 0.12, Kind.NOT_CRITICAL)]
+)
+def test_where_a_descent_gets_as_far_without_negative_curvature_it_is_no_saddle(alone, escape, kind):
+    routes = (
+        route("gradient", 0.001, 0.001),
+        route("krylov", 0.001, 0.001),
+        route("curvature", alone),
+        route("escape", escape),
+        route("control", 0.1),
+    )
+    assert conclude(replace(planted("saddle"), routes=routes), COST).point.kind is kind
+
+
+@pytest.mark.parametrize(("parameters", "kind"), [(100, Kind.PLATEAU), (10_000, Kind.SADDLE)])
+def test_curvature_at_zero_is_weighed_by_what_weights_usually_are(parameters, kind):
+    measured = planted("saddle")
+    measured = replace(
+        measured,
+        length=0.0,
+        spectrum=spectrum(-0.015, 0.015),
+        gradient=replace(measured.gradient, norm=0.0),
+        subject=replace(measured.subject, parameters=parameters),
+    )
+    assert conclude(measured, COST).point.kind is kind
+
+
 @pytest.mark.parametrize("row", ["plateau", "curvature that leads nowhere", "minimum", "gradient-flat"])
 def test_nothing_leads_nowhere_when_a_longer_descent_gains(row):
     measured = planted(row)
@@ -246,6 +273,18 @@ def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, tre
 )
 def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
+
+
+@pytest.mark.parametrize(("trend", "cause"), [(-0.1, Cause.STEP_TOO_LARGE), (0.1, None)])
+def test_a_run_on_its_way_from_a_peak_is_too_fast_where_a_lower_rate_ends_far_below(trend, cause):
+    lower, whole = arm("rate", 0.6, factor=0.1, extra=0.2), arm("whole", -0.2)
+    assert stuck(0.4, lower, whole, trend=trend, stderr=0.25).cause is cause
+
+
+@pytest.mark.parametrize(("rise", "cause"), [(-20.0, Cause.ILL_CONDITIONED), (-2.0, None)])
+def test_a_rate_that_multiplies_the_loss_is_thrown_out_however_wildly(rise, cause):
+    wild = arm("rate", rise, factor=10.0, stderr=15.0)
+    assert stuck(0.0, wild, arm("rate", -0.01, factor=0.1)).cause is cause
 
 
 def test_a_run_that_gains_is_not_told_to_hurry_by_a_single_decade():

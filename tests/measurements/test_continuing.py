@@ -77,10 +77,11 @@ def step(training, content):
     return before, norms[0]
 
 
-def continuations(training, sample=ALL, pace=LEISURE):
-    objective = Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches)
-    judge = judge_of(objective, exhaustive=sample.exhaustive)
-    return measure_continuations(training.optimizer, judge, sample, pace)
+def continuations(training, sample=ALL, pace=LEISURE, beyond=0):
+    drawn = draw(training.data, seed=0, enough=lambda *_: False).batches
+    known = len(drawn) - beyond
+    judge = judge_of(Objective(training, drawn[:known]), exhaustive=sample.exhaustive)
+    return measure_continuations(training.optimizer, judge, sample, pace, further=drawn[known:])
 
 
 def plain(rate, theta=(1.0, -2.0, 0.5)):
@@ -120,6 +121,18 @@ def test_below_twice_the_inverse_of_the_steepest_curvature_going_on_gains_and_ab
     assert all(after > before for before, after in pairwise(above.going_on.losses))
     assert above.rate(0.1).gain.value > 0.0
     assert above.rate(0.1).extra.value > above.rate(0.1).gain.value
+
+
+def test_beyond_a_sample_the_run_goes_on_on_batches_that_neither_find_nor_judge():
+    data = noisy_bowls(8, 3)
+    training = training_of(OPTIMIZERS["SGD"], data)
+    found, without = (continuations(training, PART, beyond=beyond) for beyond in (4, 0))
+    real = copy.deepcopy(training)
+    trained = [data[0], data[2], *data[4:]]
+    met = [step(real, trained[number % 6])[0] for number in range(found.going_on.steps)]
+    assert found.going_on.values == pytest.approx(met, rel=1e-9)
+    assert found.epochs == pytest.approx(found.going_on.steps / 6)
+    assert without.going_on.steps == 8
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

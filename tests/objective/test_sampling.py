@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader, TensorDataset
 from zoo import batches
 
 from unstuck.objective import Batch, draw
+from unstuck.objective.affordable import further
 from unstuck.objective.sampling import Draw, count_examples, describe, moved, repeated, total_bytes
 
 Pair = namedtuple("Pair", ["x", "y"])
@@ -107,6 +109,20 @@ def test_turns_of_one_batch_stand_side_by_side_with_seeds_of_their_own():
         ("b", 5),
     ]
     assert again.exhausted
+
+
+def test_what_comes_behind_a_sample_is_drawn_unless_other_data_come():
+    data = DataLoader(TensorDataset(torch.arange(40.0)), batch_size=4, shuffle=True)
+    whole = draw(data, seed=3, enough=lambda *_: False).batches
+    rest = {"seed": 3, "most": 5, "room": 1e9, "until": lambda: False}
+    found = further(whole[:4], data, **rest)
+    assert [each.content[0].tolist() for each in found] == [each.content[0].tolist() for each in whole[4:9]]
+    assert [each.seed for each in found] == [each.seed for each in whole[4:9]]
+    assert len(further(whole[:4], data, **rest | {"room": 32.0})) == 2
+    assert len(further(whole[:4], data, **rest | {"until": lambda: True})) == 1
+    for nothing in ({"room": 0.0}, {"room": -5.0}, {"seed": 4}):
+        assert further(whole[:4], data, **rest | nothing) == ()
+    assert further(whole, data, **rest) == ()
 
 
 def test_a_batch_is_described_and_measured():
