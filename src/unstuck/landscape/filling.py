@@ -55,6 +55,8 @@ def guess(
     known: Sequence[tuple[int, int]], heights: Array, wanted: Sequence[tuple[int, int]]
 ) -> Guess | None:
     """Predict heights at the places `wanted`; None where the known ones are too few, or too wild."""
+    if not known:
+        return None
     scale = max(max(place) for place in known) or 1
     here, there = np.array(known) / scale, np.array(wanted) / scale
     size = np.abs(heights).max(axis=0)
