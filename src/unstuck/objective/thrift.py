@@ -18,8 +18,8 @@ from unstuck.objective.recomputed import Recomputed, hung, parted
 _TWICE = 2.5
 
 # A block is cut up while it holds more than this share of all that is held, and where it cannot be cut up it may hold
-# no more than the other: else nothing is saved. What goes in and comes out is kept; it must hold many times that.
-_LARGEST, _TOO_LARGE, _WORTH = 1.0 / 8.0, 0.5, 3.0
+# no more than the other: else nothing is saved. What goes in and comes out is kept; it must hold more than that.
+_LARGEST, _TOO_LARGE, _WORTH = 1.0 / 8.0, 0.5, 1.25
 
 # Of the memory that may be used: there are the sample, Lanczos vectors and kept graphs as well, of which none is kept
 # where a single one takes that much.
@@ -240,7 +240,7 @@ class _Probe:
 
 
 def _chosen(model: nn.Module, probes: dict[nn.Module, _Probe], loss: Tensor) -> list[nn.Module]:
-    """Choose blocks that hold little of all, but much more than goes in, and of which nothing leaks."""
+    """Choose blocks that hold little of all, but more than goes in and comes out, and of which nothing leaks."""
     found = _light_blocks(model, probes, probes[model].nbytes)
     while leaking := _leaking(loss, {module: probes[module] for module in found}):
         found = [module for module in found if module not in leaking]
