@@ -351,3 +351,17 @@ class TestFiles:
     def test_that_cannot_be_written_are_an_error_of_one_line(self):
         with pytest.raises(OutputError, match=r"^cannot write /dev/full: No space left on device$"):
             write(prepare("/dev/full"), "text")
+
+
+@pytest.mark.parametrize("command", ["surface", "batch"])
+def test_what_several_processes_cannot_do_is_said_at_once(run, monkeypatch, command):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    code, out, err = run(command, "nowhere.py:setup")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        (
+            "error: process 0: this command cannot be used with torchrun, only `diagnose`, `spectrum` and "
+            "`sharpness` by themselves"
+        )
+    ]

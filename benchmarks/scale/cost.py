@@ -29,7 +29,8 @@ from unstuck.curvature.vectors import Operator
 from unstuck.objective import Objective, draw
 
 SIZES, HUGE = (1e4, 1e5, 1e6, 1e7), 1e8
-LARGE = 1e7  # from which on one seed must do: a minute of CPU each
+LARGE = 1e7  # from which on one seed must do: a minute of CPU each, and then ten
+DOUBLE = 1e6  # up to which Lanczos's method is also run in float64
 EXAMPLES = tuple(2**power for power in range(9, 17))
 SEEDS = (0, 1)
 SAMPLE, BATCH, UPDATES, RATE = 256, 64, 50, 1e-3
@@ -49,7 +50,12 @@ PROJECTED, GPUS, FLOPS, SHARE, BANDWIDTH, TOKENS = 1e9, 64, 3.12e14, 0.4, 2.5e10
 
 @dataclass(frozen=True)
 class Cost:
-    """What one verdict took; seconds are of the CPU."""
+    """What one verdict took; seconds are of the CPU.
+
+    Attributes:
+        products: Until the sign of the lowest eigenvalue was settled.
+        double: The same in float64; None where that was not tried.
+    """
 
     parameters: int
     examples: int
@@ -59,6 +65,7 @@ class Cost:
     gradients: float
     curvature: float
     products: int
+    double: int | None
     peak: int
     cause: str
 
@@ -103,13 +110,13 @@ def _cost(size: float, examples: int, budget: float, seed: int) -> Cost:
     objective = Objective(training, drawn.batches)
     gradient = _quickest(lambda: objective.gradient(objective.theta))
     begun = time.process_time()
-    with objective.products(objective.theta) as products:
-        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
-        bends = spectrum(operator, QUESTION, torch.Generator().manual_seed(seed)).spectrum
+    settled = _products_until_settled(objective, seed)
     curvature = time.process_time() - begun
     begun = time.process_time()
     found = unstuck.diagnose(training, budget=budget, trials=False)
     seconds = time.process_time() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    wide = Objective(training, drawn.batches, dtype=torch.float64) if size <= DOUBLE else None
     return Cost(
         parameters=objective.size,
         examples=examples,
@@ -118,10 +125,17 @@ def _cost(size: float, examples: int, budget: float, seed: int) -> Cost:
         seconds=seconds,
         gradients=found.verdict.cost.gradients,
         curvature=curvature,
-        products=bends.products,
-        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        products=settled,
+        double=_products_until_settled(wide, seed) if wide else None,
+        peak=peak,
         cause=str(found.cause) if found.cause else "none",
     )
+
+
+def _products_until_settled(objective: Objective, seed: int) -> int:
+    with objective.products(objective.theta) as products:
+        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
+        return spectrum(operator, QUESTION, torch.Generator().manual_seed(seed)).spectrum.products
 
 
 def _training(size: float, examples: int, seed: int) -> unstuck.Training:
@@ -167,6 +181,14 @@ def exponent(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     return slope, sqrt(rest / max(len(x) - 2, 1) / across)
 
 
+def _by_decade(rows: Sequence[Cost], of: Callable[[Cost], int | None]) -> str:
+    """How many are added where there are ten times as many parameters, by least squares."""
+    pairs = [(log(row.parameters, 10), float(many)) for row in rows if (many := of(row)) is not None]
+    middle, level = (fsum(column) / len(pairs) for column in zip(*pairs, strict=True))
+    across = fsum((x - middle) ** 2 for x, _ in pairs)
+    return f"{fsum((x - middle) * (y - level) for x, y in pairs) / across:.1f}"
+
+
 def _fitted(rows: Sequence[Cost], of: Callable[[Cost], float], against: Callable[[Cost], float]) -> str:
     slope, error = exponent([against(row) for row in rows], [of(row) for row in rows])
     return f"{slope:+.3f} ± {error:.3f}"
@@ -184,6 +206,7 @@ def _of_parameters(rows: Sequence[Cost]) -> Table:
             f"{row.seconds:.3g}",
             f"{row.seconds / row.gradient:.0f}",
             f"{row.products}",
+            "" if row.double is None else f"{row.double}",
             f"{row.curvature / row.gradient:.0f}",
             f"{row.peak / 1e6:.0f}",
             row.cause,
@@ -199,15 +222,23 @@ def _of_parameters(rows: Sequence[Cost]) -> Table:
         lambda row: row.curvature / row.gradient,
         lambda row: float(row.peak),
     )
-    shown.append(("exponent", *(_fitted(rows, fit, size) for fit in fits), ""))
+    exponents = [_fitted(rows, fit, size) for fit in fits]
+    exponents.insert(5, "")  # of products in float64 there are too few different numbers
+    shown.append(("exponent", *exponents, ""))
     note = (
         f"{SAMPLE} examples, networks of two seeds, one of the largest. A gradient is one over all examples; "
         "`in gradients` is the "
         "CPU time of a verdict over that of a gradient: its exponent is what a verdict costs beyond linear. "
-        "Small networks pay for Python, so that theirs is larger. The last two of a row are Lanczos's method "
-        "alone, for the sign of the lowest eigenvalue, and the peak of the whole process. A run that still learns is "
-        "told by its ways down, before eigenvalues are asked for: these verdicts are of that kind. The sign alone "
-        "takes more products in larger networks here, from 3 to 9; whether that goes on is not known."
+        "Small networks pay for Python, so that theirs is larger. The last of a row are Lanczos's method "
+        "alone, for the sign of the lowest eigenvalue, and the peak of the whole process until then. A run that "
+        "still learns is told by its ways down, before eigenvalues are asked for: these verdicts are of that kind. "
+        f"The sign alone takes more products in larger networks, {_by_decade(rows, lambda row: row.products)} for "
+        "every factor of ten: that is logarithmic, so that its exponent is none to go on with. It has two causes. "
+        "A random start has 1/n of its square in any direction, and so have the first Ritz values that are negative: "
+        "each product makes them two to six times as large. And a value counts as negative beyond three times the "
+        "error that products may have, 1.2e-5 of the largest eigenvalue in float32. In float64, whose products "
+        f"have none to speak of, {_by_decade(rows, lambda row: row.double)} are added by a factor of ten: that much "
+        "is the spectrum's, the rest is what float32 leaves in doubt."
     )
     columns = (
         "parameters",
@@ -216,6 +247,7 @@ def _of_parameters(rows: Sequence[Cost]) -> Table:
         "s of a verdict",
         "in gradients",
         "products",
+        "in float64",
         "sign of λ_min in gradients",
         "peak MB",
         "cause",

@@ -1,7 +1,7 @@
 """How sharp is the place where a training stands: every measure of it, and what each can say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
+from unstuck.measurements.division import unwrapped
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
+from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.sharpness.document import to_json
@@ -66,7 +68,6 @@ class Sharpness:
         return to_text(self.survey)
 
 
-@processes.alone()
 def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
@@ -82,6 +83,9 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     The loss is the training's without weight decay, with the model in the mode (train or eval) it is handed in.
     Nothing of the training is changed, not by one bit, also after an exception or Ctrl-C.
 
+    Where a process group of `torch.distributed` is there, all processes must call it, each with its shard of the
+    data; all get the same answer. Ctrl-C then ends all of them.
+
     Args:
         training: What is looked at.
         budget: Seconds to spend, roughly; the sample of data is chosen to fit.
@@ -90,7 +94,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
-            process, by whatever, the same call goes on where that was.
+            process, by whatever, the same call goes on where that was. In one process only.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -98,10 +102,11 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         MeasurementError: The loss or its gradient is not finite.
         KeyboardInterrupt: Only when it came before anything was known.
     """
+    training = replace(training, model=unwrapped(training.model))
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
     told = progress or untold
-    with threads_kept(), journal.kept(resume):
+    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
         told("reading the data", 0.0)
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.05)

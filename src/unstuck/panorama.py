@@ -16,6 +16,7 @@ from unstuck.landscape.viewer import Viewer
 from unstuck.objective import Draw
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
+from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.surface.document import to_json
@@ -129,7 +130,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with threads_kept(), journal.kept(resume):
+    with threads_kept(), journal.kept(resume), allowing(limits.memory):
         told("reading the data", 0.0)
         kept = () if run is None else snapshots(run)
 

@@ -32,6 +32,7 @@ from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest, threads_kept
 from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
+from unstuck.objective.thrift import allowing
 from unstuck.progress import Told, untold
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
@@ -136,7 +137,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only=only,
     )
     spending.told("reading the data", 0.0)
-    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume):
+    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(spending.memory):
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(

@@ -13,8 +13,10 @@ from unstuck.landscape.bending import Bender
 from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
 from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
+from unstuck.measurements.division import unwrapped
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
+from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.spectrum.document import to_json
@@ -68,7 +70,6 @@ class Spectrum:
         return to_text(self.bending)
 
 
-@processes.alone()
 def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     training: Training,
     *,
@@ -88,6 +89,9 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     formed only where it is small; else it is multiplied with some hundred vectors. Nothing of the training is
     changed, not by one bit, also after an exception or Ctrl-C.
 
+    Where a process group of `torch.distributed` is there, all processes must call it, each with its shard of the
+    data; all get the same answer. Ctrl-C then ends all of them.
+
     Args:
         training: What is looked at.
         top: How many eigenvalues at each end.
@@ -98,7 +102,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
             parameters alone are looked at, the others held fixed. By default all are.
         blocks: Look at every layer by itself as well, the others held fixed, in half of the time.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
-            process, by whatever, the same call goes on where that was.
+            process, by whatever, the same call goes on where that was. In one process only.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:
@@ -109,10 +113,11 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     if top < 1:
         msg = f"`top` must be a number of eigenvalues above 0, not {top!r}"
         raise UnstuckError(msg)
+    training = replace(training, model=unwrapped(training.model))
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
     told = progress or untold
-    with threads_kept(), journal.kept(resume):
+    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
         return _bent(training, limits, top, told, blocks=blocks)
 
 

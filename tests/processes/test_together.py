@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from starting import PROCESSES, torchrun
-from together import PART, numbers
+from together import PART, looks, numbers
 
 DIVISIONS = ("ddp", "replicas", "fully_shard", "replicas of shards")
 NUMBERS = ("value", "values", "length", "slope", "moved", "bend", "image", "quotients")
@@ -42,6 +42,14 @@ def test_eigenvalues_of_two_processes_are_those_of_one(found, alone, division):
     for name in ("lambda_min", "lambda_max"):
         for each in found:
             assert each[division][name] == pytest.approx(alone[name], rel=1e-5)
+
+
+def test_spectrum_and_sharpness_of_two_processes_are_those_of_one(found):
+    alone = looks("one process")
+    for each in found:
+        assert each["looks, ddp"] == pytest.approx(alone, rel=1e-6, abs=1e-9)
+        divided = each["looks, fully_shard"]
+        assert divided == pytest.approx({name: alone[name] for name in divided}, rel=1e-6, abs=1e-9)
 
 
 def test_a_part_of_a_divided_model_is_that_of_the_whole_one(found):

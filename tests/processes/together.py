@@ -11,9 +11,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from unstuck import Training, processes, supervised
+from unstuck import Training, processes, sharpness, spectrum, supervised
 from unstuck.curvature.records import Question
-from unstuck.curvature.spectrum import spectrum
+from unstuck.curvature.spectrum import spectrum as eigenvalues
 from unstuck.curvature.vectors import Operator
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.measurements.steps import Twin
@@ -22,6 +22,7 @@ from unstuck.objective.shards import local
 
 LOSS = supervised(nn.CrossEntropyLoss())
 PART = ("2.*", "0.bias")
+LAST = ("4.bias",)  # so few that the time does not matter
 
 
 def training(division: str, dtype: torch.dtype) -> Training:
@@ -67,7 +68,7 @@ def numbers(division: str, dtype: torch.dtype, among: tuple[str, ...] = ()) -> d
     with objective.products(theta) as products:
         operator = Operator(products, space.size, theta, products.noise, space.reduce, space.draw)
         image = products(vector)
-        found = spectrum(operator, Question(top=1, negative_to=1e-7), torch.Generator().manual_seed(2))
+        found = eigenvalues(operator, Question(top=1, negative_to=1e-7), torch.Generator().manual_seed(2))
         engine = products.engine
     after = [local(p.detach()) for p in made.model.parameters()]
     same = all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -88,6 +89,25 @@ def numbers(division: str, dtype: torch.dtype, among: tuple[str, ...] = ()) -> d
         "engine": engine,
         "held": theta.numel(),
         "untouched": processes.every(true=same and grads),
+    }
+
+
+def looks(division: str) -> dict[str, float]:
+    """What `spectrum` and `sharpness` say of the last biases."""
+    made = training(division, torch.float64)
+    bent = spectrum(made, top=1, only=LAST, budget=120.0).bending
+    # Of a divided model, whose evaluations are slow here, what is measured first is enough.
+    sharp = sharpness(made, only=LAST, budget=1.0 if division == "fully_shard" else 120.0).measures
+    hessian, metric = bent.spreads
+    return {
+        "loss": bent.loss.value,
+        "gradient": bent.gradient,
+        "lambda_min": hessian.lowest[0].value,
+        "lambda_max": hessian.highest[0].value,
+        "judged": hessian.judged_highest.value,
+        "in the metric": metric.highest[0].value,
+        "sam": sharp["sam"].value.value,
+        **({} if division == "fully_shard" else {"asam": sharp["asam_steps"].value.value}),
     }
 
 
@@ -129,6 +149,7 @@ def main() -> None:
     found = {division: numbers(division, torch.float64) for division in divisions}
     found["float32"] = numbers("fully_shard", torch.float32)
     found["part"] = numbers("fully_shard", torch.float64, PART)
+    found |= {f"looks, {division}": looks(division) for division in ("ddp", "fully_shard")}
     found["decisions"] = decisions()
     Path(f"{sys.argv[1]}{processes.rank()}").write_text(json.dumps(found))
     processes.leave()

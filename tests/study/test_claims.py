@@ -36,7 +36,7 @@ AGAINST = {
 # Constants of a study's module that make its runs short: what is tested here is how it is put together.
 SHORT = {
     "surface": {"LOOKS": 5},
-    "escape": {"STEPS": 24},
+    "escape": {"STEPS": 24, "NARROW": 2, "WIDE": 4},
     "cost": {"SIZES": {Scale.SMALL: (1e3, 1e4)}},
     "minimum-ratio": {"NARROW": {(3,): ((1,), (2,))}, "OTHERS": ("3",), "STARTS": (0,), "EXAMPLES": 100},
     "batch-time": {"SECONDS": 1.5},
@@ -60,7 +60,7 @@ SHORT = {
     "large-batch": {"EPOCHS": 7, "SHORT": 1, "COPIES": 1},
     "momentum": {"UPDATES": 20, "SUMMED": 5, "STARTS": 1, "RATES": (0.1, 0.3), "STEPS": 200},
     "stuck": {"UPDATES": 200},
-    "valley": {"UPDATES": {Scale.SMALL: 20}, "SPREADS": (1.0, 1000.0)},
+    "valley": {"UPDATES": {Scale.SMALL: 20}, "SPREADS": (1.0, 30.0), "ILL": 30.0},
     "adaptive": {"UPDATES": 10},
     "burst": {"UPDATES": 30, "RATES": (0.4,)},
     "schedule": {"UPDATES": 40, "WARM": 5, "RATES": (0.01, 0.1)},

@@ -96,11 +96,15 @@ def stuck(loss=None, data=None):
     return Training(model, loss or supervised(nn.functional.mse_loss), data or batches, optimizer)
 
 
-def test_the_training_is_bit_identical_after_trials():
+@pytest.fixture(scope="module")
+def creeping():
     training = stuck()
     with unchanged(training):
-        diagnosis = unstuck.diagnose(training, budget=20.0)
-    assert diagnosis.verdict.trials is not None
+        return unstuck.diagnose(training, budget=60.0)
+
+
+def test_the_training_is_bit_identical_after_trials(creeping):
+    assert creeping.verdict.trials is not None
 
 
 class Failing:
@@ -149,11 +153,10 @@ def test_a_run_that_is_lost_to_a_missing_value_is_begun_anew_without_it():
     assert "begun anew" in diagnosis.remedies[0].change
 
 
-def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved():
-    diagnosis = unstuck.diagnose(stuck(), budget=60.0)
+def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved(creeping):
     thrown = [
         trial
-        for trial in diagnosis.verdict.trials.tried
+        for trial in creeping.verdict.trials.tried
         if any(curve.end == float("inf") for curve in trial.curves)
     ]
     assert thrown

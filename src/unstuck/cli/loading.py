@@ -26,7 +26,9 @@ def loaded(
     """
     if processes.started_together() and (steps or not together):
         what = "`--steps`" if together else "this command"
-        msg = f"{what} cannot be used with torchrun, only `diagnose` by itself"
+        msg = (
+            f"{what} cannot be used with torchrun, only `diagnose`, `spectrum` and `sharpness` by themselves"
+        )
         raise UnstuckError(msg)
     training = load_training(target)
     processes.join()

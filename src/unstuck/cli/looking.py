@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unstuck.cli.answering import Delivery
+from unstuck import processes
+from unstuck.cli.answering import DONE, Delivery
 from unstuck.cli.loading import loaded
 from unstuck.cli.progress import shown
 
@@ -25,21 +26,23 @@ class Look:
     resume: str | None
 
 
-def look(asked: Look, at: Callable[..., Any], **own: Any) -> int:
+def look(asked: Look, at: Callable[..., Any], *, together: bool = False, **own: Any) -> int:
     """Measure and write the answer; gives the exit code.
 
     Args:
         asked: What it is asked for.
         at: What measures, as the library offers it.
+        together: Whether several processes can do it.
         own: Arguments that it alone takes.
 
     Raises:
         UnstuckError: The target, the checkpoint or a file to write is no good, or the training cannot be
             evaluated.
     """
-    delivery = Delivery.to(asked.html, asked.json)
+    speaks = processes.speaks()
+    delivery = Delivery.to(asked.html, asked.json) if speaks else Delivery.nowhere()
     with delivery.quiet() as errors:
-        training = loaded(asked.target, asked.checkpoint, asked.steps, errors)
+        training = loaded(asked.target, asked.checkpoint, asked.steps, errors, together=together)
         with shown(errors) as progress:
             found = at(
                 training,
@@ -51,4 +54,6 @@ def look(asked: Look, at: Callable[..., Any], **own: Any) -> int:
                 progress=progress,
                 **own,
             )
-    return delivery.deliver(found)
+    code = delivery.deliver(found) if speaks else DONE
+    processes.leave()
+    return code

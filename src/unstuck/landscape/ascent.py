@@ -9,6 +9,7 @@ from torch import Tensor
 from unstuck.estimate import weighted_mean
 from unstuck.landscape.rises import Place
 from unstuck.measurements.judging import Judge
+from unstuck.space import Space
 
 # Foret et al. (2021, section 3.1), the default on CIFAR; Kwon et al. (2021, section 5.1), on CIFAR-10.
 SAM_RADIUS, ASAM_RADIUS = 0.05, 0.5
@@ -32,7 +33,7 @@ def one_step(
         scales: The diagonal of $T$.
     """
     objective, finds = judge.objective, judge.halves.finds
-    displacement = _farthest(gradient, radius, scales)
+    displacement = _farthest(objective.space, gradient, radius, scales)
     values = objective.values(objective.theta + displacement, finds)
     weights = [objective.weights[index] for index in finds]
     return Place(displacement, weighted_mean(values, weights).value)
@@ -58,11 +59,11 @@ def several_steps(
         scales: The diagonal of $T$.
         start: Where to begin if there was no slope to follow.
     """
-    objective, finds = judge.objective, judge.halves.finds
+    objective, finds, space = judge.objective, judge.halves.finds, judge.objective.space
     here, best = judge.found(judge.base), first
     stretched = 1.0 / scales.clamp(min=torch.finfo(scales.dtype).tiny)
-    displacement = first.displacement if bool(first.displacement.any()) else scales * start
-    displacement = displacement * (radius / float((stretched * displacement).norm()))
+    displacement = first.displacement if space.square(first.displacement) > 0.0 else scales * start
+    displacement = displacement * (radius / space.norm(stretched * displacement))
     flat, level, bend = objective.gradient(objective.theta, finds), -math.inf, 0.0
     for _ in range(_STEPS):
         value, slope = objective.value_and_gradient(objective.theta + displacement, finds)
@@ -72,18 +73,18 @@ def several_steps(
         if not math.isfinite(value) or (stalled and bend > 0.0):
             break
         if stalled:
-            bend = float((scales * (slope - flat)).norm()) / radius
+            bend = space.norm(scales * (slope - flat)) / radius
         level = value
-        step = _farthest(slope + bend * stretched**2 * displacement, radius, scales)
-        if not bool(step.any()):
+        step = _farthest(space, slope + bend * stretched**2 * displacement, radius, scales)
+        if not space.square(step):
             break
         displacement = step
     return best
 
 
 def _farthest(
-    gradient: Float[Tensor, " n"], radius: float, scales: Float[Tensor, " n"]
+    space: Space, gradient: Float[Tensor, " n"], radius: float, scales: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     scaled = scales * gradient
-    length = float(scaled.norm())
+    length = space.norm(scaled)
     return (radius / length) * scales * scaled if 0.0 < length < math.inf else torch.zeros_like(gradient)

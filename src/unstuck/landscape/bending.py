@@ -19,7 +19,6 @@ from unstuck.landscape.bends import Bending, Bin, Spread
 from unstuck.landscape.ground import Ground
 from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.records import Omission
-from unstuck.objective.pace import now
 from unstuck.objective.products import Products
 from unstuck.objective.sampling import reason
 from unstuck.progress import Told
@@ -103,7 +102,7 @@ class Bender:
             subject=ground.subject,
             sample=ground.sample,
             loss=ground.judge.loss(),
-            gradient=float(((ground.found + ground.judged) / 2.0).norm()),
+            gradient=ground.objective.space.norm((ground.found + ground.judged) / 2.0),
             spreads=tuple(self._spreads),
             rate=metric and metric.uniform,
             limit=metric and metric.limit,
@@ -150,14 +149,11 @@ class Bender:
 
     def _ends(self, operator: Operator, behind: Callable[[float], None]) -> _Ends:
         limits, top = self._ground.limits, self._top
-        if operator.size <= _FORMED and self._forming_fits(operator):
+        if operator.size <= _FORMED and self._ground.forming_fits(operator, _FORMING):
             found = dense_spectrum(
                 operator, looped(operator.matvec), progress=lambda done: behind(done / operator.size)
             )
-            values, error = found.spectrum.density.nodes, found.spectrum.noise * found.spectrum.radius
-            lowest = tuple(Eigenvalue(value, error) for value in values[:top])
-            highest = tuple(Eigenvalue(value, error) for value in values[::-1][:top])
-            return _Ends(found, lowest, highest, (found.spectrum.density,), settled=True)
+            return _all_known(found, top)
         generator = limits.generator()
 
         def run(matrix: Operator, question: Question) -> Curvature:
@@ -171,6 +167,8 @@ class Bender:
             )
 
         found = run(operator, Question(top=top, probes=_PROBES))
+        if found.spectrum.exact:  # the run has come to the end of its space
+            return _all_known(found, top)
         lowest, settled, looks = found.spectrum.lowest, found.settled, [_seen(found.spectrum)]
 
         def negated(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -195,12 +193,6 @@ class Bender:
     def _over(self) -> bool:
         """Whether the time is over, but for what is kept for the other spectrum."""
         return self._ground.limits.left() <= self._reserve
-
-    def _forming_fits(self, operator: Operator) -> bool:
-        device = operator.like.device
-        begun = now(device)
-        operator.matvec(random_unit(operator, self._ground.limits.generator()))
-        return (now(device) - begun) * operator.size < _FORMING * self._ground.limits.left()
 
 
 def binned(densities: Sequence[Density], unit: float) -> tuple[Bin, ...]:
@@ -234,9 +226,17 @@ def _scatter(values: Sequence[float]) -> Estimate:
     return Estimate(mean, spread, float(count - 1))
 
 
+def _all_known(found: Curvature, top: int) -> _Ends:
+    values, error = found.spectrum.density.nodes, found.spectrum.noise * found.spectrum.radius
+    lowest = tuple(Eigenvalue(value, error) for value in values[:top])
+    highest = tuple(Eigenvalue(value, error) for value in values[::-1][:top])
+    return _Ends(found, lowest, highest, (found.spectrum.density,), settled=True)
+
+
 def _operator(ground: Ground, products: Products, metric: Metric | None) -> Operator:
+    operator = ground.operator(products)
     if metric is None:
-        return Operator(products, ground.objective.size, ground.theta, noise=products.noise)
+        return operator
     half = metric.rates.sqrt()
 
     def multiply(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -244,19 +244,19 @@ def _operator(ground: Ground, products: Products, metric: Metric | None) -> Oper
         image = products(direction)
         return half * (image if metric.decay is None else image - metric.decay * direction)
 
-    return Operator(multiply, len(half), half, noise=products.noise)
+    return replace(operator, matvec=multiply, like=half)
 
 
 def _judged(ground: Ground, vector: Float[Tensor, " n"], metric: Metric | None) -> Estimate:
     """The same quotient on the half that judges."""
     if metric is None:
         return ground.judge.curvature(vector)
-    direction = metric.rates.sqrt() * vector
-    square = float(direction.double().square().sum())
+    direction, space = metric.rates.sqrt() * vector, ground.objective.space
+    square = space.square(direction)
     if not square:
         return Estimate(0.0, 0.0)
     found = ground.judge.curvature(direction)
-    outside = 0.0 if metric.decay is None else float(metric.decay @ direction.square())
+    outside = 0.0 if metric.decay is None else space.dot(metric.decay * direction, direction)
     return Estimate(square * found.value - outside, square * found.stderr, found.degrees)
 
 

@@ -133,9 +133,7 @@ class Blocks:
         ground = Ground(self._training, self._drawn, self._sample, limits, decayed=True, ledger=self._ledger)
         objective = ground.objective
         with objective.products(ground.theta, ground.judge.halves.finds, memory=ground.graphs) as products:
-            curvature = _curvature(
-                Operator(products, objective.size, ground.theta, noise=products.noise), ground
-            )
+            curvature = _curvature(ground.operator(products), ground)
         known = curvature.spectrum
         self.found.append(
             Block(
@@ -156,7 +154,7 @@ class Blocks:
 
 
 def _curvature(operator: Operator, ground: Ground) -> Curvature:
-    if operator.size <= _FORMED:
+    if operator.size <= _FORMED and ground.objective.space.parts is None:
         return dense_spectrum(operator, looped(operator.matvec))
     return spectrum(
         operator,

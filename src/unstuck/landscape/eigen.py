@@ -11,9 +11,11 @@ from torch import Tensor
 from unstuck.curvature.dense import dense_spectrum
 from unstuck.curvature.records import Curvature, Question
 from unstuck.curvature.spectrum import spectrum
-from unstuck.curvature.vectors import Operator, Room, random_unit
+from unstuck.curvature.vectors import Operator, Room, inner, random_unit
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Forms, Judge
+from unstuck.objective import Objective
+from unstuck.objective.products import Products
 
 # Products for the trace, beyond those of the eigenvalues; and those whose scatter over batches gives its error.
 _PROBES, _SCATTER = 8, 3
@@ -86,8 +88,8 @@ def both_ends(judge: Judge, means: Means) -> Ends:
     """
     objective = judge.objective
     with objective.products(objective.theta, judge.halves.finds, memory=means.graphs) as products:
-        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
-        if objective.size <= _FORMED:
+        operator = operator_of(objective, products)
+        if objective.size <= _FORMED and objective.space.parts is None:
             found = dense_spectrum(operator, products.block, block=32)
         else:
             found = _spectrum(operator, means, Question(tolerance=_NEGATIVE))
@@ -105,6 +107,12 @@ def both_ends(judge: Judge, means: Means) -> Ends:
     )
 
 
+def operator_of(objective: Objective, products: Products) -> Operator:
+    """Give products at the point as an operator on vectors of which each process may hold a part."""
+    space = objective.space
+    return Operator(products, space.size, objective.theta, products.noise, space.reduce, space.draw)
+
+
 def _residual(value: Estimate, residual: float) -> Estimate:
     return replace(value, stderr=math.hypot(value.stderr, residual))
 
@@ -117,12 +125,12 @@ def steepest(judge: Judge, gradient: Float[Tensor, " n"], means: Means) -> Steep
     """
     objective = judge.objective
     with objective.products(objective.theta, judge.halves.finds, memory=means.graphs) as products:
-        operator = Operator(products, objective.size, objective.theta, noise=products.noise)
-        if objective.size <= _FORMED:
+        operator = operator_of(objective, products)
+        if objective.size <= _FORMED and objective.space.parts is None:
             found = dense_spectrum(operator, products.block, block=32)
         else:
             found = _spectrum(operator, means, _steepest_only(probes=_PROBES))
-        top = found.highest if float(gradient @ found.highest) >= 0.0 else -found.highest
+        top = found.highest if objective.space.dot(gradient, found.highest) >= 0.0 else -found.highest
         second = _second(operator, found, means) if objective.size > 1 and not means.over() else None
         engine = products.engine
     highest = found.spectrum.highest[0]
@@ -158,8 +166,11 @@ def _second(operator: Operator, found: Curvature, means: Means) -> Float[Tensor,
     value, vector = found.spectrum.lambda_max, found.highest
     lowered = value + 2.0 * found.spectrum.radius  # below all others, wherever they are
 
+    def along(direction: Float[Tensor, " n"]) -> float:
+        return float(inner(vector[None], direction, operator.reduce))
+
     def deflated(direction: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        return torch.add(operator.matvec(direction), vector, alpha=-lowered * float(vector @ direction))
+        return torch.add(operator.matvec(direction), vector, alpha=-lowered * along(direction))
 
     return _spectrum(replace(operator, matvec=deflated), means, _steepest_only(probes=0)).highest
 

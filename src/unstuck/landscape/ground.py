@@ -1,19 +1,19 @@
 """The point that is looked at: the loss on a fixed sample, its gradient on either half, and what may be spent."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unstuck.curvature.vectors import Room
+from unstuck import processes
+from unstuck.curvature.vectors import Operator, Room, random_unit
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.landscape.eigen import operator_of
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.noise import measure_gradients
 from unstuck.measurements.records import Cost, Sample, Subject
@@ -22,8 +22,9 @@ from unstuck.objective import Batch, Draw, Objective, draw
 from unstuck.objective.affordable import affordable, fewest
 from unstuck.objective.decay import decay_coefficients
 from unstuck.objective.ledger import Ledger, peak_bytes
-from unstuck.objective.pace import fastest
+from unstuck.objective.pace import fastest, finish
 from unstuck.objective.parameters import patterns
+from unstuck.objective.products import Products
 from unstuck.objective.sampling import repeated
 from unstuck.training import Training
 
@@ -83,9 +84,9 @@ def limits_of(
     if not 0.0 < budget < math.inf:
         msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
         raise UnstuckError(msg)
-    began = time.monotonic()
-    room = float(psutil.virtual_memory().available) if memory is None else memory
-    return Limits(lambda: budget - (time.monotonic() - began), room, seed, patterns(only), exact)
+    began = processes.clock()
+    room = processes.least(processes.free_memory() if memory is None else memory)
+    return Limits(lambda: budget - (processes.clock() - began), room, seed, patterns(only), exact)
 
 
 def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Draw, Sample]:
@@ -150,7 +151,7 @@ class Ground:
         precise: bool = True,
         ledger: Ledger | None = None,
     ) -> None:
-        self._began = time.monotonic()
+        self._began = processes.clock()
         self._training, self.limits, self.sample = training, limits, sample
         self._decayed, self._precise, self._drawn = decayed, precise, drawn
         self._looked = training if decayed else replace(training, optimizer=None)
@@ -194,12 +195,29 @@ class Ground:
         """Give what may be held for Lanczos."""
         return Room.of(_VECTORS * self.limits.memory, self.theta, _MOST_VECTORS)
 
+    def operator(self, products: Products) -> Operator:
+        """Give products at the point as an operator."""
+        return operator_of(self.objective, products)
+
+    def forming_fits(self, operator: Operator, share: float) -> bool:
+        """Whether the matrix can be formed in a share of the time that is left, going by one product.
+
+        Not where its rows are divided over processes.
+        """
+        if self.objective.space.parts is not None:
+            return False
+        finish(operator.like.device)
+        begun = processes.clock()
+        operator.matvec(random_unit(operator, self.limits.generator()))
+        finish(operator.like.device)
+        return (processes.clock() - begun) * operator.size < share * self.limits.left()
+
     def cost(self, engine: str) -> Cost:
         """Give what was spent so far, and by which engine the products were made."""
         return Cost(
             gradients=self.spent,
             products=self.ledger.products,
-            seconds=time.monotonic() - self._began,
+            seconds=processes.clock() - self._began,
             peak_bytes=peak_bytes(),
             engine=engine,
         )
@@ -275,4 +293,5 @@ class Ground:
 
     @staticmethod
     def _affordable(own: Objective) -> bool:
-        return own.size <= PRECISE and own.parameters.dtype != torch.float64
+        # A model that `fully_shard` has divided is computed in its own types.
+        return own.size <= PRECISE and own.parameters.dtype != torch.float64 and not own.parameters.sharded

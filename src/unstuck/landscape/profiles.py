@@ -22,10 +22,10 @@ _POINTS = 8
 _HIGH, _STRIDE, _STRIDES = 4.0, math.sqrt(2.0), 16
 
 
-def random_direction(theta: Float[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, " n"]:
+def random_direction(objective: Objective, generator: torch.Generator) -> Float[Tensor, " n"]:
     """Draw a unit vector that prefers no direction."""
-    drawn = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta)
-    return drawn / drawn.norm()
+    drawn = objective.space.draw(generator).to(objective.theta)
+    return drawn / objective.space.norm(drawn)
 
 
 def normalisations(model: nn.Module) -> frozenset[str]:
@@ -55,7 +55,7 @@ def filter_direction(
         generator: Draws it.
         still: Names of parameters that stay where they are though they are no vectors.
     """
-    drawn = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta)
+    drawn = parameters.space.draw(generator).to(theta)
     pairs = zip(parameters.pieces(drawn), parameters.pieces(theta), parameters.slots, strict=True)
     for piece, weights, slot in pairs:
         if piece.ndim < 2 or slot.name in still:  # noqa: PLR2004 - a vector has no filters
@@ -63,7 +63,7 @@ def filter_direction(
             continue
         rows, own = piece.flatten(1), weights.flatten(1)
         piece.mul_((own.norm(dim=1) / rows.norm(dim=1)).reshape(-1, *[1] * (piece.ndim - 1)))
-    return drawn if bool(drawn.any()) else None
+    return drawn if parameters.space.square(drawn) > 0.0 else None
 
 
 def look_along(
@@ -93,7 +93,7 @@ def look_along(
         return max(trained(distance), trained(-distance)) - here
 
     curvature = judge.curvature(direction)
-    reach = _reach(risen, rise, curvature.value, max(float(objective.theta.norm()), 1.0))
+    reach = _reach(risen, rise, curvature.value, max(objective.space.norm(objective.theta), 1.0))
     distances = [reach * math.copysign((k / _POINTS) ** 2, k) for k in range(-_POINTS, _POINTS + 1)]
     training = [here if distance == 0.0 else trained(distance) for distance in distances]
     validation = (

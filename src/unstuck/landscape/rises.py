@@ -68,7 +68,8 @@ class Rises:
         return Rise(value, found, 100.0 * self._slope(place) / base)
 
     def _slope(self, place: Place) -> float:
-        return float(self._gradient.double() @ place.displacement.double())
+        space = self.judge.objective.space
+        return space.dot(self._gradient.double(), place.displacement.double())
 
 
 def together(draws: list[Rise]) -> Rise:

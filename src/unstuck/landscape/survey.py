@@ -84,7 +84,7 @@ class Surveyor:
             sample=ground.sample,
             loss=ground.judge.loss(),
             validation=ground.validation,
-            length=float(ground.theta.norm()),
+            length=ground.objective.space.norm(ground.theta),
             gradient=self._gradient(),
             measures=tuple(self._measures),
             profiles=tuple(self._profiles),
@@ -95,18 +95,18 @@ class Surveyor:
         )
 
     def _gradient(self) -> Gradient:
-        ground = self._ground
+        ground, norm = self._ground, self._objective.space.norm
         mean = (ground.found + ground.judged) / 2.0
         decay = ground.decay()
-        decayed = None if decay is None else float((mean + decay * ground.theta).norm())
-        return Gradient(float(mean.norm()), 0.5 * float((ground.found - ground.judged).norm()), decayed)
+        decayed = None if decay is None else norm(mean + decay * ground.theta)
+        return Gradient(norm(mean), 0.5 * norm(ground.found - ground.judged), decayed)
 
     def _scales(self, name: str) -> tuple[float, Float[Tensor, " n"]]:
         """The radius and the scale of each weight: of SAM all one, of ASAM their own size."""
         theta = self._objective.theta
         if name == "sam":
             return SAM_RADIUS, torch.ones_like(theta)
-        if not bool(theta.any()):
+        if not self._objective.space.square(theta):
             msg = "all weights are zero, and so is the ball that is scaled by them"
             raise MeasurementError(msg)
         return ASAM_RADIUS, theta.abs()
@@ -119,8 +119,8 @@ class Surveyor:
 
     def _steps(self, name: str) -> None:
         radius, scales = self._scales(name)
-        start = random_direction(self._objective.theta, self._limits.generator())
-        if self._steepest is not None and bool((scales * self._steepest.top).any()):
+        start = random_direction(self._objective, self._limits.generator())
+        if self._steepest is not None and self._objective.space.square(scales * self._steepest.top):
             start = self._steepest.top
         with self._made(f"{name}_steps") as made:
             first = one_step(self._judge, self._ground.found, radius, scales)
@@ -143,6 +143,9 @@ class Surveyor:
 
     def _boxes(self, *, subspace: bool) -> None:
         theta, steepest_ = self._objective.theta, self._steepest
+        if self._objective.space.parts is not None:
+            msg = "L-BFGS-B looks for it, for which one process would have to hold all parameters"
+            raise MeasurementError(msg)
         if subspace and DIRECTIONS * theta.nbytes > _COLUMNS * self._limits.memory:
             msg = f"{DIRECTIONS} directions of {theta.numel():,} parameters do not fit the memory"
             raise MeasurementError(msg)
@@ -161,11 +164,11 @@ class Surveyor:
     def _look(self) -> None:
         theta, generator = self._objective.theta, self._limits.generator()
         found = self._steepest
-        random = random_direction(theta, generator)
+        random = random_direction(self._objective, generator)
         scaled = filter_direction(self._objective.parameters, theta, generator)
         directions = {
             "random": random,
-            "filters": None if scaled is None else scaled / scaled.norm(),
+            "filters": None if scaled is None else scaled / self._objective.space.norm(scaled),
             "top": found and found.top,
             "second": found and found.second,
         }

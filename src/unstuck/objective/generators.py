@@ -2,7 +2,7 @@
 
 import pickle
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,12 +13,20 @@ import torch
 @contextmanager
 def generators_kept(owned: Sequence[Any] = ()) -> Generator[None]:
     """Put the global random generators, and the `owned` ones, back to their states afterwards."""
-    states = [(generator, _get_state(generator)) for generator in owned]
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if _cuda() else []
+    put_back = remembered(owned)
     try:
         yield
     finally:
+        put_back()
+
+
+def remembered(owned: Sequence[Any] = ()) -> Callable[[], None]:
+    """Remember the states of the global generators and the `owned` ones; give what puts them back to these."""
+    states = [(generator, _get_state(generator)) for generator in owned]
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if _cuda() else []
+
+    def put_back() -> None:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
@@ -26,6 +34,8 @@ def generators_kept(owned: Sequence[Any] = ()) -> Generator[None]:
             torch.cuda.set_rng_state_all(devices)
         for generator, state in states:
             _set_state(generator, state)
+
+    return put_back
 
 
 def seed_everything(seed: int, owned: Sequence[Any] = ()) -> None:

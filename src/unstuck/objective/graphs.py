@@ -27,7 +27,7 @@ class Graph:
         self._leaves = replay.leaves(theta)
         with Swift() if replay.swift else nullcontext():
             self._gradients = torch.autograd.grad(
-                replay.loss(batch, self._leaves),
+                replay.loss(batch, self._leaves, twice=True),
                 self._leaves,
                 create_graph=True,
                 allow_unused=True,
@@ -94,4 +94,5 @@ def keep(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Kept:
     except (RuntimeError, TrainingError):
         return Kept(Graph(replay, batch, theta), math.inf, narrow=False)
     storages.pop(theta.untyped_storage().data_ptr(), None)
-    return Kept(graph, float(sum(storages.values())), narrowest < theta.dtype.itemsize)
+    narrow = replay.thrift.narrow or narrowest < theta.dtype.itemsize
+    return Kept(graph, float(sum(storages.values())), narrow)

@@ -38,7 +38,8 @@ class Products:
         digest: Of all that they depend on but the vector, where they are to be kept.
 
     Attributes:
-        engine: "retained", "fresh", "retained + fresh" or "differences".
+        engine: "retained", "fresh", "retained + fresh" or "differences", and where blocks of the model are
+            computed again, "+ checkpointed".
         noise: Relative error of one product, measured where it is not plain rounding.
     """
 
@@ -79,12 +80,12 @@ class Products:
     @property
     def engine(self) -> str:
         """How the products are made."""
+        thrift = self._replay.thrift
         if self._differences:
-            return "differences"
+            return "differences + checkpointed" if thrift.gradients else "differences"
         kept = sum(graph is not None for graph in self._graphs)
-        if kept == len(self._graphs):
-            return "retained"
-        return "retained + fresh" if kept else "fresh"
+        whole = "retained" if kept == len(self._graphs) else "retained + fresh" if kept else "fresh"
+        return f"{whole} + checkpointed" if thrift.products else whole
 
     def __enter__(self) -> "Products":
         if self._differences is None:
@@ -159,7 +160,7 @@ class Products:
             for index, batch in enumerate(self._batches):
                 graph, graphs[index] = graphs[index], None
                 own = price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT
-                self._ledger.spend(own + price.RETAINED_PRODUCT * (len(vectors) - 1), batch.examples)
+                self._spend(own + price.RETAINED_PRODUCT * (len(vectors) - 1), batch)
                 graph = graph or Graph(self._replay, batch, self._theta)
                 products = [self._parameters.flatten(graph(each)) for each in pieces]
                 found = torch.stack([inner(rows, product) for product in products])
@@ -201,7 +202,7 @@ class Products:
         self._first = None  # what was not kept is not held either
         with self._replay.session():
             for batch, graph in zip(self._batches, self._graphs, strict=True):
-                self._ledger.spend(price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT, batch.examples)
+                self._spend(price.RETAINED_PRODUCT if graph else price.FRESH_PRODUCT, batch)
                 yield self._parameters.flatten((graph or Graph(self._replay, batch, self._theta))(pieces))
 
     def _differed(self, unit: Float[Tensor, " n"]) -> Iterator[Float[Tensor, " n"]]:
@@ -211,6 +212,10 @@ class Products:
         with self._replay.session():
             for batch in self._batches:
                 yield self._differences.at(unit, step, partial(self._of_batch, batch))
+
+    def _spend(self, own: float, batch: Batch) -> None:
+        again = price.CHECKPOINTED if self._replay.thrift.products else 1.0
+        self._ledger.spend(own * again, batch.examples)
 
     def _keep_graphs(self) -> None:
         remaining = self._memory

@@ -21,6 +21,7 @@ from unstuck.objective.ledger import Ledger
 from unstuck.objective.parameters import Parameters
 from unstuck.objective.reach import generators, modules, within
 from unstuck.objective.sampling import Batch, describe, moved, one_line
+from unstuck.objective.thrift import Thrift
 from unstuck.objective.twice import differentiable_kernels
 from unstuck.training import Training
 
@@ -36,6 +37,7 @@ class Replay:
         fused: Whether losses alone are computed with whatever attention kernel PyTorch would choose. They are then
             not to be compared, beyond rounding, with those that gradients come with.
         writes_parameters: Whether the model writes on its parameters while it is evaluated; until `check`, True.
+        thrift: Which blocks of the model are computed again, where graphs do not fit the memory; `check` decides.
         fixed: Whether the loss is surely the same under every seed: it drew no random number, and was the same twice.
     """
 
@@ -62,6 +64,7 @@ class Replay:
         self._interrupts = Interrupts()
         self._wrappers = Wrappers(found)
         self._borrowed = Borrowed(things)
+        self.thrift = Thrift(training.model, self._generators)
         self._present: tuple[Tensor, list[Tensor]] | None = None
         self.writes_parameters = True
         self.fixed = False
@@ -102,15 +105,16 @@ class Replay:
             self._present = theta, self.parameters.leaves(theta)
         return self._present[1]
 
-    def loss(self, batch: Batch, leaves: Sequence[Tensor]) -> Any:
+    def loss(self, batch: Batch, leaves: Sequence[Tensor], *, twice: bool = False) -> Any:
         """Evaluate one batch; only inside a session. The leaves stay in the model until it is evaluated again.
 
-        A scalar tensor, as `check` made sure.
+        A scalar tensor, as `check` made sure. `twice` says that it will be differentiated twice.
 
         Raises:
             TrainingError: The user's loss failed.
         """
         self.resume(leaves)
+        self.thrift.hang(twice=twice)
         # A copy: a loss may write on its batch, or take things out of it.
         content = moved(batch.content, self.parameters.device, self._dtype, copy=True)
         self._seed(batch)
@@ -193,8 +197,13 @@ class Replay:
             self.fixed = self._same_without_grad and processes.every(true=not drew)
 
     def _checked(self, batch: Batch, leaves: Sequence[Tensor]) -> Tensor:
-        loss = self.loss(batch, leaves)
-        _check_loss(loss)
+        def evaluate() -> Tensor:
+            loss = self.loss(batch, leaves)
+            _check_loss(loss)
+            return loss
+
+        # A divided model gathers its parameters around each block, out of sight.
+        loss = evaluate() if self.parameters.sharded else self.thrift.weighed(evaluate, leaves)
         if not loss.requires_grad:
             raise TrainingError(self._independent)
         return loss

@@ -231,6 +231,7 @@ ENGINES: dict[str, str] = {
     "retained": "retained graph",
     "fresh": "fresh graph each time",
     "differences": "central differences",
+    "checkpointed": "blocks computed again",
 }
 
 

@@ -204,7 +204,8 @@ class Cost:
         products: Hessian-vector products among them.
         seconds: Wall time.
         peak_bytes: Largest resident memory of the process while measuring.
-        engine: How Hessian-vector products were made: "retained", "fresh", "differences" or a mixture.
+        engine: How Hessian-vector products were made: "retained", "fresh", "differences" or a mixture, with
+            "checkpointed" where blocks of the model were computed again to fit the memory.
         measurements: What each measurement cost, in the order in which they were begun, and what is left of the
             whole.
     """
