@@ -85,6 +85,7 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
         {"optimizer": torch.optim.SGD},
         "`optimizer` must be a torch.optim.Optimizer, not <class",
     ),
+    "clip: not a norm": ({"clip": -1.0}, r"`clip` must be a norm above 0, .* not -1.0 \(float\)"),
     "optimizer: of wider copies": (
         of_wider_copies(),
         r"`optimizer` moves wider copies of the parameters of `model`, which are float16: make it from",

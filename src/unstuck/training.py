@@ -1,5 +1,6 @@
 """What the user brings: everything that is needed to evaluate the loss of a run again."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from unstuck.errors import TrainingError
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
+# What `clip_grad_norm_` adds to a norm.
+_BESIDE_ZERO = 1e-6
+
 
 @dataclass(frozen=True)
 class Training:
@@ -25,6 +29,8 @@ class Training:
         optimizer: Any `torch.optim.Optimizer`, with its state.
         scheduler: The learning-rate scheduler, if there is one.
         validation: Batches the run does not train on, like `data`.
+        clip: The norm to which the run shortens longer gradients before each step (`max_norm` of
+            `torch.nn.utils.clip_grad_norm_`); None: it does not.
 
     Raises:
         TrainingError: An argument is not what it must be; the message names it and says what to pass.
@@ -36,6 +42,7 @@ class Training:
     optimizer: Optimizer | None = None
     scheduler: Any = None
     validation: Iterable[Any] | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model)
@@ -49,9 +56,16 @@ class Training:
             _check_batches("validation", self.validation)
         if self.optimizer is not None:
             _check_optimizer(self.optimizer, self.model)
+        if self.clip is not None and not _is_positive(self.clip):
+            msg = f"`clip` must be a norm above 0, as `max_norm` of clip_grad_norm_, or None, not {_show(self.clip)}"
+            raise TrainingError(msg)
         if self.scheduler is not None and not hasattr(self.scheduler, "step"):
             msg = f"`scheduler` must have a step() method, as torch.optim's have, not {_show(self.scheduler)}"
             raise TrainingError(msg)
+
+    def shortening(self, norm: float) -> float:
+        """Give the factor by which the run multiplies a gradient of that norm, as `clip_grad_norm_` does."""
+        return 1.0 if self.clip is None else min(1.0, self.clip / (norm + _BESIDE_ZERO))
 
 
 def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
@@ -152,6 +166,10 @@ def _is_wider_copy(tensor: Tensor, parameter: Tensor) -> bool:
         return False
     wider = torch.finfo(tensor.dtype).eps < torch.finfo(parameter.dtype).eps
     return wider and torch.equal(tensor.detach().to(parameter.device, parameter.dtype), parameter.detach())
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf
 
 
 def _show(value: object) -> str:

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,6 +112,21 @@ def test_steps_in_a_row_carry_the_state_on(name):
         displacement = twin.step([index])
         step(real, [real.data[index]])
         torch.testing.assert_close(displacement, flat(real.model) - before, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.1, 100.0])
+@pytest.mark.parametrize("name", ["SGD momentum", "Adam"])
+def test_gradients_are_clipped_as_the_run_does(name, clip):
+    training, real = run(name), run(name)
+    training, before = replace(training, clip=clip), flat(real.model)
+    twin = Twin(objective_of(training), training.optimizer)
+    for index in (0, 2):
+        displacement = twin.step([index])
+        real.optimizer.zero_grad()
+        real.loss(real.model, real.data[index]).backward()
+        nn.utils.clip_grad_norm_(real.model.parameters(), clip)
+        real.optimizer.step()
+        torch.testing.assert_close(displacement, flat(real.model) - before, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["SGD momentum", "Adam"])

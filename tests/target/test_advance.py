@@ -1,5 +1,6 @@
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,14 +30,17 @@ def complaint(run, steps=1):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("clip", [None, 0.3])
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_steps_are_those_of_the_loop_that_everyone_writes(optimizer):
+def test_steps_are_those_of_the_loop_that_everyone_writes(optimizer, clip):
     run, by_hand = training(optimizer, lr=0.1), training(optimizer, lr=0.1)
-    advance(run, 7)
+    advance(replace(run, clip=clip), 7)
     for step in range(7):
         batch = by_hand.data[step % 3]
         by_hand.optimizer.zero_grad()
         by_hand.loss(by_hand.model, batch).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(by_hand.model.parameters(), clip)
         by_hand.optimizer.step()
     assert torch.equal(run.model.weight, by_hand.model.weight)
 

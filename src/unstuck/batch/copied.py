@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from unstuck.batch.pool import Update
@@ -53,7 +54,7 @@ class Copied:
         except Exception as error:  # strangers' models may hold what cannot be copied
             msg = f"the model cannot be copied: {one_line(error)}"
             raise MeasurementError(msg) from error
-        self._loss = training.loss
+        self._loss, self._clip = training.loss, training.clip
         self._generators = generators(within(training.model, training.loss))
         self.device = next(self.model.parameters()).device
 
@@ -82,6 +83,8 @@ class Copied:
                     loss = loss * (batch.examples / examples)
                 loss.backward()
                 total = total + loss.detach()
+            if self._clip is not None:
+                clip_grad_norm_(self.model.parameters(), self._clip)
             return total
 
         self.optimizer.step(closure)

@@ -103,6 +103,11 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
     subject, sample = measured.subject, measured.sample
     if subject.mode == "eval":
         notes.append("The model was handed in in eval mode and measured so; call model.train() if it trains.")
+    if subject.hooked:
+        notes.append(
+            f"{subject.hooked} parameter tensors have gradient hooks (register_hook), which are not called here: "
+            "where they change gradients, the run's own steps are others. To clip, there is Training(clip=...)."
+        )
     if subject.decay:
         notes.append("The optimizer's weight decay counts as part of the loss.")
     if sample.stochastic:

@@ -119,6 +119,8 @@ class Twin:
         def closure() -> float:
             value, gradient = evaluate(self.theta())
             self.value, self.slope = value, self.objective.space.norm(gradient)
+            shortened = self.objective.replay.training.shortening(self.slope)
+            gradient = gradient if shortened == 1.0 else shortened * gradient
             triples = zip(self.copies, parameters.slots, parameters.pieces(gradient), strict=True)
             for parameter, slot, piece in triples:
                 parameter.grad = slot.whole(piece.to(parameter.device, parameter.dtype))

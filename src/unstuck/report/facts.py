@@ -69,7 +69,8 @@ def subject_line(verdict: Verdict) -> str:
         parts.insert(2, f"{subject.frozen:,} more frozen")
     if subject.optimizer is not None:
         rate = "" if subject.rate is None else f", rate {_short(subject.rate)}"
-        parts.append(subject.optimizer + rate)
+        clip = "" if subject.clip is None else f", gradient no longer than {_short(subject.clip)}"
+        parts.append(subject.optimizer + rate + clip)
     return " · ".join(parts)
 
 

@@ -6,6 +6,7 @@ from itertools import count, islice
 from typing import Any, cast
 
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -56,6 +57,8 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
         optimizer.zero_grad()
         loss = training.loss(training.model, batch)
         loss.backward()
+        if training.clip is not None:
+            clip_grad_norm_(training.model.parameters(), training.clip)
         first.append(float(loss.detach()))
         return loss
 

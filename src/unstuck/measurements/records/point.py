@@ -31,6 +31,8 @@ class Subject:
         mode: "train" or "eval", as handed in.
         only: Patterns of the parameters that were looked at, the others held fixed; none: all were.
         trainable: Trainable parameters in all, where only some were looked at.
+        clip: The norm to which longer gradients are shortened, or None.
+        hooked: Parameter tensors with gradient hooks of the user's, which are not called here.
     """
 
     model: str
@@ -44,6 +46,8 @@ class Subject:
     mode: str
     only: tuple[str, ...] = ()
     trainable: int | None = None
+    clip: float | None = None
+    hooked: int = 0
 
 
 @dataclass(frozen=True)
