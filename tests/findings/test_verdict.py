@@ -275,6 +275,20 @@ def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
 
 
+@pytest.mark.parametrize(("distance", "cause"), [(20.0, Cause.ILL_CONDITIONED), (50.0, None)])
+def test_a_descent_of_many_steps_nearby_shows_that_directions_are_unequal(distance, cause):
+    descent = replace(route("control", 0.4), distance=distance)
+    routes = (
+        route("gradient", 0.004, multiple=2.0),
+        route("krylov", 0.004),
+        route("curvature", 1e-4),
+        descent,
+    )
+    slices = (line("lowest", -0.1), line("highest", 50.0))
+    found = measurements(routes, spectrum(-0.1, 50.0), slices, continuations=continued(0.0))
+    assert conclude(found, COST).cause is cause
+
+
 @pytest.mark.parametrize(("trend", "cause"), [(-0.1, Cause.STEP_TOO_LARGE), (0.1, None)])
 def test_a_run_on_its_way_from_a_peak_is_too_fast_where_a_lower_rate_ends_far_below(trend, cause):
     lower, whole = arm("rate", 0.6, factor=0.1, extra=0.2), arm("whole", -0.2)

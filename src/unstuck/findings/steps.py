@@ -35,6 +35,9 @@ HELD_DOWN = 2.0
 # A descent of many steps counts where it gains so many times what a single one does: it costs some times as much.
 MANY = 10.0
 
+# Within so many lengths of the weights: further off it is another network, and not these directions are unequal.
+NEARBY = 3.0
+
 # Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
 MOSTLY_SIGNAL = 0.5
 
@@ -166,7 +169,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
         return None
     arm = going_on(measured)
     other = max(_best_of_rates(measured).value, arm.gain.value if arm else 0.0, 0.0)
-    corrected, words = _corrected(krylov, measured.route("control"))
+    corrected, words = _corrected(krylov, measured)
     ratio = corrected.value / other if other > 0.0 else math.inf
     least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
     unequal = corrected.surely_above(least)
@@ -191,9 +194,11 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     )
 
 
-def _corrected(krylov: Route, control: Route | None) -> tuple[Estimate, str]:
-    """What correcting for curvature gains: one such step, or, if that is far less, a descent of many."""
-    if control is None or control.gain.value < MANY * krylov.gain.value:
+def _corrected(krylov: Route, measured: Measurements) -> tuple[Estimate, str]:
+    """What correcting for curvature gains: one such step, or, if that is far less, a descent of many nearby."""
+    control = measured.route("control")
+    far = control is None or control.distance > NEARBY * max(measured.length, 1.0)
+    if control is None or far or control.gain.value < MANY * krylov.gain.value:
         return krylov.gain, "one step corrected for curvature"
     return control.gain, "a descent corrected for curvature (L-BFGS)"
 
