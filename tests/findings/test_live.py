@@ -167,6 +167,7 @@ def test_what_a_look_could_gainsay_is_not_said_before_it():
 def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-3)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.ILL_CONDITIONED]
+    assert Cause.ILL_CONDITIONED not in causes(look=replace(look, step_length=0.0))
 
 
 @pytest.mark.parametrize(

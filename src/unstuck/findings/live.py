@@ -169,8 +169,10 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
 
 def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
-    # Where the rate is far too low, nobody knows yet which directions a higher one would serve.
-    if look is None or look.krylov is None or look.update is None or multiple(look) > FALLS_SHORT:
+    if look is None or look.krylov is None or look.update is None:
+        return None
+    # Where the rate is nil or far too low, nobody knows yet which directions a higher one would serve.
+    if look.step_length == 0.0 or multiple(look) > FALLS_SHORT:
         return None
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * gained(look):
