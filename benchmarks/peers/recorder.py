@@ -6,7 +6,9 @@ samples to a store; it takes a sample (lengths of gradient, weights and update b
 the gradient, rounding) as often as 0.5 % of the time pay for. Cockpit keeps what it sees in memory, at the steps that
 it is told to. Looks at the live graph when a loss stands still are measured in recording.md.
 
-- A step: `over ours` is the time of its step over that of ours.
+- A step: `over ours` is the time of its step over that of ours, most of which is the training's own; what watching
+  alone costs is a step's time less that of one that is not watched, in medians over the turns, which leaves the
+  less of it, the more uncertain it is.
 - Each sample: what one more sample costs beyond the step, over ours. Ours compares three steps.
 - Numbers of one batch: the largest eigenvalue of the Hessian and its trace on one batch of 128 digits, from the model
   and the batch to the number, against float64; a, b and c as in the other tables, attention held to its plain kernel.
@@ -18,7 +20,7 @@ In columns `over ours`, above 1 we are cheaper.
 import dataclasses
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 import torch
@@ -58,7 +60,10 @@ def run() -> list[Table]:
     """Watch all trainings."""
     if not present([COCKPIT], None):
         return []
-    columns = ("training", "contestant", "what", "ms a step", "over not watched", "over ours")
+    columns = (
+        *("training", "contestant", "what", "ms a step", "over not watched", "over ours"),
+        *("ms of watching", "watching over ours"),
+    )
     with plain_attention():
         numbers = [row for workload in workloads() for row in _numbers(workload)]
     return [
@@ -103,13 +108,23 @@ def _steps(number: int) -> list[list[object]]:
         turns = take_turns(contestants, rounds=ROUNDS)
         watch.close()
     rows: list[list[object]] = []
+    watching = {
+        name: 1e3 * _beyond(turn.seconds, turns["plain"].seconds) / count for name, turn in turns.items()
+    }
     for name, turn in turns.items():
         if name != "plain":
             who, what = ("unstuck", "every step") if name == "unstuck" else (COCKPIT.name, name)
             ratio = "" if name == "unstuck" else turn.over(turns["unstuck"])
-            rows.append([case.name, who, what, 1e3 * turn.median / count, turn.over(turns["plain"]), ratio])
-    rows += [[case.name, COCKPIT.name, name, "raises", "", ""] for name in WAYS if name not in contestants]
+            times = "" if name == "unstuck" else watching[name] / max(watching["unstuck"], 1e-9)
+            own = 1e3 * turn.median / count
+            rows.append([case.name, who, what, own, turn.over(turns["plain"]), ratio, watching[name], times])
+    rows += [[case.name, COCKPIT.name, name, "raises", *4 * [""]] for name in WAYS if name not in contestants]
     return rows
+
+
+def _beyond(some: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the differences, turn by turn."""
+    return median(one - other for one, other in zip(some, others, strict=True))
 
 
 def _repeat(step: Callable[[], None], count: int) -> None:
