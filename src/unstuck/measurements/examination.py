@@ -307,7 +307,8 @@ class Examination:
 
     def _go_on(self, explained: Enough, share: float) -> None:
         begun, left, known = processes.clock(), self._limits.left(), self._known
-        pace = Pace(_ARMS_COST, lambda: processes.clock() - begun > share * left)
+        affordable = share * left / max(self._seconds, 1e-9)
+        pace = Pace(min(_ARMS_COST, affordable), lambda: processes.clock() - begun > share * left)
         optimizer = self._training.optimizer
         if optimizer is None:
             return
