@@ -147,10 +147,10 @@ class Examination:
         if self._limits.left() < _TYPICAL * self._seconds:
             self._hasten(found, present, told, asked)
             known.complete = asked.enough(self.measured())
-            if known.complete:
-                return
             if self._limits.left() < _WITH_PRODUCTS * self._seconds:
                 known.omit("spectrum", _NO_TIME)
+                return
+            if known.complete:
                 return
         if (curvature := self._curvature(found, present, told, asked)) is not None:
             self._follow(curvature, found, told)
