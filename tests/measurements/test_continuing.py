@@ -13,6 +13,7 @@ from quadratics import Vector, batch, bowl, judge_of, noisy_bowls, symmetric, ve
 
 from objective.fingerprint import unchanged
 from unstuck import Training
+from unstuck.errors import TrainingError
 from unstuck.measurements.continuing import Pace, measure_continuations
 from unstuck.measurements.records import Sample
 from unstuck.objective import Objective, draw
@@ -215,6 +216,21 @@ def test_a_run_that_is_thrown_out_gains_minus_infinity_and_a_lower_rate_still_ha
     assert found.rate(0.1).gain.value == -math.inf
     # Nothing that is tried rises above it.
     assert not any(arm.extra.surely_above(0.0) for arm in found.arms)
+
+
+@pytest.mark.parametrize("moment", [30, 33, 40])
+def test_a_loss_that_begins_to_fail_is_not_taken_for_a_run_that_is_thrown_out(moment):
+    calls = iter(range(10_000))
+
+    def broken(model, content):
+        if next(calls) >= moment:
+            msg = "out of luck"
+            raise ValueError(msg)
+        return bowl(model, content)
+
+    data = [batch(CURVATURES.diag(), torch.zeros(3, dtype=torch.float64))] * 8
+    with pytest.raises(TrainingError, match="out of luck"):
+        continuations(training_of(OPTIMIZERS["SGD"], data, loss=broken))
 
 
 @pytest.mark.parametrize("loss", [bowl, raising])

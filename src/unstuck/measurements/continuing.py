@@ -1,6 +1,5 @@
 """The run continued on a copy: as before, and with one change each, on the same batches in the same order."""
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -201,9 +200,12 @@ class _Race:
         return arm
 
     def _look(self, theta: Float[Tensor, " n"], moved: Float[Tensor, " n"] | None) -> list[float]:
-        with contextlib.suppress(TrainingError):
-            if moved is not None:
+        """Look at the loss; one that fails far off must not fail at the point itself."""
+        if moved is not None:
+            try:
                 return self._judge.look(theta + moved)
+            except TrainingError:
+                self._judge.objective.values(theta, self._judge.halves.judges[:1])
         return [math.inf] * len(self._judge.base)
 
     def _judged(
@@ -257,6 +259,7 @@ def _stepped(twin: Twin, only: Sequence[int], *, first: bool) -> Float[Tensor, "
         # Far off some losses raise where others give NaN; at the point itself it is the user's own error.
         if first:
             raise
+        twin.objective.values(twin.objective.theta, only)
         return None
     return moved if twin.objective.space.finite(moved) else None
 
