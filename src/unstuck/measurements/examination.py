@@ -18,15 +18,16 @@ from unstuck.curvature.spectrum import spectrum
 from unstuck.curvature.vectors import Operator
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
+from unstuck.measurements.ahead import go_on
 from unstuck.measurements.bill import Bill
-from unstuck.measurements.continuing import FURTHER, Pace, measure_continuations
+from unstuck.measurements.continuing import Pace
 from unstuck.measurements.descent import KRYLOV_PRODUCTS, along_gradient, along_krylov, taken
 from unstuck.measurements.following import follow
 from unstuck.measurements.gathering import Gathered
 from unstuck.measurements.known import Known, Objectives
 from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.noise import Gradients
-from unstuck.measurements.records import Continuations, Division, Measurements, Route, Sample
+from unstuck.measurements.records import Division, Measurements, Route, Sample
 from unstuck.measurements.stability import (
     find_steepest,
     measure_stability,
@@ -35,11 +36,8 @@ from unstuck.measurements.stability import (
 )
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.surveys import EARLY, LATE, Limits, Stage
-from unstuck.objective import Batch
-from unstuck.objective.affordable import further
 from unstuck.objective.pace import finish
 from unstuck.objective.products import Products
-from unstuck.objective.sampling import total_bytes
 from unstuck.progress import Told
 from unstuck.training import Training
 
@@ -206,7 +204,14 @@ class Examination:
         self._survey(LATE, told, 0.15)
         told("going on for some steps on a copy", 0.25)
         with self._known.bill.item("continuations"):
-            self._go_on(asked.explained, share)
+            go_on(self._known, self._training, self._limits, self._pace(share), asked.explained)
+
+    def _pace(self, share: float) -> Pace:
+        """So much of the time that is left may be spent on going on."""
+        begun, seconds = processes.clock(), share * self._limits.left()
+        return Pace(
+            min(_ARMS_COST, seconds / max(self._seconds, 1e-9)), lambda: processes.clock() - begun > seconds
+        )
 
     def _products(self) -> Products:
         halves, objective = self._known.halves, self._objective
@@ -304,42 +309,6 @@ class Examination:
                 if self._objective.space.norm(found.finds) > 0.0
                 else Route("gradient", Estimate(0.0, 0.0), 0.0, 0.0)
             )
-
-    def _go_on(self, explained: Enough, share: float) -> None:
-        begun, left, known = processes.clock(), self._limits.left(), self._known
-        affordable = share * left / max(self._seconds, 1e-9)
-        pace = Pace(min(_ARMS_COST, affordable), lambda: processes.clock() - begun > share * left)
-        optimizer = self._training.optimizer
-        if optimizer is None:
-            return
-
-        def asked(found: Continuations) -> bool:
-            self._take(found)
-            return explained(self.measured())
-
-        try:
-            further = self._further(pace.over)
-            self._take(
-                measure_continuations(optimizer, known.judge, known.sample, pace, asked, further=further)
-            )
-        except Exception as error:  # a stranger's optimizer may raise anything
-            known.omit("continuations", error)
-
-    def _further(self, over: Callable[[], bool]) -> Sequence[Batch]:
-        """Draw batches to train on beyond a sample that is but a part of the data."""
-        if self._known.sample.whole:
-            return ()
-        batches, limits = self._objective.batches, self._limits
-        room = limits.data - sum(total_bytes(batch.content) for batch in batches)
-        return further(batches, self._training.data, seed=limits.seed, most=FURTHER, room=room, until=over)
-
-    def _take(self, found: Continuations) -> None:
-        known = self._known
-        known.surveyed["continuations"] = found
-        arm = found.going_on
-        known.routes["ahead"] = Route(
-            "ahead", arm.gain, slope=arm.gain.value, distance=0.0, multiple=float(arm.steps), steps=arm.steps
-        )
 
     def _advance(self, run: Lanczos, products: int, found: Gradients) -> None:
         """Go on in the Krylov space of g, and see how low the best step within it gets."""
