@@ -94,9 +94,25 @@ def test_what_treats_the_cause_found_is_chosen_first(plain):
     _, facts = plain
     found = unstuck.diagnosis.Finding(Cause.GRADIENT_NOISE, 0.9, (), "", "")
     chosen = choose(replace(facts, findings=(found,)))
-    assert Cause.GRADIENT_NOISE in chosen[0].treats
+    treating = [Cause.GRADIENT_NOISE in each.treats for each in chosen]
+    assert treating[0]
+    assert treating == sorted(treating, reverse=True)
     assert {"larger-step", "per-parameter-scale"} <= {each.name for each in chosen}
     assert len({(each.name, each.change) for each in chosen}) == len(chosen)
+
+
+def test_where_every_rate_is_0_a_larger_step_begins_with_what_the_schedule_began_with():
+    made = training(make=lambda p: torch.optim.SGD(p, lr=0.03))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda _: 0.0)
+    made = replace(made, scheduler=scheduler)
+    first, further = steps.larger_step(known(made))
+    for treatment, rate in ((first, 0.03), (further, 0.3)):
+        run = run_of(made)
+        treatment.apply(run)
+        assert run.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+        assert run.scheduler.base_lrs == [pytest.approx(rate)]
+    assert wiring.unfreeze(known(made)) == []
+    assert made.optimizer.param_groups[0]["lr"] == 0.0
 
 
 def test_a_smaller_step_multiplies_every_rate_and_what_a_scheduler_makes_it_from():

@@ -73,4 +73,4 @@ def choose(known: Situation) -> list[Treatment]:
 
 
 def _distinct(treatments: Sequence[Treatment]) -> list[Treatment]:
-    return list({(each.name, each.change): each for each in reversed(treatments)}.values())[::-1]
+    return list({(each.name, each.change): each for each in treatments}.values())
