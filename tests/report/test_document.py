@@ -108,6 +108,8 @@ SCHEMA = {
         "mode": str,
         "only": [str],
         "trainable": (int, None),
+        "clip": (float, None),
+        "hooked": int,
     },
     "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
     "division": (

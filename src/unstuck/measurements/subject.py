@@ -29,7 +29,7 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
         mode="train" if training.model.training else "eval",
         only=parameters.among,
         trainable=parameters.trainable if parameters.among else None,
-        clip=training.clip,
+        clip=None if training.clip is None else float(training.clip),
         hooked=sum(bool(slot.parameter._backward_hooks) for slot in slots),  # noqa: SLF001  # there is no public name
     )
 
