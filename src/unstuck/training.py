@@ -14,9 +14,6 @@ from unstuck.errors import TrainingError
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
-# What `clip_grad_norm_` adds to a norm.
-_BESIDE_ZERO = 1e-6
-
 
 @dataclass(frozen=True)
 class Training:
@@ -62,10 +59,6 @@ class Training:
         if self.scheduler is not None and not hasattr(self.scheduler, "step"):
             msg = f"`scheduler` must have a step() method, as torch.optim's have, not {_show(self.scheduler)}"
             raise TrainingError(msg)
-
-    def shortening(self, norm: float) -> float:
-        """Give the factor by which the run multiplies a gradient of that norm, as `clip_grad_norm_` does."""
-        return 1.0 if self.clip is None else min(1.0, self.clip / (norm + _BESIDE_ZERO))
 
 
 def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:

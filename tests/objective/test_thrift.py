@@ -1,6 +1,7 @@
 """What is computed again instead of kept gives the same, and takes less memory."""
 
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -135,6 +136,17 @@ def within(memory: float, training: Training, dtype=torch.float64) -> Objective:
         return Objective(training, drawn.batches, dtype=dtype)
 
 
+@contextmanager
+def both(make):
+    """The same training with all graphs kept, and with little memory; both give the same gradient."""
+    torch.manual_seed(0)
+    training = of(make())
+    with unchanged(training):
+        kept, again = within(ENOUGH, training), within(LITTLE, training)
+        assert torch.equal(again.gradient(again.theta), kept.gradient(kept.theta))
+        yield kept, again
+
+
 def held(sampled: Objective) -> float:
     with sampled.replay.session():
         return keep(sampled.replay, sampled.batches[0], sampled.theta).nbytes
@@ -142,12 +154,8 @@ def held(sampled: Objective) -> float:
 
 @pytest.mark.parametrize("make", BLOCKS.values(), ids=BLOCKS.keys())
 def test_blocks_computed_again_give_the_same_gradients_and_products(make):
-    torch.manual_seed(0)
-    training = of(make())
-    with unchanged(training):
-        kept, again = within(ENOUGH, training), within(LITTLE, training)
+    with both(make) as (kept, again):
         assert again.replay.thrift.gradients
-        assert torch.equal(again.gradient(again.theta), kept.gradient(kept.theta))
         vector = torch.randn(kept.size, generator=generator(), dtype=torch.float64)
         for memory, engine in ((math.inf, "retained + checkpointed"), (0.0, "fresh + checkpointed")):
             with kept.products(kept.theta) as usual, again.products(again.theta, memory=memory) as products:
@@ -159,13 +167,8 @@ def test_blocks_computed_again_give_the_same_gradients_and_products(make):
 
 @pytest.mark.parametrize("make", NONE.values(), ids=NONE.keys())
 def test_blocks_that_cannot_be_computed_again_are_not(make):
-    torch.manual_seed(0)
-    training = of(make())
-    with unchanged(training):
-        kept, again = within(ENOUGH, training), within(LITTLE, training)
-        assert torch.equal(again.gradient(again.theta), kept.gradient(kept.theta))
-        with again.products(again.theta) as products:
-            assert products.engine == "retained"
+    with both(make) as (_, again), again.products(again.theta) as products:
+        assert products.engine == "retained"
 
 
 def test_automatic_casting_is_as_it_was():

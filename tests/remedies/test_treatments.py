@@ -197,7 +197,7 @@ def test_clipping_bounds_every_step(plain):
     for update in run.updates(run.objective.batches):
         before = run.theta()
         through(run, [update])
-        assert (run.theta() - before).norm() <= 0.1 * run.clip * (1.0 + 1e-5)
+        assert (run.theta() - before).norm() <= 0.1 * run.twin.clip * (1.0 + 1e-5)
 
 
 def test_updates_that_are_not_finite_are_skipped():

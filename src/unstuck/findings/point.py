@@ -160,9 +160,10 @@ def _leads_far(measured: Measurements) -> bool:
     """Whether negative curvature gains much: on its own, or beside what a descent from the point itself gains."""
     gain, route, control = curvature_gain(measured), measured.route("curvature"), measured.route("control")
     negligible = NEGLIGIBLE * measured.scale
-    if gain is None or route is None or route.gain.surely_above(negligible):
-        return gain is not None and gain.surely_above(negligible)
-    plain = control.gain.value if control else 0.0
+    if gain is None:
+        return False
+    alone = route is not None and route.gain.surely_above(negligible)
+    plain = 0.0 if alone or control is None else control.gain.value
     return gain.surely_above(max(negligible, plain / DOMINANT))
 
 

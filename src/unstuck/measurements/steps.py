@@ -23,6 +23,9 @@ from unstuck.objective.shards import local
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
 
+# What `clip_grad_norm_` adds to a norm.
+_BESIDE_ZERO = 1e-6
+
 State = dict[str, Any]
 Slope = tuple[float, Float[Tensor, " n"]]
 Evaluate = Callable[[Float[Tensor, " n"]], Slope]
@@ -54,6 +57,7 @@ class Twin:
         optimizer: The copy that moves them.
         value: The loss of the last step's batches, before the step.
         slope: Norm of their gradient.
+        clip: Longest gradient; longer ones are shortened to it, as `clip_grad_norm_` does.
 
     Raises:
         MeasurementError: The optimizer, a stranger's, cannot be copied.
@@ -63,6 +67,8 @@ class Twin:
         self.objective = objective
         self.value = self.slope = math.nan
         self._dtype = dtype or objective.theta.dtype
+        clip = objective.replay.training.clip
+        self.clip = math.inf if clip is None else clip
         slots = objective.parameters.slots
         self.copies = [
             slot.parameter.detach().to(dtype or slot.parameter.dtype, copy=True).requires_grad_()
@@ -119,8 +125,8 @@ class Twin:
         def closure() -> float:
             value, gradient = evaluate(self.theta())
             self.value, self.slope = value, self.objective.space.norm(gradient)
-            shortened = self.objective.replay.training.shortening(self.slope)
-            gradient = gradient if shortened == 1.0 else shortened * gradient
+            if self.clip < math.inf:
+                gradient = min(1.0, self.clip / (self.slope + _BESIDE_ZERO)) * gradient
             triples = zip(self.copies, parameters.slots, parameters.pieces(gradient), strict=True)
             for parameter, slot, piece in triples:
                 parameter.grad = slot.whole(piece.to(parameter.device, parameter.dtype))

@@ -208,7 +208,7 @@ class _Probe:
             inputs = parted((args, kwargs))[1]
             parameters = [tensor for at, name in hung(self._module) if (tensor := at[name]) is not None]
             moving = [*inputs, *(tensor for tensor in parameters if tensor.requires_grad)]
-            versions = [tensor._version for tensor in inputs]  # noqa: SLF001  # there is no other way to ask
+            versions = _versions(inputs)
             before, began = self._counter.nbytes, _present_number()
             stops = set(map(get_gradient_edge, moving))
             found = forward(*args, **kwargs)
@@ -218,7 +218,7 @@ class _Probe:
                     began,
                     stops,
                     set(map(get_gradient_edge, made)),
-                    versions != [tensor._version for tensor in inputs],  # noqa: SLF001
+                    versions != _versions(inputs),
                     self._counter.nbytes - before,
                     sum(tensor.nbytes for tensor in (*inputs, *made)),
                 )
@@ -281,6 +281,10 @@ def _leaking(loss: Tensor, probes: dict[nn.Module, _Probe]) -> set[nn.Module]:
 def _before(node: Any) -> Iterable[GradientEdge]:
     pairs = cast("Sequence[tuple[Any, int]]", node.next_functions)
     return [GradientEdge(before, number) for before, number in pairs if before is not None]
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensor._version for tensor in tensors]  # noqa: SLF001  # there is no other way to ask
 
 
 def _number(node: Any) -> int:

@@ -95,7 +95,7 @@ def clip(known: Situation) -> Sequence[Treatment]:
     most = slopes[int(_USUAL * len(slopes))]
 
     def apply(run: Run) -> None:
-        run.clip = most
+        run.twin.clip = most
 
     return [
         Treatment(

@@ -37,7 +37,6 @@ class Run:
         prepare: What is done to each batch that the data give, before anything else.
         regroup: From the batches that the data give to the batches of each update.
         factor: Multiple of the learning rate at each share of the way.
-        clip: Longest gradient; longer ones are shortened to it.
         shrink: What the parameters are multiplied by before each update.
         skip: Whether updates whose loss or gradient is not finite are left out.
         thawed: Names of frozen parameters that are trained too.
@@ -54,7 +53,6 @@ class Run:
         self.prepare: Callable[[Batch], Batch] = _as_it_is
         self.regroup: Callable[[Sequence[Batch]], list[Update]] = _one_each
         self.factor: Callable[[float], float] = _constant
-        self.clip = float("inf")
         self.shrink = 1.0
         self.skip = False
         self.average_from: float | None = None
@@ -104,23 +102,17 @@ class Run:
             for parameter, piece in zip(self.twin.copies, pieces, strict=True):
                 local(parameter).add_(piece.to(parameter.device, parameter.dtype))
 
+    def change_rate(self, change: Callable[[Any], Any]) -> None:
+        """Change every learning rate, and what a scheduler computes it from."""
+        for group in self.optimizer.param_groups:
+            group |= {key: change(group[key]) for key in ("lr", "initial_lr") if key in group}
+        for scheduler in _nested(self._scheduler):
+            if hasattr(scheduler, "base_lrs"):
+                scheduler.base_lrs = [change(rate) for rate in scheduler.base_lrs]
+
     def scale_rate(self, factor: float) -> None:
         """Multiply every learning rate, and what a scheduler computes it from."""
-        self.twin.scale_rate(factor)
-        for group in self.optimizer.param_groups:
-            if "initial_lr" in group:
-                group["initial_lr"] = group["initial_lr"] * factor
-        for scheduler in _nested(self._scheduler):
-            if hasattr(scheduler, "base_lrs"):
-                scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
-
-    def set_rate(self, rate: float) -> None:
-        """Give every group this learning rate, and a scheduler as what it computes its own from."""
-        for group in self.optimizer.param_groups:
-            group |= {key: rate for key in ("lr", "initial_lr") if key in group}
-        for scheduler in _nested(self._scheduler):
-            if hasattr(scheduler, "base_lrs"):
-                scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+        self.change_rate(lambda rate: rate * factor)
 
     def look_at(self, batches: Sequence[Batch]) -> None:
         """Put other batches into the sample, or the same ones for other parameters or another type."""
@@ -206,8 +198,7 @@ class Run:
             loss, gradient = self.objective.replay.gradient(batch, theta)
             value += loss * batch.examples / examples
             total.add_(gradient, alpha=batch.examples / examples)
-        norm = self.objective.space.norm(total) if self.clip < float("inf") else 0.0
-        return value, total.mul_(self.clip / norm) if norm > self.clip else total
+        return value, total
 
 
 def settings(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def _begun(treats: frozenset[Cause], rate: float) -> Treatment:
         f"learning rate {rate:.3g} instead of 0",
         (f'for group in optimizer.param_groups:\n    group["lr"] = {rate:g}',),
         "with a learning rate of 0 nothing is learnt",
-        lambda run: run.set_rate(rate),
+        lambda run: run.change_rate(lambda _: rate),
     )
 
 

@@ -126,15 +126,14 @@ class _Proof:
         *,
         lost: bool,
     ) -> None:
-        self._lost, self._plan = lost, 0
+        self._lost = lost
         self._training, self._objective, self._verdict = training, objective, verdict
         self._allowed, self._told = allowed, told
         self._begun = processes.clock()
         self._paid = objective.ledger.examples
         self._batch = objective.examples / len(objective.batches)
         self._memory = Memory(objective, training.optimizer, seed=allowed.seed, over=allowed.over)
-        self._steps = self._memory.decision("steps", self._affordable)
-        self._most, self._planned = _PLANS[int(self._memory.decision("plan", lambda: float(self._plan)))]
+        self._steps, self._most, self._planned = self._plan()
         self._horizon = self._steps * self._batch
         known = Situation(training, verdict.measured, verdict.findings, allowed.seed, self._horizon)
         self._held = self._hold()
@@ -157,22 +156,26 @@ class _Proof:
         orders = self._prove(proved)
         return self._record(entrants, proved, orders)
 
-    def _affordable(self) -> float:
-        """How many batches each continuation may take, by the time of one gradient and what is left."""
-        seconds = seconds_per_gradient(self._objective, [0])
+    def _plan(self) -> tuple[float, int, int]:
+        """How many batches each continuation may take, how many remedies are tried, and over how many orders."""
+        room = self._memory.decision("room", self._affordable)
         critical = self._verdict.cause in _CRITICAL
         fewest = _MOST if critical else _FEWEST
         wished = min(max(_PASSES * len(self._objective.batches), fewest), _MOST)
-        affordable = 0.0
-        for self._plan, (remedies, orders) in enumerate(_PLANS):
-            continuations = _SCREENING * (remedies + 2) + (_PROVED + 1) * orders
-            affordable = self._allowed.left() / (_MARGIN * seconds * continuations * (1.0 + 6.0 * _LOOK))
-            if affordable >= min(wished, _SHORT):
+        steps, remedies, orders = 0.0, 0, 0
+        for remedies, orders in _PLANS:
+            steps = room / (_SCREENING * (remedies + 2) + (_PROVED + 1) * orders)
+            if steps >= min(wished, _SHORT):
                 break
-        if affordable < _LEAST_STEPS:
-            msg = f"there is time for {affordable:.0f} steps of each only: give a larger budget"
+        if steps < _LEAST_STEPS:
+            msg = f"there is time for {steps:.0f} steps of each only: give a larger budget"
             raise UnstuckError(msg)
-        return float(min(wished, math.floor(affordable)))
+        return float(min(wished, math.floor(steps))), remedies, orders
+
+    def _affordable(self) -> float:
+        """How many batches all continuations together may take, by the time of one gradient and what is left."""
+        seconds = _MARGIN * seconds_per_gradient(self._objective, [0])
+        return self._allowed.left() / (seconds * (1.0 + 6.0 * _LOOK))
 
     def _with_room(self, treatments: Sequence[Treatment]) -> list[Treatment]:
         """Leave out the last of them where the copies of all would not fit into memory at once."""
