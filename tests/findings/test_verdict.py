@@ -275,6 +275,13 @@ def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
 
 
+def test_where_clipping_makes_the_steps_small_that_is_said():
+    found = continued(0.0, arm("rate", 0.5, factor=1000.0))
+    measured = replace(planted("not critical"), continuations=found)
+    measured = replace(measured, subject=replace(measured.subject, clip=1e-4))
+    assert "Clip less: the gradient is 10 times" in conclude(measured, COST).findings[0].advice
+
+
 @pytest.mark.parametrize(("distance", "cause"), [(20.0, Cause.ILL_CONDITIONED), (50.0, None)])
 def test_a_descent_of_many_steps_nearby_shows_that_directions_are_unequal(distance, cause):
     descent = replace(route("control", 0.4), distance=distance)

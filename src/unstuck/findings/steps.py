@@ -81,6 +81,12 @@ def _raising(best: Arm, measured: Measurements) -> str:
             f"The schedule has let the learning rate decay away: begin it anew or end it higher. About "
             f"{best.factor:,.0f} times the present rate would still gain."
         )
+    clip, norm = measured.subject.clip, measured.gradient.norm
+    if clip is not None and norm > clip:
+        return (
+            f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
+            f"learning rate, about {best.factor:,.0f} times."
+        )
     return f"Raise the learning rate, about {best.factor:,.0f} times; or has it decayed too early?"
 
 
@@ -196,11 +202,10 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
 
 def _corrected(krylov: Route, measured: Measurements) -> tuple[Estimate, str]:
     """What correcting for curvature gains: one such step, or, if that is far less, a descent of many nearby."""
-    control = measured.route("control")
-    far = control is None or control.distance > NEARBY * max(measured.length, 1.0)
-    if control is None or far or control.gain.value < MANY * krylov.gain.value:
-        return krylov.gain, "one step corrected for curvature"
-    return control.gain, "a descent corrected for curvature (L-BFGS)"
+    descent, nearby = measured.route("control"), NEARBY * max(measured.length, 1.0)
+    if descent and descent.distance <= nearby and descent.gain.value >= MANY * krylov.gain.value:
+        return descent.gain, "a descent corrected for curvature (L-BFGS)"
+    return krylov.gain, "one step corrected for curvature"
 
 
 def healthy(point: Point, measured: Measurements) -> Finding | None:
