@@ -124,7 +124,7 @@ def treat(
     side = Side(training, sample, _judges(training, verdict, sample, seed))
     run = Run(side.training, side.objective)
     validation = side.mean(side.look(run, run.theta())) if side.weights else None
-    base = sample.value(sample.theta) if validation is None else validation
+    base = sample.bare.value(sample.theta) if validation is None else validation
     paid = side.objective.ledger.examples
     chosen.apply(run)
     setup = side.objective.ledger.examples - paid

@@ -124,6 +124,29 @@ def test_below_twice_the_inverse_of_the_steepest_curvature_going_on_gains_and_ab
     assert above.rate(0.1).extra.value > above.rate(0.1).gain.value
 
 
+class Scaleless(Vector):
+    """Only its direction counts, as in front of batch norm."""
+
+    def forward(self):
+        return self.theta / self.theta.norm()
+
+
+def test_weights_that_shrink_by_decay_alone_are_no_gain():
+    model, rate, decay, data = Scaleless((3.0, 0.0, 0.0)), 0.1, 0.5, [torch.zeros(1)] * 4
+    training = Training(
+        model,
+        lambda model, _: 2.0 - model()[0],
+        data,
+        torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay),
+    )
+    arm = continuations(training).going_on
+    shrunk = [9.0 * (1.0 - rate * decay) ** (2 * mark) for mark in arm.marks]
+    assert arm.losses == pytest.approx([1.0] * len(arm.marks))
+    assert arm.gain.value == pytest.approx(0.0, abs=1e-9)
+    assert arm.shrunk == pytest.approx(0.5 * decay * (9.0 - math.fsum(shrunk[-3:]) / 3.0))
+    assert arm.descent.value == pytest.approx(arm.shrunk)
+
+
 def test_beyond_a_sample_the_run_goes_on_on_batches_that_neither_find_nor_judge():
     data = noisy_bowls(8, 3)
     training = training_of(OPTIMIZERS["SGD"], data)

@@ -118,6 +118,7 @@ SCHEMA = {
     ),
     "loss": MAYBE_ESTIMATE,
     "scale": (*NUMBER, None),
+    "penalty": (*NUMBER, None),
     "length": (*NUMBER, None),
     "gradient": {
         "norm": (*NUMBER, None),
@@ -246,6 +247,7 @@ SCHEMA = {
                     "values": LOSSES,
                     "slopes": LOSSES,
                     "paired": (MAYBE_ESTIMATE, None),
+                    "shrunk": (*NUMBER, None),
                 }
             ],
             "epochs": NUMBER,

@@ -87,17 +87,19 @@ def improves(measured: Measurements) -> bool:
     if arm is None or found is None or not falls(measured):
         return False
     # From the middle of the first half to the middle of the last there is half of the way.
-    pace, a_pass = (2.0 * arm.trend.value / max(length, 1e-12) for length in (arm.steps, found.epochs))
+    steps, passes = (max(length, 1e-12) for length in (arm.steps, found.epochs))
+    pace, a_pass = 2.0 * arm.trend.value / steps, 2.0 * arm.trend.value / passes
     if pace > HEALTHY_PACE * measured.scale or a_pass > HEALTHY_PASS * measured.scale:
         routes = [measured.route(name) for name in ("gradient", "krylov")]
         there = max((route.slope for route in routes if route), default=0.0)
-        return there < max(HORIZON * pace, HORIZON_PASSES * a_pass)
-    return arm.gain.value > max(KEEPING_UP * best_change(measured).value, NEGLIGIBLE * measured.scale)
+        shrinks = max(arm.shrunk, 0.0)  # of which the routes have their part too
+        return there < max(HORIZON * (pace + shrinks / steps), HORIZON_PASSES * (a_pass + shrinks / passes))
+    return arm.descent.value > max(KEEPING_UP * best_change(measured).value, NEGLIGIBLE * measured.scale)
 
 
 def best_change(measured: Measurements, *, line: bool = True) -> Estimate:
     """The largest gain of any change of the steps that was tried, with or without a line search along g."""
     arms = measured.continuations.arms[1:] if measured.continuations else ()
     routes = [measured.route("gradient")] if line else []
-    gains = [*(arm.gain for arm in arms), *(route.gain for route in routes if route)]
+    gains = [*(arm.descent for arm in arms), *(route.gain for route in routes if route)]
     return max(gains, key=lambda gain: gain.value, default=Estimate(0.0, 0.0))

@@ -55,7 +55,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
         return None
     krylov = measured.route("krylov")
     held_down = _thrown_out(measured, above=best.factor)
-    if held_down and krylov is not None and krylov.slope > HELD_DOWN * best.gain.value:
+    if held_down and krylov is not None and krylov.slope > HELD_DOWN * best.descent.value:
         return None  # no rate gets what there is to be had
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
@@ -174,7 +174,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
     arm = going_on(measured)
-    other = max(_best_of_rates(measured).value, arm.gain.value if arm else 0.0, 0.0)
+    other = max(_best_of_rates(measured).value, arm.descent.value if arm else 0.0, 0.0)
     corrected, words = _corrected(krylov, measured)
     ratio = corrected.value / other if other > 0.0 else math.inf
     least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
@@ -279,9 +279,11 @@ def _ahead(measured: Measurements) -> str:
     arm = going_on(measured)
     if arm is None:
         return "what going on gains was not measured."
+    shrinks = f" (what weight decay adds to it falls by {100 * arm.shrunk / measured.scale:.3g} %)"
+    beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
     if arm.gain.value < 0.0:
-        return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}."
-    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of the loss."
+        return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}{beside}."
+    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of the loss{beside}."
 
 
 def _best_of_rates(measured: Measurements) -> Estimate:

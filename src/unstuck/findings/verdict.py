@@ -109,7 +109,7 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
             "where they change gradients, the run's own steps are others. To clip, there is Training(clip=...)."
         )
     if subject.decay:
-        notes.append("The optimizer's weight decay counts as part of the loss.")
+        notes.append("Weight decay counts as part of the loss, but not of what going on and remedies gain.")
     if sample.stochastic:
         notes.append("The loss is random (dropout or the like); it was replayed with fixed seeds.")
     if cost.engine == "differences":

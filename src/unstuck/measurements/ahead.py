@@ -48,5 +48,10 @@ def _take(known: Known, found: Continuations) -> None:
     known.surveyed["continuations"] = found
     arm = found.going_on
     known.routes["ahead"] = Route(
-        "ahead", arm.gain, slope=arm.gain.value, distance=0.0, multiple=float(arm.steps), steps=arm.steps
+        "ahead",
+        arm.descent,
+        slope=arm.descent.value,
+        distance=0.0,
+        multiple=float(arm.steps),
+        steps=arm.steps,
     )

@@ -93,6 +93,9 @@ def measure_continuations(
     where it is a part, on the half that finds and what there is beyond the sample, and judged on the half that
     judges. The schedule is not followed.
 
+    Gains are those of the loss that the run reports. What weight decay adds to it falls by itself as weights shrink,
+    and would hide that nothing else does: it is told apart.
+
     Args:
         optimizer: Of the run.
         judge: Compares losses.
@@ -109,6 +112,7 @@ class _Race:
         self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, further: Sequence[Batch]
     ) -> None:
         everything = tuple(range(len(judge.base)))
+        self._decayed, judge = judge.objective, judge.bare
         if sample.whole:
             halves = Halves(everything, everything, exhaustive=sample.exhaustive)
             judge = Judge(judge.objective, halves, judge.base)
@@ -185,6 +189,7 @@ class _Race:
         twin.scale_rate(factor)
         marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []
+        penalties: list[float] = []
         slopes: list[float] = []
         values: list[float] = []
         theta = self._judge.objective.theta
@@ -195,7 +200,9 @@ class _Race:
             values.append(math.inf if moved is None else twin.value)
             if number in marks:
                 looks.append(self._look(theta, moved))
-        arm = self._judged(name, factor, looks, slopes, values)
+                penalties.append(math.inf if moved is None else self._decayed.penalty(theta + moved))
+        shrunk = self._decayed.penalty(theta) - math.fsum(penalties[-_LATER:]) / _LATER
+        arm = self._judged(name, factor, looks, slopes, values, shrunk)
         self._arms.append(arm)
         return arm
 
@@ -215,6 +222,7 @@ class _Race:
         looks: Sequence[Sequence[float]],
         slopes: list[float],
         values: list[float],
+        shrunk: float,
     ) -> Arm:
         judge = self._judge
         later, earlier = looks[-_LATER:], looks[:-_LATER]
@@ -232,6 +240,7 @@ class _Race:
             gain=_widened(judge.gain(end), wander),
             trend=_widened(Judge(judge.objective, judge.halves, begin).gain(end), unsteady),
             extra=_widened(other.gain(end), wander if len(self._arms) else 0.0),
+            shrunk=shrunk,
             marks=(0, *sorted(_marks(len(values), all_of_them=not self._arms))),
             losses=(judge.judged(judge.base), *(judge.judged(look) for look in looks)),
             values=tuple(values),

@@ -54,6 +54,12 @@ class Judge:
         eps = torch.finfo(objective.parameters.dtype).eps
         self.rounding = 4.0 * eps * math.fsum(map(abs, base)) / len(base)
 
+    @property
+    def bare(self) -> "Judge":
+        """The same judge of the loss without weight decay."""
+        penalty = self.objective.penalty(self.objective.theta)
+        return Judge(self.objective.bare, self.halves, [value - penalty for value in self.base])
+
     def loss(self) -> Estimate:
         """The loss at the point, over the whole sample."""
         everything = range(len(self.base))

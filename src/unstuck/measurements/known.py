@@ -98,6 +98,7 @@ class Known:
             sample=self.sample,
             loss=self.judge.loss(),
             scale=self.scale(),
+            penalty=self.objective.penalty(self.objective.theta),
             length=self.length,
             gradient=self.gradient(),
             routes=tuple(self.routes.values()),
@@ -113,8 +114,7 @@ class Known:
         objective, gradient, value = self.objective, self.gradients.finds, self.judge.found(self.judge.base)
         if objective.decay is None:
             return value, gradient
-        pull = objective.decay * objective.theta
-        return value - 0.5 * objective.space.dot(pull.double(), objective.theta.double()), gradient - pull
+        return value - objective.penalty(objective.theta), gradient - objective.decay * objective.theta
 
     def slope(self) -> float:
         """The largest gain that the gradient accounts for."""

@@ -109,6 +109,13 @@ class Objective:
         wider.weights = (*self.weights, *(batch.examples / self.examples for batch in batches))
         return wider
 
+    @property
+    def bare(self) -> "Objective":
+        """The same loss without weight decay: the one that a run reports."""
+        bare = copy(self)
+        bare.decay = None
+        return bare
+
     def value(self, theta: Float[Tensor, " n"]) -> float:
         """Evaluate the loss; infinite where it overflows or is not a number."""
         values = self.values(theta)
@@ -116,7 +123,7 @@ class Objective:
 
     def values(self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None) -> list[float]:
         """Evaluate each batch's loss, weight decay included; `only` some of the batches, by index."""
-        penalty = self._penalty(theta)
+        penalty = self.penalty(theta)
         with self.replay.session(values=True):
             return [self._value(batch, theta) + penalty for batch in self._counted(only, price.VALUE)]
 
@@ -132,7 +139,7 @@ class Objective:
         `decayed` says whether weight decay counts; an optimizer adds it by itself.
         """
         total = torch.zeros_like(theta)
-        value = self._penalty(theta) if decayed else 0.0
+        value = self.penalty(theta) if decayed else 0.0
         indices = range(len(self.batches)) if only is None else only
         share = math.fsum(self.weights[index] for index in indices)
         with self.replay.session():
@@ -146,7 +153,7 @@ class Objective:
         self, theta: Float[Tensor, " n"], only: Sequence[int] | None = None
     ) -> Iterator[tuple[float, Float[Tensor, " n"]]]:
         """Evaluate the loss and the gradient of each batch in turn, weight decay included."""
-        penalty = self._penalty(theta)
+        penalty = self.penalty(theta)
         for index in range(len(self.batches)) if only is None else only:
             # One session a batch: between two results the model is the user's own again.
             with self.replay.session():
@@ -193,14 +200,15 @@ class Objective:
         """Name all that its value at `theta` depends on, but for weight decay."""
         return journal.digest(self._digest_of(self.batches), self.theta)
 
-    def _moved(self, batches: Sequence[Batch]) -> tuple[Batch, ...]:
-        device = self.parameters.device
-        return tuple(replace(batch, content=moved(batch.content, device, self._dtype)) for batch in batches)
-
-    def _penalty(self, theta: Float[Tensor, " n"]) -> float:
+    def penalty(self, theta: Float[Tensor, " n"]) -> float:
+        r"""Evaluate weight decay's part of the loss, $\frac12 \theta^\top (c \odot \theta)$."""
         if self.decay is None:
             return 0.0
         return 0.5 * self.space.dot(self.decay.double(), theta.double().square())
+
+    def _moved(self, batches: Sequence[Batch]) -> tuple[Batch, ...]:
+        device = self.parameters.device
+        return tuple(replace(batch, content=moved(batch.content, device, self._dtype)) for batch in batches)
 
     def _examine(self, batch: Batch, theta: Float[Tensor, " n"]) -> Kept | None:
         """Learn whether autograd is to be trusted, once; give the graph that was made for it."""

@@ -33,6 +33,7 @@ def to_document(verdict: Verdict) -> Document:
         "division": _record(measured.division),
         "loss": _estimate(measured.loss),
         "scale": measured.scale,
+        "penalty": measured.penalty,
         "length": measured.length,
         "gradient": asdict(measured.gradient),
         "routes": [_route(route) for route in measured.routes],

@@ -30,7 +30,7 @@ class Held:
     def look(self, run: Run, theta: Float[Tensor, " n"]) -> list[float]:
         """Give the loss of each of them; infinite where it cannot be had."""
         try:
-            return run.objective.values(theta, self.indices)
+            return run.objective.bare.values(theta, self.indices)
         except TrainingError:  # far off some losses raise where others give NaN
             return [math.inf] * len(self.indices)
 

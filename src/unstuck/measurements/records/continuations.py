@@ -1,6 +1,6 @@
 """What going on from here gains, as before and with other steps, on the same batches in the same order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unstuck.estimate import Estimate
 
@@ -14,7 +14,8 @@ class Arm:
             the whole sample).
         factor: Multiple of the learning rate.
         steps: How many steps were made.
-        gain: Decrease of the loss, averaged over the last half of the looks, judged on held-out batches.
+        gain: Decrease of the loss, weight decay apart, averaged over the last half of the looks, judged on held-out
+            batches.
         trend: Decrease from the first half of the looks to the last: what a single bad starting point cannot feign.
         extra: The gain less that of going on, batch by batch.
         marks: Numbers of steps after which the loss was looked at, ascending, 0 first.
@@ -23,6 +24,7 @@ class Arm:
         slopes: Norm of the gradient at each step.
         paired: By how much each batch's own loss, before the step on it, is lower in the last whole pass than in the
             first; None where fewer than two passes over all the data were made.
+        shrunk: Decrease of what weight decay adds to the loss, which is no part of the gains.
     """
 
     name: str
@@ -36,6 +38,12 @@ class Arm:
     values: tuple[float, ...] = ()
     slopes: tuple[float, ...] = ()
     paired: Estimate | None = None
+    shrunk: float = 0.0
+
+    @property
+    def descent(self) -> Estimate:
+        """Decrease of the loss with weight decay: what is compared with routes down."""
+        return replace(self.gain, value=self.gain.value + self.shrunk)
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,7 @@ class Measurements:
             loss that moving by the length of the parameters along the steepest curvature would cost.
         length: Euclidean length of the parameter vector.
         complete: False when the budget ended or Ctrl-C came before every question was answered.
+        penalty: Weight decay's part of the loss.
         non_finite: Where NaN or Inf appears first; nothing else can be measured then.
         wiring: Which parameters are trained. This and the following are None where they were not measured.
         precision: What rounding leaves of the steps.
@@ -272,6 +273,7 @@ class Measurements:
     spectrum: Spectrum | None
     slices: tuple[Slice, ...]
     complete: bool
+    penalty: float = 0.0
     non_finite: NonFinite | None = None
     wiring: Wiring | None = None
     precision: Precision | None = None

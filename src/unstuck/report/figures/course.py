@@ -36,10 +36,8 @@ def course(verdict: Verdict) -> go.Figure:
         batch = "of each step's batch" + (", without weight decay" if decay else "")
         _curve(figure, arm.values, batch, UP, 1)
         _curve(figure, arm.slopes, batch, DOWN, 2)
-        # With weight decay the loss of the sample is another one, which would only confuse.
-        looks = () if decay else arm.losses
-        _looks(figure, arm.marks, looks)
-        _axes(figure, arm, looks)
+        _looks(figure, arm.marks, arm.losses)
+        _axes(figure, arm, arm.losses)
     style(figure, "Going on as before: always look at both curves", 380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top"}, margin_b=40)
     figure.update_annotations(font={"size": 14, "color": MARK})
