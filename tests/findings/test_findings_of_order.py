@@ -66,6 +66,11 @@ def test_a_run_that_falls_in_the_order_as_given_is_left_alone_unless_shuffling_o
     assert found(on_its_way, continuations=continued(0.5)) is None
     assert found(on_its_way, continuations=continued(0.0)) is not None
     assert found(replace(mixed, reordered=HARM), continuations=continued(0.5)) is not None
+    # Little is enough where the run stands still on batches of one class.
+    little = replace(HARM, extra=Estimate(0.06, 0.01, 7.0))
+    assert found(replace(ORDER, reordered=little), continuations=continued(0.0)) is not None
+    assert found(replace(ORDER, reordered=little), continuations=continued(0.5)) is None
+    assert found(replace(mixed, reordered=little), continuations=continued(0.0)) is None
     # Batches of one class are never meant.
     assert found(replace(ORDER, reordered=faster), continuations=continued(0.5)) is not None
 

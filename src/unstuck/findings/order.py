@@ -15,6 +15,9 @@ HARM = 0.1
 # nobody intends.
 HARM_STUCK = 0.05
 
+# Where both is so, anything worth the name is.
+HARM_BOTH = 0.01
+
 # And fall three times as far as going on does: this much more than it. Less is a faster run, not a way out.
 MORE = 2.0
 
@@ -37,7 +40,8 @@ def unshuffled_data(_point: Point, measured: Measurements) -> Finding | None:
     if order is None or not order.structure.suspicious:
         return None
     if order.reordered is not None:
-        return _tried(order, order.reordered, falling=falls(measured))
+        falling = measured.continuations is None or falls(measured)
+        return _tried(order, order.reordered, falling=falling)
     return _untried(order, measured)
 
 
@@ -48,7 +52,8 @@ def _tried(order: Order, reordered: Reordered, *, falling: bool) -> Finding | No
     """Judge by the trial; where the run falls in the order as given, shuffling must outdo that by far."""
     loss = abs(reordered.given_loss)
     much = max(HARM * loss, min(MORE * reordered.trend.value, FAR_BELOW * loss))
-    enough = much if falling and not _pure(order.structure) else HARM_STUCK * loss
+    signs = _pure(order.structure) + (not falling)
+    enough = (much, HARM_STUCK * loss, HARM_BOTH * loss)[signs]
     extra = reordered.extra
     if not extra.surely_above(enough, sigmas=SIGMAS) or not reordered.shuffled_gain.value > 0.0:
         return None
