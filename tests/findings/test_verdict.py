@@ -443,9 +443,3 @@ def test_the_unit_of_the_loss_does_not_matter(row, exponent):
         ),
     )
     assert conclude(again, COST).point.kind is conclude(measured, COST).point.kind
-
-
-def test_a_minimum_that_weight_decay_holds_says_so():
-    verdicts = [conclude(replace(planted("minimum"), penalty=penalty), COST) for penalty in (0.0, 0.25)]
-    told = ["weight decay, which makes up 25 %" in verdict.findings[0].explanation for verdict in verdicts]
-    assert told == [False, True]

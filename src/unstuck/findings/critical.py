@@ -2,7 +2,7 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
-from unstuck.findings.point import NEGLIGIBLE, curvature_gain, first_order_gain, shakes_loose
+from unstuck.findings.point import curvature_gain, first_order_gain, shakes_loose
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
 
@@ -62,20 +62,9 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
             *_slope(measured),
         ),
         "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
-        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{_held_by_decay(measured)}",
+        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}",
         "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
-    )
-
-
-def _held_by_decay(measured: Measurements) -> str:
-    """Where the sum of both has no slope, the loss alone falls with longer weights: by twice decay's part of it."""
-    if not measured.penalty > NEGLIGIBLE * measured.scale:
-        return ""
-    part = 100 * measured.penalty / measured.scale
-    return (
-        f" It is one of the loss with weight decay, which makes up {part:.3g} % of it: with less decay the loss "
-        "itself would fall further."
     )
 
 
