@@ -22,7 +22,9 @@ class Training:
     Attributes:
         model: As it stands where the run is stuck; measured in the mode (train or eval) it is handed in.
         loss: `loss(model, batch)` gives the scalar mean over the batch; see `supervised`.
-        data: Gives the training batches each time it is iterated: a DataLoader or a list.
+        data: Gives the training batches each time it is iterated: a DataLoader or a list. A batch is what one step of
+            the optimizer sees: with gradients accumulated over four backward passes, hand over batches of four times
+            the size.
         optimizer: Any `torch.optim.Optimizer`, with its state.
         scheduler: The learning-rate scheduler, if there is one.
         validation: Batches the run does not train on, like `data`.
