@@ -115,11 +115,16 @@ def _steps(number: int) -> list[list[object]]:
         if name != "plain":
             who, what = ("unstuck", "every step") if name == "unstuck" else (COCKPIT.name, name)
             ratio = "" if name == "unstuck" else turn.over(turns["unstuck"])
-            times = "" if name == "unstuck" else watching[name] / max(watching["unstuck"], 1e-9)
+            times = _times(watching[name], watching["unstuck"]) if name != "unstuck" else ""
             own = 1e3 * turn.median / count
             rows.append([case.name, who, what, own, turn.over(turns["plain"]), ratio, watching[name], times])
     rows += [[case.name, COCKPIT.name, name, "raises", *4 * [""]] for name in WAYS if name not in contestants]
     return rows
+
+
+def _times(theirs: float, ours: float) -> float | str:
+    """How many times ours; nothing where ours is lost in the noise of the clock."""
+    return theirs / ours if ours > 0.0 else "ours not seen"
 
 
 def _beyond(some: Sequence[float], others: Sequence[float]) -> float:
