@@ -27,7 +27,7 @@ MODULES = {
 # What may be asked of one, in the order in which its `run` takes it.
 CHOICES = {
     "peers": ("workloads", "questions", "peers"),
-    "peers-surface": ("workloads", "peers"),
+    "peers-surface": ("workloads", "questions", "peers"),
     "peers-noise": ("workloads", "peers"),
 }
 
@@ -41,7 +41,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks.")
     parser.add_argument("names", nargs="*", choices=[*MODULES, []], help=f"which: {', '.join(MODULES)}")
     parser.add_argument("--workloads", type=_words, help="`peers…`: only these, such as a,b")
-    parser.add_argument("--questions", type=_words, help="`peers`: only these of sign,five,density,all")
+    parser.add_argument(
+        "--questions",
+        type=_words,
+        help="`peers`: only these of sign,five,density,all; `peers-surface`: of line,plane,hessian",
+    )
     parser.add_argument("--peers", type=_words, help="`peers…`: only these, such as PyHessian")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/")
     arguments = parser.parse_args()

@@ -75,6 +75,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     seed: int = 0,
     memory: float | None = None,
     only: Sequence[str] = (),
+    exact: bool = False,
     resume: str | PathLike[str] | None = None,
     progress: Told | None = None,
 ) -> Sharpness:
@@ -93,6 +94,9 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         memory: Bytes to use beyond what is in use now; by default what is free.
         only: Patterns of names, as in a shell, such as `"h.11.*"`, matched from the beginning or after a dot: these
             parameters alone are looked at, the others held fixed. By default all are.
+        exact: Evaluate the loss at every place of the lines that are drawn. By default heights are interpolated where
+            the loss is smooth: where each of those that were evaluated is predicted by the others. Which heights
+            those are, and what they may be off by, is in the answer.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
             process, by whatever, the same call goes on where that was. In one process only.
         progress: Is told what is done next, and which share of the whole is behind.
@@ -103,7 +107,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         KeyboardInterrupt: Only when it came before anything was known.
     """
     training = replace(training, model=unwrapped(training.model))
-    limits = limits_of(budget, memory, seed, only)
+    limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
     with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):

@@ -315,6 +315,7 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     checkpoint: Checkpoint = None,
     steps: Steps = 0,
     budget: Budget = "60s",
+    exact: Exact = False,
     only: Only = None,
     memory: Memory = None,
     resume: Resume = None,
@@ -333,7 +334,7 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     from unstuck.flatness import sharpness as measure  # noqa: PLC0415 - see the package
 
     asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
-    return look(asked, measure, together=True)
+    return look(asked, measure, together=True, exact=exact)
 
 
 @app.command(epilog=SPECTRUM)

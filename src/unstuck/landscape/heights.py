@@ -55,13 +55,11 @@ class Heights:
 
     def look(self, place: Displaced) -> Height:
         """Evaluate the loss at a place."""
-        judge, held = self._judge, self._held
-        values = self._values(place(judge.objective.theta))
-        try:
-            validation = None if held is None else held.value(place(held.theta))
-        except TrainingError:
-            validation = math.inf
-        return Height(judge.judged(values), judge.gain(values).stderr, validation)
+        return self._height(self._values(place(self._judge.objective.theta)), place)
+
+    def here(self) -> Height:
+        """Give the height of the point itself, whose training loss is known."""
+        return self._height(self._judge.base, lambda theta: theta)
 
     def measure_rounding(self, place: Displaced, height: float, generator: torch.Generator) -> None:
         """Look beside a place: every weight is moved by one rounding of its own, up or down.
@@ -87,6 +85,14 @@ class Heights:
     @property
     def _eps(self) -> float:
         return self._judge.objective.parameters.eps
+
+    def _height(self, values: Sequence[float], place: Displaced) -> Height:
+        judge, held = self._judge, self._held
+        try:
+            validation = None if held is None else held.value(place(held.theta))
+        except TrainingError:
+            validation = math.inf
+        return Height(judge.judged(values), judge.gain(values).stderr, validation)
 
     def _values(self, weights: Float[Tensor, " n"]) -> Sequence[float]:
         try:

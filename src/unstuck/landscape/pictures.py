@@ -80,11 +80,12 @@ class Path:
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Heights that were not evaluated, but lie on a smooth surface through those that were.
+    """Heights that were not evaluated, but lie on a smooth surface, or on a line, through those that were.
 
     Attributes:
-        checked: At so many places the surface was compared with the loss before it was believed: where it was least
-            sure of itself, and as many drawn at random.
+        checked: At so many places predictions were compared with the loss before they were believed: of a plane where
+            the surface was least sure of itself and as many drawn at random, of a line at all that were evaluated but
+            its ends, each left out in turn.
         off: The largest difference there, as a share of the height that is drawn.
         error: What an interpolated height may be off by, in units of the loss; part of its error.
     """

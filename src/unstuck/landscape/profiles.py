@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unstuck.landscape.ground import Ground
+from unstuck.landscape.heights import Heights
+from unstuck.landscape.line import Line
 from unstuck.landscape.records import Profile
-from unstuck.measurements.judging import Judge
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters
-
-# Points on each side; denser towards the point, as the square of their number.
-_POINTS = 8
 
 # A profile ends where the training loss has risen by one to so many times the rise that profiles are compared by, on
 # its steeper side; looked for by these strides, so often at most.
@@ -66,48 +65,37 @@ def filter_direction(
     return drawn if parameters.space.square(drawn) > 0.0 else None
 
 
-def look_along(
-    judge: Judge,
-    held: Objective | None,
-    name: str,
-    direction: Float[Tensor, " n"],
-    *,
-    rise: float,
-) -> Profile:
-    """Evaluate both losses on both sides of the point, from where it is to where the training loss is high.
+def look_along(ground: Ground, name: str, direction: Float[Tensor, " n"]) -> Profile:
+    """Look at both losses on both sides of the point, from where it is to where the training loss is high.
 
     Args:
-        judge: Knows the training loss, and which half judges.
-        held: The loss on validation data.
+        ground: The point, and validation data if there are any.
         name: Of the direction.
         direction: A unit vector.
-        rise: What the loss must rise by for `Profile.width`.
     """
-    objective = judge.objective
+    judge, rise, objective = ground.judge, ground.rise(), ground.objective
     here = judge.judged(judge.base)
 
-    def trained(distance: float) -> float:
-        return judge.judged(judge.look(torch.add(objective.theta, direction, alpha=distance)))
-
     def risen(distance: float) -> float:
-        return max(trained(distance), trained(-distance)) - here
+        places = (torch.add(objective.theta, direction, alpha=alpha) for alpha in (distance, -distance))
+        return max(judge.judged(judge.look(place)) for place in places) - here
 
     curvature = judge.curvature(direction)
     reach = _reach(risen, rise, curvature.value, max(objective.space.norm(objective.theta), 1.0))
-    distances = [reach * math.copysign((k / _POINTS) ** 2, k) for k in range(-_POINTS, _POINTS + 1)]
-    training = [here if distance == 0.0 else trained(distance) for distance in distances]
-    validation = (
-        []
-        if held is None
-        else [held.value(torch.add(held.theta, direction, alpha=distance)) for distance in distances]
-    )
+    line = Line(Heights(judge, ground.held), reach * direction, ground.limits)
+    distances = [reach * share for share in line.shares]
+    training = [height.training for height in line.heights]
     return Profile(
-        name,
-        curvature,
-        tuple(distances),
-        tuple(training),
-        tuple(validation),
-        _width(distances, training, here + rise),
+        name=name,
+        curvature=curvature,
+        distances=tuple(distances),
+        training=tuple(training),
+        errors=tuple(line.errors),
+        validation=tuple(height.validation for height in line.heights if height.validation is not None),
+        width=_width(distances, training, here + rise),
+        evaluated=len(distances) - sum(line.interpolated),
+        interpolated=tuple(line.interpolated) if line.interpolation else (),
+        interpolation=line.interpolation,
     )
 
 

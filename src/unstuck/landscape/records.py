@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
+from unstuck.landscape.pictures import Interpolation
 from unstuck.measurements.records import Cost, Omission, Sample, Subject
 
 
@@ -53,17 +54,26 @@ class Profile:
         curvature: v^T H v of the unit direction.
         distances: Ascending, 0 among them.
         training: Loss at each distance on the batches that judge.
-        validation: The same on validation data; empty where there are none.
+        errors: Standard error of the difference to the point's own; what rounding and interpolation may have changed
+            is part of it.
+        validation: Loss on validation data; empty where there are none.
         width: Distance, on the steeper side, at which the training loss has risen by the survey's `rise`; None where
             it has not.
+        evaluated: Number of distances at which the loss was evaluated.
+        interpolated: Whether a height was interpolated, in the same places; empty where all were evaluated.
+        interpolation: How those were checked; None where there are none.
     """
 
     name: str
     curvature: Estimate
     distances: tuple[float, ...]
     training: tuple[float, ...]
+    errors: tuple[float, ...]
     validation: tuple[float, ...]
     width: float | None
+    evaluated: int
+    interpolated: tuple[bool, ...] = ()
+    interpolation: Interpolation | None = None
 
 
 @dataclass(frozen=True)

@@ -174,10 +174,7 @@ class Surveyor:
         }
         for name, direction in directions.items():
             if direction is not None and not self._limits.over():
-                profile = look_along(
-                    self._judge, self._ground.held, name, direction, rise=self._ground.rise()
-                )
-                self._profiles.append(profile)
+                self._profiles.append(look_along(self._ground, name, direction))
 
     @contextmanager
     def _made(self, name: str) -> Generator[Callable[[Rise], None]]:

@@ -140,6 +140,18 @@ def sample_line(survey: Survey) -> str:
     return f"{text}; the model in {survey.subject.mode} mode"
 
 
+def interpolated(survey: Survey) -> tuple[str, ...]:
+    """Which heights were not evaluated, and how it is known what they are: a sentence for each direction."""
+    return tuple(
+        f"along {DIRECTIONS_OF[profile.name]}: {len(profile.distances) - profile.evaluated} of "
+        f"{len(profile.distances)} heights. Each of the others but the ends is what a smooth line through the rest "
+        f"says to within {percent(profile.interpolation.off)} of the height of the picture; so that an interpolated "
+        f"one counts as known to {significant(profile.interpolation.error, 2)}"
+        for profile in survey.profiles
+        if profile.interpolation is not None
+    )
+
+
 def left_out(survey: Survey) -> tuple[str, ...]:
     """What could not be measured, and why."""
     labels = {**STAGES, **{name: words.label for name, words in MEASURES.items()}}

@@ -83,6 +83,7 @@ def figure(survey: Survey, name: str) -> go.Figure:
 
 def _lines(made: go.Figure, profile: Profile, place: tuple[int, int], ceiling: float) -> None:
     row, column = place
+    evaluated = [not interpolated for interpolated in profile.interpolated]
     both = (("training", profile.training, UP), ("validation", profile.validation, DOWN))
     for name, losses, colour in both:
         if losses:
@@ -91,7 +92,7 @@ def _lines(made: go.Figure, profile: Profile, place: tuple[int, int], ceiling: f
                 y=cut(losses, ceiling),
                 mode="lines+markers",
                 line={"color": colour, "width": 2},
-                marker={"size": 5},
+                marker={"size": 5, "opacity": [float(each) for each in evaluated] or 1.0},
                 name=name,
                 legendgroup=name,
                 showlegend=place == (1, 1),

@@ -35,6 +35,7 @@ def to_html(survey: Survey) -> str:
             rise=significant(survey.rise),
             sample=facts.sample_line(survey),
             cost=cost_line(survey.cost),
+            interpolated=facts.interpolated(survey),
             left_out=facts.left_out(survey),
             style=Markup(source("page.css")),  # noqa: S704 - our own file
             plotly=Markup(plotly),  # noqa: S704 - Plotly's own file

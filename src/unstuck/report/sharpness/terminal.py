@@ -26,6 +26,10 @@ def render(survey: Survey) -> RenderableType:
         blocks += [laid.section("Along directions"), _directions(survey)]
     measured = [Fact("sample", facts.sample_line(survey)), Fact("cost", cost_line(survey.cost))]
     measured += [
+        Fact("interpolated" if index == 0 else "", line)
+        for index, line in enumerate(facts.interpolated(survey))
+    ]
+    measured += [
         Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(survey))
     ]
     return Group(*blocks, laid.section("How it was measured"), laid.facts(measured))

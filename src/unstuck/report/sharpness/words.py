@@ -64,9 +64,9 @@ READING = (_SCALE, _GENERALISATION)
 
 CAPTIONS: dict[str, str] = {
     "profiles": (
-        "All panels have the same heights but not the same widths. Validation data shift the curve a little: beside "
-        "a steep wall such a shift costs much, on flat ground hardly anything. That is why flat minima are hoped to "
-        "generalise."
+        "All panels have the same heights but not the same widths. Points are losses that were evaluated; between "
+        "them the line is interpolated. Validation data shift the curve a little: beside a steep wall such a shift "
+        "costs much, on flat ground hardly anything. That is why flat minima are hoped to generalise."
     ),
     "widths": (
         "The training loss along each direction, all at one scale: the narrower, the sharper. Of thousands of "
