@@ -17,7 +17,8 @@ above 1 we are cheaper.
   as they come.
 - plane, every place: a coarser one with every place evaluated by everybody (`--exact`): what an evaluation costs.
 - line: 33 places along a random direction, as `unstuck sharpness` draws it. Ours come from those that were evaluated,
-  each of which has to be what the others predict. It needs no gradient, and has none.
+  each of which has to be what the others predict; another seed at each turn, which draws other places to begin with,
+  `evaluated` from the fewest to the most and errors the largest of all turns. It needs no gradient, and has none.
 - hessian: from nothing but the model to the picture of 33 by 33 along eigenvectors; landscaper by its own way, the
   two largest in size by power iteration with graphs kept, ours by both ends of the spectrum. `error` is then that of
   the curvature along the first axis as walked, against the largest eigenvalue.
@@ -29,13 +30,14 @@ place, and then we are dearer, for what surrounds each evaluation (dropout and b
 and for the gradient, two products and the measured rounding that come with a picture, which count for more the fewer
 places it has. Of a line nine places are evaluated at least, which for the smallest network, where what surrounds an
 evaluation is as much as the evaluation, is not twice as cheap as the peers' 33. Lines that bend more, or have kinks,
-take more: on 240 through ten networks 16 on average, all 33 where the loss is made of steps or explodes.
+take more: on 240 through ten networks 17 on average, all 33 where the loss is made of steps or explodes.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -62,6 +64,7 @@ SIDE = LEVELS[-1]
 EVERY = {"a": 17, "b": 9, "c": 9}
 BATCHES = {"a": 8, "b": 1, "c": 1}
 ROUNDS = {"a": 5, "b": 2, "c": 2}
+LINES = 12
 QUESTIONS = ("line", "plane", "hessian")
 COLUMNS = (
     "workload", "picture", "contestant", "type", "places", "evaluated", "CPU s", "error", "where it looked", "stated",
@@ -139,8 +142,9 @@ def _square(
     seen: list[Seen] = []
 
     def look() -> Heights:
-        seen[:] = [_along(workload, frame) if line else _look(workload, frame, side, every=every)]
-        return seen[0].heights
+        drawing = partial(_along, seed=len(seen)) if line else partial(_look, side=side, every=every)
+        seen.append(drawing(workload, frame))
+        return seen[-1].heights
 
     ours = Contestant("unstuck", torch.float32, look)
     entered = [ours, *_rivals(workload, frame, side, invited, line=line)]
@@ -148,15 +152,24 @@ def _square(
     def kept(who: Contestant) -> Callable[[], None]:
         return lambda: drawn.update({who.who: who.draw().reshape(-1)})
 
-    turns = take_turns({each.who: kept(each) for each in entered}, rounds=ROUNDS[workload.key])
+    turns = take_turns(
+        {each.who: kept(each) for each in entered}, rounds=LINES if line else ROUNDS[workload.key]
+    )
     best = min(entered[1:], key=lambda each: turns[each.who].median)
     truth = landscapes.Truth(workload, frame)
     rows: list[list[object]] = []
     for each in entered:
         ratio = turns[best.who].over(turns[ours.who]) if each is best else ""
-        errors = _errors(truth, drawn[each.who], places, each, side if not line else 0, frame)
+        heights = [one.heights for one in seen] if each is ours else [drawn[each.who]]
+        found = [
+            _errors(truth, one.reshape(-1), places, each, side if not line else 0, frame) for one in heights
+        ]
+        errors = [max(column) for column in zip(*found, strict=True)]
         kind = str(each.dtype).removeprefix("torch.")
-        count, stated = (seen[0].evaluated, seen[0].stated) if each is ours else (len(places), "")
+        counts, stated = [len(places)], ""
+        if each is ours:
+            counts, stated = sorted({one.evaluated for one in seen}), max(one.stated for one in seen)
+        count = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         head = [workload.key, picture, each.who, kind, len(places), count]
         rows.append([*head, turns[each.who].median, *errors, stated, ratio])
     return rows
@@ -201,14 +214,14 @@ def _ground(workload: Workload, *, every: bool = False) -> Ground:
     return Ground(workload.training, drawn, sample, limits_of(1e9, None, 0, exact=every), precise=False)
 
 
-def _along(workload: Workload, frame: Frame) -> Seen:
+def _along(workload: Workload, frame: Frame, seed: int = 0) -> Seen:
     """Draw the line that ends where the first axis does, as those of `unstuck sharpness` are."""
     objective = workload.objective()
     objective.replay.fused = True  # as in all pictures
     judge = Judge(
         objective, Halves.of(len(workload.batches), exhaustive=True), objective.values(objective.theta)
     )
-    line = Line(Looker(judge, None), frame.steps[0].to(objective.theta), limits_of(1e9, None, 0))
+    line = Line(Looker(judge, None), frame.steps[0].to(objective.theta), limits_of(1e9, None, seed))
     heights = np.array([height.training for height in line.heights])
     return Seen(heights, PLACES - sum(line.interpolated), max(line.errors) / np.ptp(heights))
 

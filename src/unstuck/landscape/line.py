@@ -18,8 +18,8 @@ PLACES = 33
 _ALL: tuple[Place, ...] = tuple((index,) for index in range(PLACES))
 _MIDDLE = PLACES // 2
 
-# Heights are interpolated with a polynomial of this degree: nine places of 36 lines through three networks told the
-# others half as well with one of the second.
+# Heights are interpolated with a polynomial of this degree: with one of the second what nine places told of the
+# others was off by half more, on 36 lines through three networks.
 _DEGREE = 4
 
 # Beside both ends and the middle one place of each three from these on is evaluated first, drawn at random: waves in

@@ -141,12 +141,11 @@ def sample_line(survey: Survey) -> str:
 
 
 def interpolated(survey: Survey) -> tuple[str, ...]:
-    """Which heights were not evaluated, and how it is known what they are: a sentence for each direction."""
+    """Where not all heights were evaluated, and how it is known what they are: a sentence for each direction."""
     return tuple(
-        f"along {DIRECTIONS_OF[profile.name]}: {len(profile.distances) - profile.evaluated} of "
-        f"{len(profile.distances)} heights. Each of the others but the ends is what a smooth line through the rest "
-        f"says to within {percent(profile.interpolation.off)} of the height of the picture; so that an interpolated "
-        f"one counts as known to {significant(profile.interpolation.error, 2)}"
+        f"{DIRECTIONS_OF[profile.name]}: evaluated at {profile.evaluated} of {len(profile.distances)} places, each "
+        f"but the ends predicted by the others to {percent(profile.interpolation.off)} of the height of the line; "
+        f"between them the loss counts as known to {significant(profile.interpolation.error, 2)}"
         for profile in survey.profiles
         if profile.interpolation is not None
     )
