@@ -136,10 +136,10 @@ def test_a_spectrum_that_was_killed_goes_on_where_it_was(tmp_path):
 def test_trials_are_not_tried_again(tmp_path, monkeypatch):
     of = training()
     of.optimizer.param_groups[0]["lr"] = 1e-6
-    first = unstuck.diagnose(of, budget=12.0, resume=tmp_path).verdict.trials
+    first = unstuck.diagnose(of, budget=30.0, resume=tmp_path).verdict.trials
     steps = []
     monkeypatch.setattr(Run, "step", lambda *_: steps.append(1))
-    second = unstuck.diagnose(of, budget=12.0, resume=tmp_path).verdict.trials
+    second = unstuck.diagnose(of, budget=30.0, resume=tmp_path).verdict.trials
     assert first.tried
     for before, after in zip(first.tried, second.tried, strict=True):
         assert after.name == before.name
