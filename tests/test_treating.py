@@ -1,6 +1,7 @@
 """A run that is stuck is got moving: in place, all of it or nothing, and in a checkpoint that the script can load."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -89,6 +90,17 @@ def test_another_optimizer_is_given_back_and_moves_the_models_own_parameters(dia
             LOSS(training.model, batch).backward()
             treated.optimizer.step()
     assert loss_of(training) < before
+
+
+def test_what_the_run_clips_to_it_clips_to_afterwards(diagnosis):
+    treated = unstuck.treat(replace(stuck(), clip=1.0), diagnosis, remedy="larger-step", steps=20)
+    assert treated.training.clip == 1.0
+
+
+def test_a_remedy_that_finds_no_place_changes_nothing(diagnosis):
+    training = stuck()
+    with unchanged(training), pytest.raises(TreatmentError, match="nothing was changed by escape"):
+        unstuck.treat(training, diagnosis, remedy="escape", steps=1)
 
 
 def test_a_remedy_that_does_not_lower_the_loss_changes_nothing(diagnosis):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
@@ -20,7 +20,7 @@ from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.escape import escape as search
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
@@ -126,7 +126,11 @@ def treat(
     validation = side.mean(side.look(run, run.theta())) if side.weights else None
     base = sample.bare.value(sample.theta) if validation is None else validation
     paid = side.objective.ledger.examples
-    chosen.apply(run)
+    try:
+        chosen.apply(run)
+    except NotApplicableError as error:
+        msg = f"nothing was changed by {chosen.name}, {error}; more `steps` may help, or another remedy"
+        raise TreatmentError(msg) from error
     setup = side.objective.ledger.examples - paid
     course = Course(
         run,
@@ -239,9 +243,7 @@ def _finished(
         steps=course.spent / batch,
         seconds=time.monotonic() - begun,
         optimizer=optimizer,
-        training=Training(
-            training.model, training.loss, training.data, optimizer, training.scheduler, training.validation
-        ),
+        training=replace(training, optimizer=optimizer),
         state=_state(training, course.run.objective, theta, optimizer),
     )
 

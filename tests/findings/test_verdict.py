@@ -275,6 +275,34 @@ def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
 
 
+@pytest.mark.parametrize(
+    ("row", "factor", "gain", "cause"),
+    [
+        ("in between", 1e4, 0.3, Cause.STEP_TOO_SMALL),
+        ("in between", 10.0, 0.3, None),
+        ("in between", 1e4, 0.001, None),
+        ("saddle", 1e4, 0.3, Cause.SADDLE_POINT),
+    ],
+)
+def test_where_the_point_is_undecided_a_rate_decades_higher_that_gains_much_names_the_steps(
+    row, factor, gain, cause
+):
+    found = continued(0.0, arm("rate", gain, factor=factor))
+    verdict = conclude(replace(planted(row), continuations=found), COST)
+    assert verdict.cause is cause
+    assert verdict.cause is not Cause.STEP_TOO_SMALL or verdict.confidence < 0.9
+
+
+@pytest.mark.parametrize(("pull", "owed"), [(0.0, False), (1e-3, False), (3.0, True)])
+def test_a_minimum_that_weight_decay_makes_is_said_to_be_one(pull, owed):
+    measured = planted("minimum")
+    measured = replace(measured, subject=replace(measured.subject, pull=pull))
+    finding = conclude(measured, COST).findings[0]
+    assert finding.cause is Cause.LOCAL_MINIMUM
+    assert ("Weight decay makes it a minimum" in finding.explanation) is owed
+    assert finding.advice.startswith("Let the weights decay less") is owed
+
+
 def test_where_clipping_makes_the_steps_small_that_is_said():
     found = continued(0.0, arm("rate", 0.5, factor=1000.0))
     measured = replace(planted("not critical"), continuations=found)

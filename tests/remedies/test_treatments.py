@@ -127,6 +127,28 @@ def test_a_smaller_step_multiplies_every_rate_and_what_a_scheduler_makes_it_from
     assert made.scheduler.base_lrs == [1e-2]
 
 
+def test_what_large_steps_have_killed_is_begun_anew_with_smaller_ones_too():
+    made = dead()
+    plain, slower = units.begin_anew(known(made))
+    run = run_of(made)
+    slower.apply(run)
+    assert slower.rated
+    assert not plain.rated
+    assert run.optimizer.param_groups[0]["lr"] < made.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(("kind", "line"), [("Adam", "Adam(model"), ("AdamW", "AdamW(model")])
+def test_an_adam_in_the_optimizers_place_decays_the_weights_as_that_did_and_its_line_says_so(kind, line):
+    old = getattr(torch.optim, kind)(network().parameters(), lr=0.1, weight_decay=0.3)
+    fresh = rules.fresh_adam(old, 1e-3)
+    assert type(fresh) is type(old)
+    assert fresh.defaults["weight_decay"] == 0.3
+    assert (
+        rules.fresh_adam_line(old, 1e-3)
+        == f"optimizer = torch.optim.{line}.parameters(), lr=0.001, weight_decay=0.3)"
+    )
+
+
 def test_a_decaying_rate_ends_near_zero_and_is_put_back_between_steps(plain):
     made, facts = plain
     run = run_of(made)

@@ -11,7 +11,8 @@ import unstuck
 from objective.fingerprint import unchanged
 from unstuck import Cause, Training, supervised
 from unstuck.demos import DEMOS
-from unstuck.findings.proven import ABOUT_EQUAL, LEAST_GAIN
+from unstuck.findings.progress import ABOUT_EQUAL
+from unstuck.findings.proven import LEAST_GAIN
 
 # Time enough, so that the number of orders does not hang on how busy the machine is.
 BUDGET = 600.0

@@ -2,9 +2,13 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
-from unstuck.findings.point import curvature_gain, first_order_gain, shakes_loose
+from unstuck.findings.point import TOLERANCE, curvature_gain, first_order_gain, shakes_loose
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
+
+# Where decay takes a hundredth of each weight at each step, what is learnt is forgotten within a hundred: sooner than
+# any usual average of the gradients, and some hundred times sooner than with usual rates and coefficients.
+FORGETTING = 0.01
 
 # How sure a saddle is that no eigenvalue shows: the displacement might have leapt over a wall.
 HIGHER_ORDER = 0.9
@@ -28,7 +32,8 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
         ),
         "The gradient has all but vanished, but this is no minimum: along one direction the loss curves "
         f"downwards. Moving along it, and then on, lowered the loss by {percent(gain, measured)}.",
-        "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
+        _less_decay(measured)
+        + "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
         "(identical or zero units); neither a learning rate nor a larger batch will.",
     )
 
@@ -41,7 +46,8 @@ def _of_higher_order(measured: Measurements, gain: Estimate) -> Finding:
         "Gradient and curvature have all but vanished, but this is no minimum: from a small random displacement a "
         f"descent lowered the loss by {percent(gain, measured)}. It is a saddle of higher order, as deep networks "
         "have where all weights are zero.",
-        "Initialise the layers whose weights are zero or equal at random; neither a learning rate nor a larger "
+        _less_decay(measured)
+        + "Initialise the layers whose weights are zero or equal at random; neither a learning rate nor a larger "
         "batch will help.",
     )
 
@@ -62,8 +68,9 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
             *_slope(measured),
         ),
         "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
-        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}",
-        "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
+        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{_owed_to_decay(measured)}",
+        _less_decay(measured)
+        + "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
     )
 
@@ -107,6 +114,27 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
         f"{why} The run stands on a plateau.",
         "Look for saturated or dead units and for an initialisation that is too small or too large; "
         "momentum or a fresh initialisation gets off a plateau, patience seldom does.",
+    )
+
+
+def _less_decay(measured: Measurements) -> str:
+    """What comes before any other advice where weight decay undoes what is learnt."""
+    if measured.subject.shrink >= FORGETTING:
+        return f"Let the weights decay less, of which each step takes {100 * measured.subject.shrink:.2g} %. "
+    return "Let the weights decay less. " if _owed_to_decay(measured) else ""
+
+
+def _owed_to_decay(measured: Measurements) -> str:
+    """Whether a minimum of the loss with weight decay is none without it: then decay is what holds the run."""
+    pull, spectrum = measured.subject.pull, measured.spectrum
+    if not pull or spectrum is None:
+        return ""
+    without = spectrum.lambda_min - pull
+    if not without < -max(TOLERANCE, 3.0 * spectrum.noise) * spectrum.radius:
+        return ""
+    return (
+        f" Weight decay makes it a minimum: it adds {pull:.3g} to every curvature, and without it there is one of "
+        f"{without:.3g}, which leads down."
     )
 
 

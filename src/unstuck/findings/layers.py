@@ -152,7 +152,7 @@ def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
         else "Scale the inputs to mean 0 and variance 1 and the weights of these layers down, or normalise."
     )
     left = "" if layer.passed is None else f", and {100 * layer.passed:.2g} % of the gradient gets through"
-    names = ", ".join(f"`{each.name}`" for each in worst[:3])
+    names = ", ".join(f"`{name}`" for name in list(dict.fromkeys(each.name for each in worst))[:3])
     return Finding(
         Cause.SATURATED_UNITS,
         _sure(min(MOST, _flatness(layer)), layers),

@@ -30,6 +30,10 @@ MUCH = 0.5
 # steps would gain.
 CREEPS = 0.1
 
+# What gains this share of the best gain gains about as much. Then the remedy is preferred that treats the cause
+# found: it changes what is wrong, and others may do so by the way only; and of higher rates the lowest.
+ABOUT_EQUAL = 0.75
+
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause, Finding, Remedy, Verdict
 from unstuck.findings.verdict import EXPLAINS, NAMED
 from unstuck.measurements.records.trials import Trial, Trials
@@ -11,10 +12,6 @@ from unstuck.measurements.records.trials import Trial, Trials
 # A gain within this of nothing is none for practical purposes, however sure: a loss lower by less than a hundredth is
 # not what somebody stuck is looking for.
 LEAST_GAIN = 0.01
-
-# A remedy that gains this share of the best one's gain gains about as much. What treats the cause that was found is
-# then to be preferred: it changes what is wrong, and others may do so by the way only.
-ABOUT_EQUAL = 0.75
 
 # A loss that has no lower bound can fall by any multiple of itself; beyond its own size more is not better.
 ALL_OF_IT = 1.0

@@ -4,7 +4,8 @@ import math
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
-from unstuck.findings.progress import CREEPS, best_change, creeps, falls, going_on, improves
+from unstuck.findings.point import leads_down
+from unstuck.findings.progress import ABOUT_EQUAL, CREEPS, best_change, creeps, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
 
@@ -23,6 +24,10 @@ FAR_BELOW = 0.2
 
 # Two decades below the best rate there is no doubt left that the steps are too small.
 FAR_OFF = 100.0
+
+# Unless the kind of point is open: longer steps leave saddles, too. As sure as may be named, and not so sure that
+# curvature is not asked.
+OPEN = 0.8
 
 # One rate cannot serve all directions when correcting for curvature gains this many times more than the best
 # rate does. On a quadratic of condition c the worst steepest-descent step takes 4 c / (1 + c)^2 of what
@@ -51,7 +56,9 @@ BEYOND_STABLE = 10.0
 def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     """A rate ten or more times higher gains several times more, and the run creeps."""
     arm, best = going_on(measured), _best_rate(measured, higher=True)
-    if point.kind is not Kind.NOT_CRITICAL or arm is None or best is None or not best.extra.surely_above(0.0):
+    if arm is None or best is None or not best.extra.surely_above(0.0):
+        return None
+    if not (point.kind is Kind.NOT_CRITICAL or (point.kind is Kind.UNDECIDED and _far_off(best, measured))):
         return None
     krylov = measured.route("krylov")
     held_down = _thrown_out(measured, above=best.factor)
@@ -63,14 +70,21 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     if best.factor < FAR_OFF and improves(measured):
         return None
     times = best.gain.value / own if own > 0.0 else math.inf
+    sure = max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0)
     return Finding(
         Cause.STEP_TOO_SMALL,
-        max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0),
+        sure if point.kind is Kind.NOT_CRITICAL else min(sure, OPEN),
         (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
         f"The loss falls, but the steps are tiny: {_ahead(measured)} At {best.factor:,.0f} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
         _raising(best, measured),
     )
+
+
+def _far_off(best: Arm, measured: Measurements) -> bool:
+    """Whether a rate decades higher surely gains much, and there is no saddle in sight that longer steps leave."""
+    gains = best.factor >= FAR_OFF and best.gain.surely_above(NEGLIGIBLE * measured.scale)
+    return gains and measured.route("gradient") is not None and not leads_down(measured)
 
 
 def _raising(best: Arm, measured: Measurements) -> str:
@@ -253,7 +267,11 @@ def _far_better(arm: Arm, measured: Measurements) -> bool:
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     arms = measured.continuations.arms if measured.continuations else ()
     rates = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
-    return max(rates, key=lambda arm: arm.gain.value, default=None)
+    best = max(rates, key=lambda arm: arm.gain.value, default=None)
+    if best is None or not higher:
+        return best
+    enough = ABOUT_EQUAL * best.gain.value
+    return min((arm for arm in rates if arm.gain.value >= enough), key=lambda arm: arm.factor, default=best)
 
 
 def _thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:

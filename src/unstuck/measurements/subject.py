@@ -1,11 +1,14 @@
 """Say in plain words what training is looked at."""
 
+from collections.abc import Sequence
+
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from unstuck.measurements.records import Subject
-from unstuck.objective.parameters import Parameters
+from unstuck.objective.decay import coupled, shrinking
+from unstuck.objective.parameters import Parameters, Slot
 from unstuck.training import Training
 
 
@@ -31,7 +34,14 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
         trainable=parameters.trainable if parameters.among else None,
         clip=None if training.clip is None else float(training.clip),
         hooked=sum(bool(slot.parameter._backward_hooks) for slot in slots),  # noqa: SLF001  # there is no public name
+        pull=_pull(optimizer, slots) if optimizer and decay else 0.0,
+        shrink=shrinking(optimizer) if optimizer else 0.0,
     )
+
+
+def _pull(optimizer: Optimizer, slots: Sequence[Slot]) -> float:
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return min(coupled(optimizer, groups.get(id(slot.parameter), {})) for slot in slots)
 
 
 def _name(model: nn.Module) -> str:

@@ -58,6 +58,21 @@ def coupled(optimizer: Optimizer, group: dict[str, Any]) -> float:
     return float(group.get("weight_decay", 0.0)) if known else 0.0
 
 
+def shrinking(optimizer: Optimizer) -> float:
+    """Give the largest share of a weight that decay takes at each step; 0 where it goes through a scale."""
+    return max((_shrinking(optimizer, group) for group in optimizer.param_groups), default=0.0)
+
+
+def _shrinking(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    if isinstance(rule := group.get("rule"), Rule):
+        decay = reading.decays(rule)[1]
+    elif decouples(optimizer, group) or isinstance(optimizer, torch.optim.SGD):
+        decay = float(group.get("weight_decay", 0.0))
+    else:
+        return 0.0
+    return float(group.get("lr", 0.0)) * decay
+
+
 def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> float | Tensor:
     if isinstance(rule := group.get("rule"), Rule):
         return _composed(rule, state)

@@ -7,7 +7,7 @@ import torch
 from unstuck.findings.records import Cause
 from unstuck.measurements.descent import shaken
 from unstuck.remedies.escape import End, escape
-from unstuck.remedies.rules import fresh_adam
+from unstuck.remedies.rules import fresh_adam, fresh_adam_line
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
@@ -108,7 +108,7 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         if found.end is End.INTERRUPTED:
             raise KeyboardInterrupt
         if not run.objective.space.norm(found.displacement):
-            msg = f"no way down was found: {found.end}"
+            msg = f"no way down was found within {budget:.0f} gradients: {found.end}"
             raise NotApplicableError(msg)
         run.move(found.displacement)
         run.forget()
@@ -121,7 +121,7 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         "model.load_state_dict(torch.load('treated.pt')['model_state_dict'])",
     )
     if adam:
-        lines = (*lines, f"optimizer = torch.optim.Adam(model.parameters(), lr={_ADAM_RATE:g})")
+        lines = (*lines, fresh_adam_line(known.training.optimizer, _ADAM_RATE))
     return Treatment(
         "escape",
         frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU}),

@@ -7,6 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from unstuck.findings.records import Cause
+from unstuck.objective.decay import decouples
 from unstuck.optim import HeavyBall, Role, Rule, reading
 from unstuck.optim import Optimizer as Composed
 from unstuck.remedies.run import Run
@@ -54,7 +55,7 @@ def per_parameter_scale(known: Situation) -> Sequence[Treatment]:
     optimizer = known.training.optimizer
     if optimizer is None or _is_adaptive(optimizer):
         return []
-    return [_adam(rate) for rate in _ADAM_RATES]
+    return [_adam(optimizer, rate) for rate in _ADAM_RATES]
 
 
 def refresh(known: Situation) -> Sequence[Treatment]:
@@ -74,7 +75,7 @@ def refresh(known: Situation) -> Sequence[Treatment]:
     ]
 
 
-def _adam(rate: float) -> Treatment:
+def _adam(optimizer: Optimizer, rate: float) -> Treatment:
     def apply(run: Run) -> None:
         run.optimizer = fresh_adam(run.optimizer, rate)
 
@@ -82,7 +83,7 @@ def _adam(rate: float) -> Treatment:
         "per-parameter-scale",
         frozenset({Cause.ILL_CONDITIONED, Cause.VANISHING_GRADIENT, Cause.PLATEAU}),
         f"Adam at rate {rate:g}: each parameter's step divided by the scale of its gradients",
-        (f"optimizer = torch.optim.Adam(model.parameters(), lr={rate:g})",),
+        (fresh_adam_line(optimizer, rate),),
         "Kingma & Ba, 2015",
         apply,
     )
@@ -90,9 +91,23 @@ def _adam(rate: float) -> Treatment:
 
 def fresh_adam(optimizer: Optimizer, rate: float) -> torch.optim.Adam:
     """Give an Adam for the parameters that an optimizer moves, with its weight decay if that is one for all."""
+    kind, decay = _kind_and_decay(optimizer)
+    return kind(_groups(optimizer), lr=rate, weight_decay=decay)
+
+
+def fresh_adam_line(optimizer: Optimizer | None, rate: float) -> str:
+    """The line of code that makes such an optimizer."""
+    kind, decay = (torch.optim.Adam, 0.0) if optimizer is None else _kind_and_decay(optimizer)
+    decaying = f", weight_decay={decay:g}" if decay else ""
+    return f"optimizer = torch.optim.{kind.__name__}(model.parameters(), lr={rate:g}{decaying})"
+
+
+def _kind_and_decay(optimizer: Optimizer) -> tuple[type[torch.optim.Adam], float]:
+    """AdamW where the optimizer's decay is apart from its gradient: Adam would divide it by the scale."""
     decays = {_decay(group) for group in optimizer.param_groups}
     decay = decays.pop() if len(decays) == 1 else 0.0
-    return torch.optim.Adam(_groups(optimizer), lr=rate, weight_decay=decay)
+    apart = decay and all(decouples(optimizer, group) for group in optimizer.param_groups)
+    return torch.optim.AdamW if apart else torch.optim.Adam, decay
 
 
 def _decay(group: dict[str, Any]) -> float:

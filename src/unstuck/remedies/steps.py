@@ -92,6 +92,7 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
         (_RATE.format(factor=factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
+        rated=True,
     )
 
 
@@ -113,6 +114,7 @@ def _begun(treats: frozenset[Cause], rate: float) -> Treatment:
         (f'for group in optimizer.param_groups:\n    group["lr"] = {rate:g}',),
         "with a learning rate of 0 nothing is learnt",
         lambda run: run.change_rate(lambda _: rate),
+        rated=True,
     )
 
 

@@ -44,6 +44,7 @@ class Treatment:
         code: The lines of code that make the change in the user's script.
         source: Where it comes from.
         in_place: Whether the training can be left so; else the user's code has to be changed first.
+        rated: Whether it changes the learning rate, so that no other change of that goes with it.
         apply: Makes the change on a copy of the run; raises `NotApplicableError` where it has no place.
     """
 
@@ -54,6 +55,7 @@ class Treatment:
     source: str
     apply: Callable[[Run], None]
     in_place: bool = True
+    rated: bool = False
 
 
 Propose = Callable[[Situation], Sequence[Treatment]]
@@ -73,4 +75,5 @@ def together(first: Treatment, second: Treatment) -> Treatment:
         source=f"{first.source}; {second.source}",
         apply=apply,
         in_place=first.in_place and second.in_place,
+        rated=first.rated or second.rated,
     )

@@ -1,6 +1,7 @@
 """Units that let nothing through, begun anew."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,8 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.fresh import fresh_copy
 from unstuck.objective.parameters import Slot
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.steps import smaller_step
+from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment, together
 
 # A layer is begun anew when more than this share of its units is dead or saturated.
 _MANY = 0.2
@@ -37,23 +39,28 @@ def desaturate(known: Situation) -> Sequence[Treatment]:
 
 
 def begin_anew(known: Situation) -> Sequence[Treatment]:
-    """Initialise every parameter anew; the optimizer's state with it."""
+    """Initialise every parameter anew; the optimizer's state with it.
+
+    What too large a step has killed or driven into saturation, it does again to what begins anew: hence a variant
+    with a smaller one.
+    """
 
     def apply(run: Run) -> None:
         fresh = fresh_parameters(run, known.seed)
         run.move(fresh - run.theta().to(fresh))
         run.forget()
 
-    return [
-        Treatment(
-            "begin-anew",
-            frozenset({Cause.PLATEAU, Cause.VANISHING_GRADIENT, Cause.SATURATED_UNITS, Cause.DEAD_UNITS}),
-            "all parameters as PyTorch initialises them",
-            ("model = build_model()  # as at the beginning, and a new optimizer",),
-            "Glorot & Bengio, 2010; He et al., 2015",
-            apply,
-        )
-    ]
+    driven = frozenset({Cause.SATURATED_UNITS, Cause.DEAD_UNITS})
+    anew = Treatment(
+        "begin-anew",
+        driven | {Cause.PLATEAU, Cause.VANISHING_GRADIENT},
+        "all parameters as PyTorch initialises them",
+        ("model = build_model()  # as at the beginning, and a new optimizer",),
+        "Glorot & Bengio, 2010; He et al., 2015",
+        apply,
+    )
+    slower = together(anew, smaller_step(known)[0])
+    return [anew, replace(slower, treats=driven)]
 
 
 def fresh_parameters(run: Run, seed: int) -> Float[Tensor, " n"]:

@@ -20,7 +20,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "shake_gain": ("gain of a descent from a small random displacement", "gain"),
     "slope_gain": ("gain owed to the slope", "gain"),
     "gain_per_step": ("gain of each step", "gain"),
-    "best_rate_factor": ("best rate tried, of the present one", "times"),
+    "best_rate_factor": ("best rate, of the present one", "times"),
     "other_rate_gain": ("gain at that rate", "gain"),
     "whole_gain": ("gain of steps on all the sample", "gain"),
     "eta_lambda_max": ("rate times highest eigenvalue (stable below 2)", "plain"),

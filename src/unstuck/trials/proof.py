@@ -258,7 +258,7 @@ class _Proof:
             return None
         aim, step = (min(each, key=lambda entrant: entrant.end) for each in (aimed, steps))
         before = len(entrants)
-        if step.end < aim.end:
+        if step.end < aim.end and not aim.treatment.rated:
             self._enter(together(aim.treatment, step.treatment), entrants)
         return step if len(entrants) > before else None
 

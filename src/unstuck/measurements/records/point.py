@@ -33,6 +33,8 @@ class Subject:
         trainable: Trainable parameters in all, where only some were looked at.
         clip: The norm to which longer gradients are shortened, or None.
         hooked: Parameter tensors with gradient hooks of the user's, which are not called here.
+        pull: What weight decay adds to every curvature, at least: its smallest coefficient, where it is coupled.
+        shrink: The largest share of a weight that decay takes at each step, where that is known.
     """
 
     model: str
@@ -48,6 +50,8 @@ class Subject:
     trainable: int | None = None
     clip: float | None = None
     hooked: int = 0
+    pull: float = 0.0
+    shrink: float = 0.0
 
 
 @dataclass(frozen=True)
