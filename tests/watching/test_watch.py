@@ -309,6 +309,23 @@ def test_what_no_optimizer_has_is_noted_though_the_loss_falls(tmp_path, capsys):
     assert "in no optimizer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("micro", "zeroed"), [(1, False), (3, False), (1, True), (3, True)])
+def test_gradients_that_pile_up_from_step_to_step_are_noted_and_those_of_one_step_are_not(
+    micro, zeroed, tmp_path, capsys
+):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for _ in range(260):
+            for _ in range(micro):
+                functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+            if zeroed:
+                optimizer.zero_grad()
+            time.sleep(0.0005)
+    assert ("not set to zero between steps" in capsys.readouterr().err) is not zeroed
+
+
 def test_a_loss_that_is_no_number_is_told_at_once(tmp_path):
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

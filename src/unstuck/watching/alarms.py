@@ -43,6 +43,10 @@ TOO_HIGH = (
     "since step {:,} the loss has never been as low as it began, at {:.4g}, and mostly it is more than twice that. "
     "Unless it is the loss of something else by now, the steps are too large: lower the learning rate"
 )
+PILED = (
+    "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
+    "call optimizer.zero_grad() before loss.backward()"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -126,6 +130,9 @@ class Alarms:
         if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
             known = wiring(follower.model_now(), recorder.listed(), recorder.reached())
             left = untrained(known.unlisted, known.unreached, known.left_out)
+            own = [sample for _, _, sample in follower.samples]
+            if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
+                self._note(follower, step, PILED, {"piled": True})
             if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
                 self._note(follower, step, left, {"left_out": known.left_out})
 
@@ -153,6 +160,10 @@ class Alarms:
         level = follower.sign * stall.level
         done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].first
         message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
+        if stall.rising and not done:
+            message = (
+                f"the loss has stopped improving since step {stall.since:,}: it rises, of late to {level:.4g}"
+            )
         if done:
             message = (
                 f"the loss is down to {level:.2g} since step {stall.since:,}: there is nothing left to gain"

@@ -105,6 +105,9 @@ class Recorder:
     def before_backward(self, tensors: Any, grad_tensors: Any) -> None:
         """Note the loss: that which the gradient will be the gradient of."""
         try:
+            if self.close:
+                for sampler in self._samplers():
+                    sampler.before_micro_batch()
             if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
                 self._losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
             else:

@@ -54,6 +54,7 @@ class Sample:
         overshoot: $-g_{k+1} \cdot d_k / g_k \cdot d_k$, the slope along the step where it ends over that where it
             began, with the sign turned: -1 where the loss is a straight line, 0 where the step ends at the bottom,
             1 where it ends as high on the other side. The noise of $g_{k+1}$ does not know the step and averages out.
+        piled: Whether $g_k$ was added to $g_{k-1}$, which nobody had set to zero.
     """
 
     gradient_norm: float
@@ -69,6 +70,7 @@ class Sample:
     overshoot: float | None
     layers: dict[str, Group]
     groups: tuple[Group, ...]
+    piled: bool = False
 
 
 class Sampler:
@@ -98,6 +100,7 @@ class Sampler:
         self._micro: list[Tensor] = []
         self._step: Tensor | None = None
         self._down = 0.0
+        self._piled = False
         self._sample: Sample | None = None
 
     @property
@@ -125,6 +128,11 @@ class Sampler:
         """Before a step: remember the weights, if it is step k."""
         if self._last is not None:
             self._before = self._thinned(self._tensors)
+
+    def before_micro_batch(self) -> None:
+        """Before a backward pass: see whether the gradient of the step before is still there, if it is for step k."""
+        if self._last is not None and not self._micro and self._complete():
+            self._piled = bool(self._last.any()) and torch.equal(self._gradients(), self._last)
 
     def micro_batch(self) -> None:
         """After a backward pass: remember what has been added up so far, if it is for step k."""
@@ -171,7 +179,7 @@ class Sampler:
     def _forget(self) -> None:
         self._before = self._last = self._step = self._sample = None
         self._tensors, self._micro = [], []
-        self.close = False
+        self.close = self._piled = False
 
     def _compared(self, before: Tensor, after: Tensor, last: Tensor, gradient: Tensor) -> Sample:
         update = self._step = after - before
@@ -214,6 +222,7 @@ class Sampler:
             overshoot=None,
             layers=self._by_layer(parts),
             groups=self._by_group(parts),
+            piled=self._piled,
         )
 
     def _noise(self, last: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
