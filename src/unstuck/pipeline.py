@@ -43,8 +43,9 @@ _TYPICAL_COST = 100.0
 # What the shortest one costs; where the budget is less than that, fewer batches are looked at.
 _SHORTEST_COST = 8.0
 
-# Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure.
-_ROUNDS = (0.25, 0.9)
+# Shares of the budget: a small sample first, which decides clear cases quickly; the rest if it is not sure, and once
+# more where that has cost less than it typically does.
+_ROUNDS = (0.25, 0.9, 0.9)
 
 # Share of the budget for measuring, when remedies are to be tried afterwards.
 _MEASURING = 0.5
@@ -218,7 +219,7 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
         try:
-            drawn = _sample(training, spending, max(share * spending.budget - spending.seconds, 0.05) / pace)
+            drawn = _sample(training, spending, _most(share, spending, pace, diagnosis))
             if diagnosis and drawn.examples < _WORTHWHILE * diagnosis.verdict.measured.sample.examples:
                 break
             further = _examine(training, drawn, spending)
@@ -236,6 +237,16 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     return _told_of_haste(diagnosis, spending)
 
 
+def _most(share: float, spending: _Spending, pace: float, before: Diagnosis | None) -> float:
+    """How many examples time allows for, by what the round before has cost, if that is more."""
+    left = share * spending.budget - spending.seconds
+    typical = max(left, 0.05) / pace / _TYPICAL_COST
+    if before is None:
+        return typical
+    cost = before.verdict.cost
+    return max(typical, before.verdict.measured.sample.examples * max(left, 0.0) / cost.seconds)
+
+
 def _told_of_haste(diagnosis: Diagnosis, spending: _Spending) -> Diagnosis:
     sample, times = diagnosis.verdict.measured.sample, FEWEST_BATCHES / spending.affordable
     if sample.whole or times < _MUCH_LARGER:
@@ -243,9 +254,9 @@ def _told_of_haste(diagnosis: Diagnosis, spending: _Spending) -> Diagnosis:
     return _noted(diagnosis, _HASTY.format(one=spending.gradient, batches=sample.batches, times=times))
 
 
-def _sample(training: Training, spending: _Spending, examples: float) -> Draw:
+def _sample(training: Training, spending: _Spending, most: float) -> Draw:
     """Draw as many batches as time and memory allow, at least a few."""
-    most, room, least = examples / _TYPICAL_COST, _DATA * spending.memory, fewest(spending.affordable)
+    room, least = _DATA * spending.memory, fewest(spending.affordable)
     return affordable(training.data, seed=spending.seed, most=most, room=room, least=least)
 
 
