@@ -98,6 +98,13 @@ def descended(rate, steps, theta=(1.0, -2.0, 0.5)):
     return 1.0 + 0.5 * float((CURVATURES * now.square()).sum())
 
 
+def test_a_fall_that_no_look_gainsays_is_sure_however_it_bends():
+    arm = continuations(plain(0.2)).going_on
+    bends = [before - after for before, after in pairwise(arm.losses)]
+    assert bends[0] > 10.0 * bends[-1] > 0.0
+    assert arm.gain.stderr < 1e-12
+
+
 @settings(laws, max_examples=6)
 @given(st.floats(1e-4, 0.8))
 def test_plain_descent_goes_as_the_closed_form_says(rate):

@@ -112,6 +112,20 @@ def test_too_few_examples_prove_nothing():
     assert uninformative(labels) is None
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_inputs_that_are_all_the_same_tell_no_labels_apart(alike):
+    x, y = table("wine")
+    nothing = torch.zeros_like(x)
+    nothing[0] += 0.0 if alike else 1.0
+    if alike:
+        found = uninformative(look(network(x, 3), CROSS_ENTROPY, batches(nothing, y))[0])
+        assert found is not None
+        assert "the same" in found.explanation
+    else:
+        with pytest.raises(MeasurementError, match="2 different examples"):
+            look(network(x, 3), CROSS_ENTROPY, batches(nothing, torch.zeros_like(y)))
+
+
 def test_repeated_examples_do_not_predict_themselves():
     x, y = table("digits")
     data = batches(x[:300], permuted(y)[:300])

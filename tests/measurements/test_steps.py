@@ -167,6 +167,20 @@ class Counting(torch.optim.SGD):
         return super().step(closure)
 
 
+def test_an_optimizer_that_takes_sparse_gradients_alone_is_given_such():
+    torch.manual_seed(0)
+    model = nn.EmbeddingBag(9, 3, sparse=True)
+    tokens, labels = torch.tensor([[0, 1], [2, 3]]), torch.tensor([0, 2])
+    training = Training(
+        model, LOSS, [(tokens, labels)], torch.optim.SparseAdam(list(model.parameters()), lr=0.1)
+    )
+    before = flat(model)
+    moved = Twin(objective_of(training), training.optimizer).walk([0, 0])
+    for _ in range(2):
+        step(training, training.data)
+    torch.testing.assert_close(moved, flat(model) - before)
+
+
 def test_a_strangers_optimizer_keeps_what_its_step_needs_to_itself():
     model = nn.Linear(4, 3)
     optimizer = Counting(model.parameters(), lr=0.1)

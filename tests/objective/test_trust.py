@@ -50,6 +50,27 @@ def test_a_few_gradients_of_a_batch_settle_it(activation, gradients):
     assert sampled.ledger.gradients(256) - spent <= gradients
 
 
+def test_where_a_smaller_batch_goes_through_a_kernel_without_second_derivatives_differences_stand_in():
+    class Distances(nn.Module):
+        """Of more than 25 rows PyTorch makes them by products of matrices, of fewer by a kernel of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.centres = nn.Parameter(torch.randn(3, FEATURES))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -torch.cdist(x, self.centres)
+
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(40, FEATURES), torch.randint(3, (40,))
+    data = [(inputs[:30], labels[:30]), (inputs[30:], labels[30:])]
+    made = Training(Distances(), CROSS_ENTROPY, data)
+    sampled = Objective(made, draw(data, seed=0, enough=lambda *_: False).batches)
+    with sampled.products(sampled.theta) as products:
+        assert products.engine == "differences"
+        assert bool(products(torch.ones_like(sampled.theta)).isfinite().all())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_straight_through_gradient_is_not_taken_for_a_kink(dtype):
     class Through(nn.Module):

@@ -3,7 +3,7 @@
 from unstuck.findings.phrases import MOST, estimated
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
-from unstuck.measurements.records.labels import Labels
+from unstuck.measurements.records.labels import ALIKE, Labels
 from unstuck.measurements.records.outputs import Outputs
 
 # What no parameters can remove is the reason of a stall where it is most of what other outputs could remove.
@@ -128,6 +128,8 @@ def uninformative_labels(_point: Point, measured: Measurements) -> Finding | Non
 
 def uninformative(labels: Labels) -> Finding | None:
     """Judge the tests of independence."""
+    if ALIKE in labels.tests:
+        return _alike(labels)
     asked = set(labels.tests) & {"trained copy", "validation"}
     if not asked or labels.p_value < INDEPENDENT or not labels.detectable < WEAK:
         return None
@@ -151,6 +153,18 @@ def uninformative(labels: Labels) -> Finding | None:
         f"{labels.p_value:.2g}; {labels.detectable:.2g} would have been noticed). {_learnt(labels)}",
         "Check how inputs and labels are paired: shuffled or sorted apart from each other, joined by the wrong "
         "key, or overwritten; look at a few examples by eye.",
+    )
+
+
+def _alike(labels: Labels) -> Finding:
+    return Finding(
+        Cause.UNINFORMATIVE_LABELS,
+        MOST,
+        (Evidence("present_loss", labels.loss),),
+        f"All {labels.examples:,} inputs that were looked at are the same, and their labels are not: nothing tells "
+        "the examples apart, and there is nothing to learn but the labels' average.",
+        "Look at a few inputs as the model gets them: they were cast to integers, masked, scaled away, or "
+        "overwritten.",
     )
 
 

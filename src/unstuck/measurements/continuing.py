@@ -36,6 +36,9 @@ FURTHER = 56
 # gain is asked, over the last half.
 _LOOKS, _LATER = 6, 3
 
+# In random order so many losses fall from each to the next once in 120 times.
+_STEADILY = 5
+
 # Fewer batches tell too little of how their losses scatter from pass to pass.
 _FEWEST_PAIRS = 8
 
@@ -226,11 +229,14 @@ class _Race:
     ) -> Arm:
         judge = self._judge
         later, earlier = looks[-_LATER:], looks[:-_LATER]
+        judged = [judge.judged(look) for look in (judge.base, *looks)]
+        # Looks that each lie below the one before tell of a fall, however it bends, and of no wandering.
+        steadily = len(judged) >= _STEADILY and all(after < before for before, after in pairwise(judged))
         end = [math.fsum(column) / len(later) for column in zip(*later, strict=True)]
         if not self._base:
             self._base = end
         other = Judge(judge.objective, judge.halves, self._base)
-        wander = _wander([judge.judged(look) for look in later])
+        wander = 0.0 if steadily else _wander(judged[-_LATER:])
         begin = [math.fsum(column) / len(earlier) for column in zip(*earlier, strict=True)]
         unsteady = math.hypot(wander, _wander([judge.judged(look) for look in earlier]))
         return Arm(
@@ -242,7 +248,7 @@ class _Race:
             extra=_widened(other.gain(end), wander if len(self._arms) else 0.0),
             shrunk=shrunk,
             marks=(0, *sorted(_marks(len(values), all_of_them=not self._arms))),
-            losses=(judge.judged(judge.base), *(judge.judged(look) for look in looks)),
+            losses=tuple(judged),
             values=tuple(values),
             slopes=tuple(slopes),
             paired=None if name == "whole" or not self._whole else self._paired(values),

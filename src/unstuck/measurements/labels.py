@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.estimate import Estimate
 from unstuck.measurements.dependence import Dependence, dependence
 from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, scatter
 from unstuck.measurements.floors import least, value
 from unstuck.measurements.fresh import fresh_copy, part, train
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.outputs import criterion, free_end
-from unstuck.measurements.records.labels import Labels
+from unstuck.measurements.records.labels import ALIKE, Labels
 from unstuck.measurements.tape import Call, Tape, Trace, tail, tensors, trace
 from unstuck.objective import Batch, draw
 from unstuck.objective.generators import generators_kept
@@ -73,6 +74,17 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
     with generators_kept():
         traced = trace(training, objective, objective.batches[0])
         place = _labelled(traced)
+        alike = _inputs_alike([batch.content for batch in objective.batches], place)
+        if alike >= FEWEST:
+            return Labels(
+                examples=alike,
+                p_value=1.0,
+                dependence=Estimate(0.0, 0.0),
+                detectable=0.0,
+                tests=(ALIKE,),
+                loss=judge.loss().value,
+                constant=_constant(traced),
+            )
         examples = _gather([batch.content for batch in objective.batches], place)
         tests = _Tests([], [])
         tests.add("inputs", _from_inputs([b.content for b in objective.batches], place, examples, seed))
@@ -193,6 +205,26 @@ def _gather(contents: Sequence[Any], place: int, extra: Sequence[Tensor] | None 
         msg = "all labels are the same"
         raise MeasurementError(msg)
     return examples
+
+
+def _inputs_alike(contents: Sequence[Any], place: int) -> int:
+    """How many examples there are, if all have the same inputs and not all the same label; else 0."""
+    first: list[Tensor] = []
+    count, labels = 0, list[Tensor]()
+    for content in contents:
+        every = [tensor.detach() for tensor in tensors(content)]
+        target = every[place]
+        others = [
+            t for n, t in enumerate(every) if n != place and t.ndim and target.ndim and len(t) == len(target)
+        ]
+        first = first or [tensor[:1] for tensor in others]
+        if not first or not all(
+            a.shape[1:] == b.shape[1:] and bool((a == b).all()) for a, b in zip(others, first, strict=False)
+        ):
+            return 0
+        count += len(target)
+        labels += [target[:1], target]
+    return count if any(bool((target != labels[0]).any()) for target in labels) else 0
 
 
 def _from_inputs(contents: Sequence[Any], place: int, examples: Examples, seed: int) -> Dependence:

@@ -82,6 +82,7 @@ class Twin:
         memo |= {id(parameter): torch.zeros_like(parameter.detach()).requires_grad_() for parameter in held}
         with _of_strangers("be copied"):
             self.optimizer = copied(optimizer, memo)
+        self._sparse = isinstance(self.optimizer, torch.optim.SparseAdam)  # takes no other gradients
         for state in self.states() if dtype else ():
             for key, value in state.items():
                 state[key] = tree_map(self._cast, value)  # LBFGS keeps lists of tensors
@@ -129,7 +130,8 @@ class Twin:
                 gradient = min(1.0, self.clip / (self.slope + _BESIDE_ZERO)) * gradient
             triples = zip(self.copies, parameters.slots, parameters.pieces(gradient), strict=True)
             for parameter, slot, piece in triples:
-                parameter.grad = slot.whole(piece.to(parameter.device, parameter.dtype))
+                whole = slot.whole(piece.to(parameter.device, parameter.dtype))
+                parameter.grad = whole.to_sparse(1) if self._sparse else whole
             return value
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):

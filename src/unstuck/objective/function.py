@@ -20,7 +20,7 @@ from unstuck.objective.ledger import Ledger
 from unstuck.objective.products import Products
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch, moved, tensors
-from unstuck.objective.trust import examine
+from unstuck.objective.trust import doubles, examine
 from unstuck.space import Space
 from unstuck.training import Training
 
@@ -218,11 +218,22 @@ class Objective:
             nonlocal first
             examined = examine(self.replay, batch, theta)
             first = examined.first
-            return processes.agreed(examined.error)
+            error = processes.agreed(examined.error)
+            if error < math.inf:
+                works = all(doubles(self.replay, other, theta) for other in self._odd(batch))
+                error, first = (error, first) if processes.every(true=works) else (math.inf, None)
+            return error
 
         named = f"trust {journal.digest(self._digest_of([batch]), theta)}" if held else ""
         self._autograd_error = held.numbers(named, make) if held else make()
         return first
+
+    def _odd(self, batch: Batch) -> list[Batch]:
+        """The smallest and the largest batch, if of another size than this: kernels are chosen by size."""
+        by_size = {
+            other.examples: other for other in reversed(self.batches) if other.examples != batch.examples
+        }
+        return [by_size[size] for size in {min(by_size), max(by_size)}] if by_size else []
 
     def _differentiate(self, index: int, theta: Float[Tensor, " n"]) -> tuple[float, Float[Tensor, " n"]]:
         batch = self.batches[index]

@@ -68,6 +68,18 @@ def examine(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> Examine
         return _Examination(replay, batch, theta).examined()
 
 
+def doubles(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> bool:
+    """Whether autograd gives a Hessian-vector product of this batch at all."""
+    with replay.session():
+        try:
+            graph = keep(replay, batch, theta).graph
+            replay.ledger.spend(price.FRESH_PRODUCT, batch.examples)
+            graph(replay.parameters.pieces(torch.ones_like(theta)))
+        except (RuntimeError, NotImplementedError):
+            return False
+    return True
+
+
 class _Examination:
     """The comparisons, cheapest first; inside a session."""
 

@@ -1,7 +1,9 @@
 """Longer and shorter steps, and steps whose length changes on the way."""
 
+import math
 from collections.abc import Callable, Sequence
 
+from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Arm
 from unstuck.remedies.run import Run
@@ -119,10 +121,12 @@ def _begun(treats: frozenset[Cause], rate: float) -> Treatment:
 
 
 def _best(known: Situation, wanted: Callable[[float], bool]) -> float | None:
-    """The factor that gained most when the run was continued at several rates."""
+    """The factor nearest to 1 of those that gained about most when the run was continued at several rates."""
     found = known.measured.continuations
     arms: list[Arm] = (
         [arm for arm in found.arms if arm.name == "rate" and wanted(arm.factor)] if found else []
     )
     gaining = [arm for arm in arms if arm.extra.value > 0.0]
-    return max(gaining, key=lambda arm: arm.extra.value).factor if gaining else None
+    enough = ABOUT_EQUAL * max((arm.extra.value for arm in gaining), default=0.0)
+    near = [arm.factor for arm in gaining if arm.extra.value >= enough]
+    return min(near, key=lambda factor: abs(math.log(factor)), default=None)

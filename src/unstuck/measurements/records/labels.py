@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
 
+# What stands in the place of tests where all inputs are the same.
+ALIKE = "alike"
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -21,7 +24,8 @@ class Labels:
         tests: What predicted: "inputs" (ridge, kernel and nearest-neighbour regression), "scatter" (the same,
             of how far the labels lie from their middle), "random features" (of the model initialised anew),
             "trained copy" (the model initialised anew and trained on half of the examples, judged on the
-            other half), "validation" (the model as it is, on data that it has not seen).
+            other half), "validation" (the model as it is, on data that it has not seen). Or "alike": all inputs
+            are the same, and nothing could.
         loss: At the point.
         constant: Least loss that one output for all examples reaches; None if it is not known.
         passes: How often the copy was trained on its half.
