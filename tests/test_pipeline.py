@@ -359,6 +359,21 @@ def test_the_unit_of_the_loss_does_not_change_the_kind(make, scale):
     assert scaled.point.lambda_max == pytest.approx(scale * plain.point.lambda_max, rel=1e-4)
 
 
+def test_curvature_that_holds_nearby_only_makes_no_loss_look_like_zero():
+    torch.manual_seed(0)
+    model = nn.Linear(40, 1, bias=False)
+    nn.init.normal_(model.weight, std=30.0)
+
+    def bounded(model, batch):
+        return 1.5 + (100.0 * model.weight + batch).cos().mean()
+
+    data = [torch.zeros(1), torch.zeros(1)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    measured = diagnose(Training(model, bounded, data, optimizer), trials=False).verdict.measured
+    assert 0.5e-6 * measured.gradient.steepest * measured.length**2 > measured.loss.value
+    assert measured.scale == measured.loss.value
+
+
 @pytest.mark.parametrize("make", [at_minimum, at_saddle, in_valley])
 def test_a_moderate_constant_does_not_change_the_kind(make):
     training = make()

@@ -13,6 +13,7 @@ from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Kind, Point
 from unstuck.findings.updates import CHECKS, frozen_parameters, non_finite, stale_second_moment
+from unstuck.findings.verdict import NAMED
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
@@ -215,6 +216,21 @@ def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_tr
     if finding:
         assert "`b`" not in finding.explanation
         assert wiring.standing or f"{100 * wiring.share:.3g} %" in finding.explanation
+
+
+@pytest.mark.parametrize(
+    ("reason", "norm", "named"),
+    [("frozen", 0.0, False), ("frozen", 1e-9, True), ("unlisted", 0.0, True)],
+)
+def test_what_is_frozen_on_purpose_is_not_named_before_curvature_where_the_rest_has_no_gradient(
+    reason, norm, named
+):
+    wiring = Wiring((Excluded(reason, ("a",), 60),), 100, SURE, NOTHING, SURE)
+    measured = handmade.measurements((), None, (), wiring=wiring)
+    measured = replace(measured, gradient=replace(measured.gradient, norm=norm))
+    finding = frozen_parameters(POINT, measured)
+    assert finding is not None
+    assert (finding.confidence >= NAMED) is named
 
 
 def test_progress_absolves_whatever_is_left_out_or_stale():

@@ -42,6 +42,11 @@ GAINS_MORE = 3.0
 FAR_MORE = 10.0
 
 
+# Where what is trained has no gradient at all, as an adapter whose two factors are zero, that is what is wrong:
+# curvature is to be asked before what was frozen on purpose is named.
+SILENT = 0.45
+
+
 def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     """What is not trained could gain much more than what is, and the run does not get on."""
     wiring = measured.wiring
@@ -66,9 +71,12 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     cut_off = CUT_OFF in reasons and (much or (times > 1.0 and surely))
     if not cut_off and not (much and (wiring.nothing or (behind and costly))):
         return None
+    sure = max(confidence(times, LEFT_OUT), ACCIDENT if accident else 0.0)
+    if not accident and not wiring.nothing and measured.gradient.norm == 0.0:
+        sure = min(sure, SILENT)
     return Finding(
         Cause.STEP_TOO_SMALL if wiring.standing else Cause.FROZEN_PARAMETERS,
-        MOST if wiring.nothing else max(confidence(times, LEFT_OUT), ACCIDENT if accident else 0.0),
+        MOST if wiring.nothing else sure,
         (
             estimated("excluded_gain", share(excluded, measured)),
             estimated("trained_gain", share(trained, measured)),

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from unstuck.curvature.records import Curvature
+from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.judging import Halves, Judge
@@ -21,7 +23,9 @@ from unstuck.objective.sampling import reason
 from unstuck.training import Training
 
 # A loss below this share of what moving by the weights' own length along the steepest direction would cost
-# is zero for all practical purposes; without it, a perfect fit would be compared with rounding.
+# is zero for all practical purposes; without it, a perfect fit would be compared with rounding. What curvature says
+# of that holds nearby only: far off most losses rise less, and what they are without weights, or with twice those, is
+# looked at.
 _ZERO_LOSS = 1e-6
 
 
@@ -125,7 +129,18 @@ class Known:
         loss = abs(self.judge.loss().value)
         steepest = self.ends[1] if self.ends else 0.0
         radius = self.curvature.spectrum.radius if self.curvature else abs(steepest)
-        return max(loss, _ZERO_LOSS * 0.5 * radius * max(self.length, 1.0) ** 2)
+        costs = 0.5 * radius * max(self.length, 1.0) ** 2
+        return loss if _ZERO_LOSS * costs <= loss else max(loss, _ZERO_LOSS * min(costs, self._far_off))
+
+    @cached_property
+    def _far_off(self) -> float:
+        """The loss without weights, or with twice those there are, if that is higher; infinite where it fails."""
+        theta, only = self.objective.theta, self.halves.finds[:1]
+        try:
+            far = max(abs(self.objective.values(factor * theta, only)[0]) for factor in (0.0, 2.0))
+        except TrainingError:
+            return math.inf
+        return far if far > 0.0 and math.isfinite(far) else math.inf
 
     def gradient(self) -> Gradient:
         """Compare the gradient with its own noise, its rounding and its curvature."""
