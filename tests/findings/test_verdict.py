@@ -324,9 +324,12 @@ def test_a_descent_of_many_steps_nearby_shows_that_directions_are_unequal(distan
     assert conclude(found, COST).cause is cause
 
 
-@pytest.mark.parametrize(("trend", "cause"), [(-0.1, Cause.STEP_TOO_LARGE), (0.1, None)])
-def test_a_run_on_its_way_from_a_peak_is_too_fast_where_a_lower_rate_ends_far_below(trend, cause):
-    lower, whole = arm("rate", 0.6, factor=0.1, extra=0.2), arm("whole", -0.2)
+@pytest.mark.parametrize(
+    ("trend", "extra", "cause"),
+    [(-0.1, 0.2, Cause.STEP_TOO_LARGE), (0.1, 0.2, None), (0.1, 0.5, Cause.STEP_TOO_LARGE)],
+)
+def test_a_run_on_its_way_from_a_peak_is_too_fast_where_a_lower_rate_ends_far_below(trend, extra, cause):
+    lower, whole = arm("rate", 0.4 + extra, factor=0.1, extra=extra), arm("whole", -0.2)
     assert stuck(0.4, lower, whole, trend=trend, stderr=0.25).cause is cause
 
 
@@ -425,8 +428,11 @@ def test_a_critical_point_is_never_called_healthy(measured):
     verdict = conclude(measured, COST)
     causes = {finding.cause for finding in verdict.findings}
     if verdict.point.kind is not Kind.NOT_CRITICAL:
-        steps = {Cause.STEP_TOO_LARGE, Cause.STEP_TOO_SMALL, Cause.ILL_CONDITIONED, Cause.GRADIENT_NOISE}
+        steps = {Cause.STEP_TOO_LARGE, Cause.ILL_CONDITIONED, Cause.GRADIENT_NOISE}
+        # Where the kind is open a rate decades higher may tell, but not so surely that curvature is not asked.
+        small = {finding.confidence for finding in verdict.findings if finding.cause is Cause.STEP_TOO_SMALL}
         assert not causes & steps
+        assert not small or (verdict.point.kind is Kind.UNDECIDED and max(small) < 0.9)
     if Cause.HEALTHY in causes:
         assert not causes & {Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE, Cause.ILL_CONDITIONED}
 

@@ -256,12 +256,14 @@ def _surely_better(arm: Arm, measured: Measurements) -> bool:
 
 
 def _far_better(arm: Arm, measured: Measurements) -> bool:
-    """Whether it gains far more than going on, or gets far below where that only falls from a peak."""
+    """Whether it gains far more than going on, or gets far below where that falls from a peak and hardly further."""
     own = going_on(measured)
     if own is None or arm.gain.value > HELD_DOWN * own.gain.value:
         return True
     left = measured.scale - own.gain.value
-    return own.trend.value <= 0.0 and arm.extra.surely_above(0.0) and arm.extra.value > FAR_BELOW * left
+    if own.trend.value <= 0.0:
+        return arm.extra.surely_above(0.0) and arm.extra.value > FAR_BELOW * left
+    return arm.extra.surely_above(SHEDS * left)
 
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
@@ -287,7 +289,7 @@ def _thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.
 def _beyond(measured: Measurements) -> float:
     """How many times longer the best step along g is than the steepest direction bears, if that holds it back."""
     best, stable = measured.route("gradient"), measured.gradient.stable
-    if best is None or best.multiple is None or stable is None or not best.gain.surely_above(0.0):
+    if best is None or best.multiple is None or not stable or not best.gain.surely_above(0.0):
         return 0.0
     far = best.multiple / stable
     return far if far > BEYOND_STABLE and best.multiple > BEYOND_STABLE and stable < FAR_OFF else 0.0
