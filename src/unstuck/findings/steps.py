@@ -107,7 +107,7 @@ def _raising(best: Arm, measured: Measurements) -> str:
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     """The loss does not fall, not even on the gradient of all the data, and it does at a lower rate."""
     best = _best_rate(measured, higher=False)
-    if best is None or not _surely_better(best, measured) or not _far_better(best, measured):
+    if best is None or not _surely_better(best, measured) or not _better_enough(best, measured):
         return None
     if _outdone(best, measured):
         return _too_large(best, measured, 0.9)
@@ -157,7 +157,9 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
     lower = best is not None and _surely_better(best, measured)
-    if best is not None and not _far_better(best, measured):
+    # Where a run still comes down, steps on all the data must show it, too: what momentum swings about is no noise.
+    enough = _better_enough if _surely_better(whole, measured) else _far_better
+    if best is not None and not enough(best, measured):
         return None
     # Few steps on all the data may end above where many on batches wander; but if they gain, and shorter steps on
     # batches get below, then noise it is that keeps the present ones up.
@@ -256,14 +258,19 @@ def _surely_better(arm: Arm, measured: Measurements) -> bool:
 
 
 def _far_better(arm: Arm, measured: Measurements) -> bool:
-    """Whether it gains far more than going on, or gets far below where that falls from a peak and hardly further."""
+    """Whether it gains far more than going on, or gets far below where that only falls from a peak."""
     own = going_on(measured)
     if own is None or arm.gain.value > HELD_DOWN * own.gain.value:
         return True
     left = measured.scale - own.gain.value
-    if own.trend.value <= 0.0:
-        return arm.extra.surely_above(0.0) and arm.extra.value > FAR_BELOW * left
-    return arm.extra.surely_above(SHEDS * left)
+    return own.trend.value <= 0.0 and arm.extra.surely_above(0.0) and arm.extra.value > FAR_BELOW * left
+
+
+def _better_enough(arm: Arm, measured: Measurements) -> bool:
+    """Or whether it surely sheds half of what going on leaves, though that may be falling still."""
+    own = going_on(measured)
+    sheds = own is not None and arm.extra.surely_above(SHEDS * (measured.scale - own.gain.value))
+    return sheds or _far_better(arm, measured)
 
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
