@@ -18,9 +18,6 @@ Biometrika 70, 1983): no more than 5 % of the runs that always fall faster ever 
 What is measured stands in `benchmarks/results/stalls.md`. The bound rests on noise that `gains` sees through; slow
 noise under much white noise, on a run that gains hardly more than the bound, may take more.
 
-A loss that rises ever more wildly has no upper bound to speak of. Where the ranks of its batches rise surely, over
-the last half of the run or more, it has stopped improving too: in ranks no spike has weight.
-
 A rise of the learning rate may raise the loss of a healthy run. A window therefore begins well after the last rise,
 or is compared whole cycle by whole cycle where the rate goes up and down (`blocks`).
 """
@@ -69,9 +66,6 @@ _BATCHES = (12, 24)
 
 # Steps of the shortest window: five in each of the longer batches.
 _SHORTEST = 60
-
-# Shares from this one on are no short ones: any run may rise for a while.
-_LONG = 1 / 2
 
 # A window is flat as far back as the means of batches stay within so many of their own deviations of its level.
 _BAND = 2.0
@@ -221,22 +215,10 @@ class Stalls:
             flat = self._flat(cuts, errors)
             if flat is not None and not self._falling(windows[:number], flat.least):
                 return self._told(flat)
-        return self._risen(windows, errors)
-
-    def _risen(self, windows: Sequence[Sequence[int]], errors: float) -> Stall | None:
-        """Whether the order of the batches surely rises over a window that is no short one."""
-        for share, cuts in zip(_WINDOWS, windows, strict=True):
-            curves = [self._blocks.curve(cuts, most) for most in _BATCHES if share >= _LONG and cuts]
-            if curves and all(len(curve) >= FEWEST and _rises(curve, errors) for curve in curves):
-                values = [value for _, value in curves[-1]]
-                most, gain = bounded(curves[-1], errors)
-                level = fmean(values)
-                flat = _Flat(gain, most, level, self._least(level), stdev(values), cuts)
-                return self._told(flat, rising=True)
         return None
 
-    def _told(self, flat: _Flat, *, rising: bool = False) -> Stall:
-        rising = rising or flat.gain.surely_below(-_ROUNDING * abs(flat.level), sigmas=_SURE)
+    def _told(self, flat: _Flat) -> Stall:
+        rising = flat.gain.surely_below(-_ROUNDING * abs(flat.level), sigmas=_SURE)
         since = self._since(flat, rising=rising)
         self._floor = self._lowest(since) - flat.least
         step = since * self._blocks.length + 1
@@ -328,12 +310,3 @@ class Stalls:
         self.stall = None
         self._look = max(self._look, math.ceil(self._closed * _SPACING))
         return Moving(self._closed, since * self._blocks.length + 1, recent.value)
-
-
-def _rises(curve: Curve, errors: float) -> bool:
-    """Whether the ranks of a curve's batches surely rise."""
-    order = sorted(range(len(curve)), key=lambda index: curve[index][1])
-    ranks = [0.0] * len(curve)
-    for rank, index in enumerate(order):
-        ranks[index] = float(rank)
-    return bounded([(at, rank) for (at, _), rank in zip(curve, ranks, strict=True)], errors)[0] < 0.0
