@@ -109,6 +109,8 @@ SCHEMA = {
         "only": [str],
         "trainable": (int, None),
         "clip": (float, None),
+        "pull": NUMBER,
+        "shrink": NUMBER,
         "hooked": int,
     },
     "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
