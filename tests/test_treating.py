@@ -120,6 +120,8 @@ def test_an_unknown_remedy_is_told_with_those_there_are(diagnosis):
     training = stuck()
     with unchanged(training), pytest.raises(TreatmentError, match=r"no remedy 'pray'.*larger-step"):
         unstuck.treat(training, diagnosis, remedy="pray")
+    with pytest.raises(TreatmentError, match="did you mean 'larger-step'"):
+        unstuck.treat(training, diagnosis, remedy="lager-step")
 
 
 def test_what_fails_while_it_is_written_is_undone():

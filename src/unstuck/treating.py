@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 import psutil
@@ -16,7 +17,7 @@ from unstuck.findings.records import Verdict
 from unstuck.objective import Batch, Objective, draw
 from unstuck.objective.pace import seconds_per_gradient
 from unstuck.progress import Told, untold
-from unstuck.remedies.catalogue import proposed
+from unstuck.remedies.catalogue import NAMES, proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.escape import escape as search
 from unstuck.remedies.run import Run
@@ -112,6 +113,7 @@ def treat(
         TreatmentError: No remedy is proved to help, there is none of that name, or the loss was not lower
             after it; the training is as it was.
     """
+    check_remedy(remedy)
     told = progress or untold
     begun = time.monotonic()
     verdict = diagnosis.verdict
@@ -274,6 +276,15 @@ def _judges(training: Training, verdict: Verdict, sample: Objective, seed: int) 
     if verdict.trials is None or not verdict.trials.by_validation:
         return ()
     return validation_batches(training, sample.examples, seed=seed)
+
+
+def check_remedy(name: str | None) -> None:
+    """Raise TreatmentError where there is no remedy of that name for any run."""
+    if name is not None and name not in NAMES:
+        near = get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(NAMES)}"
+        msg = f"there is no remedy {name!r}: {hint}"
+        raise TreatmentError(msg)
 
 
 def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:

@@ -17,7 +17,7 @@ from unstuck.objective import Objective, draw
 from unstuck.objective.ledger import GRADIENT
 from unstuck.remedies import batches, inputs, outputs, points, precision, rules, steps, units, wiring
 from unstuck.remedies.activations import behind, rectify
-from unstuck.remedies.catalogue import choose, proposed
+from unstuck.remedies.catalogue import NAMES, choose, proposed
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Situation
 
@@ -84,6 +84,7 @@ def test_every_proposed_remedy_leaves_the_training_as_it_was_and_says_how_to_cha
             except unstuck.errors.UnstuckError:
                 continue
             through(run, run.updates(run.objective.batches)[:2])
+        assert treatment.name in NAMES
         assert treatment.change
         assert treatment.code
         assert treatment.source

@@ -14,7 +14,7 @@ from unstuck.pipeline import diagnose
 from unstuck.report.headline import headline
 from unstuck.target import like, write_checkpoint
 from unstuck.training import Training
-from unstuck.treating import Treated, escape, treat
+from unstuck.treating import Treated, check_remedy, escape, treat
 
 DONE = 0
 
@@ -51,6 +51,7 @@ def run(request: Treat) -> int:
     Raises:
         UnstuckError: The target or a file is no good, or no remedy is proved to help; nothing is written then.
     """
+    check_remedy(request.remedy)
     out = prepare(request.out)
     errors = Console(stderr=True)
     # Whatever the user's own code prints must not get between the lines of the answer.

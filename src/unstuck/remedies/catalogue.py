@@ -47,6 +47,13 @@ PROPOSED: tuple[Propose, ...] = (
     activations.rectify,
 )
 
+NAMES = (
+    "average", "begin-anew", "break-symmetry", "clip", "decay", "desaturate", "escape", "fit-outputs", "larger-batch",
+    "larger-step", "master-weights", "momentum", "offset-outputs", "per-parameter-scale", "rectify", "refresh",
+    "revive", "scale-inputs", "shuffle", "skip", "smaller-batch", "smaller-step", "stop", "unfreeze", "warm-up",
+    "weight-decay",
+)  # fmt: skip
+
 # What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.
 ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refresh"})
 
