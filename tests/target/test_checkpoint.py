@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,6 +109,21 @@ class TestAModelIsLoaded:
         run = training()
         load_checkpoint(run, tmp_path)
         assert same(run.model.state_dict(), saved)
+
+    def test_from_a_hugging_face_folder_with_the_optimizer_beside(self, tmp_path):
+        stepped = training(network(seed=1))
+        stepped.loss(stepped.model, next(iter(stepped.data))).backward()
+        stepped.optimizer.step()
+        save_file(stepped.model.state_dict(), tmp_path / "model.safetensors")
+        torch.save(stepped.optimizer.state_dict(), tmp_path / "optimizer.pt")
+        run = training()
+        assert load_checkpoint(run, tmp_path) == ("model", "optimizer")
+        assert same(run.model.state_dict(), stepped.model.state_dict())
+        assert [*run.optimizer.state_dict()["state"]] == [*stepped.optimizer.state_dict()["state"]]
+        groups = [{"params": [parameter]} for parameter in run.model.parameters()]
+        other = replace(run, optimizer=torch.optim.SGD(groups, lr=0.1))
+        with pytest.raises(CheckpointError, match=r"parameter groups.*to load them alone"):
+            load_checkpoint(other, tmp_path)
 
     def test_with_tied_weights_that_safetensors_keeps_only_once(self, tmp_path):
         other = Tied()

@@ -1,7 +1,5 @@
 """From the arguments to a training: the target, its checkpoint, and the steps to train first."""
 
-from pathlib import Path
-
 from rich.console import Console
 
 from unstuck import processes
@@ -37,10 +35,6 @@ def loaded(
     if checkpoint:
         parts = load_checkpoint(training, checkpoint)
         say(errors, f"loaded {', '.join(parts)} from {checkpoint}")
-        if (apart := Path(checkpoint) / "optimizer.pt").is_file() and training.optimizer is not None:
-            say(
-                errors, f"{apart} is not read: load it in {target}, or the optimizer begins without its state"
-            )
     if steps:
         with shown(errors) as progress:
             advance(training, steps, progress)

@@ -27,13 +27,15 @@ _SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square
 
 State = Mapping[Any, Any]
 
+_ALONE = "; name the file of the weights in the folder to load them alone"
+
 
 def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
     """Load a checkpoint into the training's model, and into its optimizer and scheduler where it holds them.
 
     Reads files of torch.save, with `weights_only=True`, and .safetensors; a bare state_dict or one among
-    others; with or without the prefixes of DDP, torch.compile and Lightning; a Hugging Face folder.
-    Nothing is changed unless everything fits.
+    others; with or without the prefixes of DDP, torch.compile and Lightning; a Hugging Face folder, with the
+    states of optimizer and scheduler beside the weights. Nothing is changed unless everything fits.
 
     Returns:
         What was loaded: "model", and "optimizer" and "scheduler" where they were.
@@ -46,7 +48,7 @@ def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
     state = matched(training.model, _model_state(content, path))
     saved = _part(content, OPTIMIZER)
     if training.optimizer is not None and saved is not None:
-        _check_optimizer(training.optimizer, saved)
+        _check_optimizer(training.optimizer, saved, alone="" if Path(path).is_file() else _ALONE)
         parts["optimizer"] = lambda: cast("Optimizer", training.optimizer).load_state_dict(dict(saved))
     schedule = _part(content, SCHEDULER)
     if training.scheduler is not None and schedule is not None:
@@ -92,10 +94,10 @@ def _part(content: object, keys: tuple[str, ...]) -> State | None:
     return cast("State", found) if isinstance(found, Mapping) and found else None
 
 
-def _check_optimizer(optimizer: Optimizer, saved: State) -> None:
+def _check_optimizer(optimizer: Optimizer, saved: State, *, alone: str) -> None:
     problem = _optimizer_problem(optimizer, saved)
     if problem:
-        msg = f"the checkpoint's optimizer does not fit {type(optimizer).__name__}: {problem}"
+        msg = f"the checkpoint's optimizer does not fit {type(optimizer).__name__}: {problem}{alone}"
         raise CheckpointError(msg)
 
 

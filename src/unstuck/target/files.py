@@ -16,6 +16,9 @@ from unstuck.errors import CheckpointError
 # What a Hugging Face folder keeps its weights in, the better format first.
 _IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")
 
+# And beside them, the state of what trains them.
+_BESIDE = {"optimizer": "optimizer.pt", "scheduler": "scheduler.pt"}
+
 _GLOBAL = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
 _PICKLE = b"\x80"
 
@@ -23,10 +26,22 @@ _PICKLE = b"\x80"
 def read_checkpoint(path: str | Path) -> Any:
     """Read what a checkpoint holds onto the CPU: tensors and plain containers, nothing else.
 
+    Of a Hugging Face folder, the weights, and the states of optimizer and scheduler where it has them.
+
     Raises:
         CheckpointError: There is no such file, it is damaged, or it would run code when loaded.
     """
-    file = _locate(Path(path).expanduser())
+    path = Path(path).expanduser()
+    file = _locate(path)
+    beside = {
+        part: path / name for part, name in _BESIDE.items() if path.is_dir() and (path / name).is_file()
+    }
+    if not beside:
+        return _read(file)
+    return {"model": _read(file)} | {part: _read(other) for part, other in beside.items()}
+
+
+def _read(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
