@@ -88,3 +88,14 @@ def test_the_true_gain_lies_in_the_interval_as_often_as_promised(size):
     promised = 2 * stats.norm.cdf(2.0) - 1
     # The weights differ by a factor of two, for which Student's law is nearly right.
     assert abs(hits / rounds - promised) < 4 * math.sqrt(promised * (1 - promised) / rounds)
+
+
+def test_a_loss_that_may_be_negative_is_compared_with_its_spread_and_any_other_with_itself():
+    single = torch.randn(40, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    objective = objective_of(
+        lambda model, each: each.mean() + 0.0 * model.theta.sum(), vector(1), list(single - single.mean())
+    )
+    assert judge_of(objective).scale() == pytest.approx(1.0, rel=0.3)
+    base = objective.values(objective.theta)
+    halves = Halves.of(len(base), exhaustive=True)
+    assert Judge(objective, halves, [value + 3.0 for value in base]).scale() == pytest.approx(3.0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from unstuck.findings import critical, data, generalization, layers, order, steps, updates
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause, Finding, Point, Verdict
-from unstuck.measurements.records import Cost, Measurements
+from unstuck.measurements.records import Cost, Measurements, Subject
 
 CHECKS = (
     *updates.CHECKS,
@@ -20,6 +20,9 @@ CHECKS = (
 
 # Below this no cause is named: the evidence does not favour it over all others together.
 NAMED = 0.5
+
+# Percentages are told of what they are of where that is so many times the loss.
+CLEARLY_MORE = 1.5
 
 # A cause further up brings about those further down, and its removal removes them too: a loss that does not fit
 # the outputs looks like a minimum, dead units like a plateau, updates lost to rounding like steps that are too
@@ -99,18 +102,12 @@ def _rank(finding: Finding) -> tuple[bool, int, float]:
 
 
 def _notes(measured: Measurements, cost: Cost) -> list[str]:
-    notes: list[str] = []
-    subject, sample = measured.subject, measured.sample
-    if subject.mode == "eval":
-        notes.append("The model was handed in in eval mode and measured so; call model.train() if it trains.")
-    if subject.hooked:
+    notes = _of_subject(measured.subject)
+    if measured.scale > CLEARLY_MORE * abs(measured.loss.value):
         notes.append(
-            f"{subject.hooked} parameter tensors have gradient hooks (register_hook), which are not called here: "
-            "where they change gradients, the run's own steps are others. To clip, there is Training(clip=...)."
+            f"Percentages of the loss are of {measured.scale:.3g}, since it lies too near to zero to compare with."
         )
-    if subject.decay:
-        notes.append("Weight decay counts as part of the loss, but not of what going on and remedies gain.")
-    if sample.stochastic:
+    if measured.sample.stochastic:
         notes.append("The loss is random (dropout or the like); it was replayed with fixed seeds.")
     if cost.engine == "differences":
         notes.append(
@@ -122,6 +119,20 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
     notes += _remembered(measured)
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
+    return notes
+
+
+def _of_subject(subject: Subject) -> list[str]:
+    notes: list[str] = []
+    if subject.mode == "eval":
+        notes.append("The model was handed in in eval mode and measured so; call model.train() if it trains.")
+    if subject.hooked:
+        notes.append(
+            f"{subject.hooked} parameter tensors have gradient hooks (register_hook), which are not called here: "
+            "where they change gradients, the run's own steps are others. To clip, there is Training(clip=...)."
+        )
+    if subject.decay:
+        notes.append("Weight decay counts as part of the loss, but not of what going on and remedies gain.")
     return notes
 
 

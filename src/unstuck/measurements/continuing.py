@@ -145,7 +145,7 @@ class _Race:
 
     def _try_others(self, going_on: Arm) -> None:
         """Higher rates for a run that might creep, calmer steps for one that does not surely fall."""
-        loss = abs(self._judge.loss().value)
+        loss = self._judge.scale()
         steadily = all(after < before for before, after in pairwise(going_on.losses))
         falls = going_on.gain.surely_above(0.0) and (steadily or going_on.trend.surely_above(0.0))
         if falls and going_on.gain.value > _PLENTY * loss:

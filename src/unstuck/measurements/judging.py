@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 import torch
 from jaxtyping import Float
@@ -64,6 +65,17 @@ class Judge:
         """The loss at the point, over the whole sample."""
         everything = range(len(self.base))
         return self._mean(list(self.base), everything)
+
+    def scale(self) -> float:
+        """What a decrease is compared with: |loss|, which means nothing of a loss that has no zero.
+
+        Where batches' losses are negative, as densities' are, it is no less than the standard deviation of single
+        examples' losses, as it follows from that of batches.
+        """
+        loss = abs(self.loss().value)
+        if len(self.base) == 1 or min(self.base) >= 0.0 or not all(map(math.isfinite, self.base)):
+            return loss
+        return max(loss, stdev(self.base) * math.sqrt(self.objective.examples / len(self.base)))
 
     def found(self, values: Sequence[float]) -> float:
         """The mean of every batch's loss over the half that finds."""

@@ -126,7 +126,7 @@ class Known:
 
     def scale(self) -> float:
         """What a decrease is compared with."""
-        loss = abs(self.judge.loss().value)
+        loss = self.judge.scale()
         steepest = self.ends[1] if self.ends else 0.0
         radius = self.curvature.spectrum.radius if self.curvature else abs(steepest)
         costs = 0.5 * radius * max(self.length, 1.0) ** 2
