@@ -477,3 +477,9 @@ def test_the_unit_of_the_loss_does_not_matter(row, exponent):
         ),
     )
     assert conclude(again, COST).point.kind is conclude(measured, COST).point.kind
+
+
+def test_a_saddle_that_is_one_with_decay_too_is_not_owed_to_it():
+    measured = planted("saddle")
+    measured = replace(measured, subject=replace(measured.subject, pull=0.01))
+    assert conclude(measured, COST).findings[0].advice.startswith("Escape along")

@@ -57,7 +57,7 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
     if point.kind not in (Kind.MINIMUM, Kind.DEGENERATE_MINIMUM) or point.certificate is None:
         return None
     certificate = point.certificate
-    spectrum = measured.spectrum
+    spectrum, owed = measured.spectrum, _owed_to_decay(measured)
     flat = "" if point.kind is Kind.MINIMUM else " Some directions are flat: the minimum is a valley floor."
     return Finding(
         Cause.LOCAL_MINIMUM,
@@ -68,8 +68,8 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
             *_slope(measured),
         ),
         "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
-        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{_owed_to_decay(measured)}",
-        _less_decay(measured)
+        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{owed}",
+        (_less_decay(measured) or ("Let the weights decay less. " if owed else ""))
         + "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
     )
@@ -119,9 +119,9 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
 
 def _less_decay(measured: Measurements) -> str:
     """What comes before any other advice where weight decay undoes what is learnt."""
-    if measured.subject.shrink >= FORGETTING:
-        return f"Let the weights decay less, of which each step takes {100 * measured.subject.shrink:.2g} %. "
-    return "Let the weights decay less. " if _owed_to_decay(measured) else ""
+    if measured.subject.shrink < FORGETTING:
+        return ""
+    return f"Let the weights decay less, of which each step takes {100 * measured.subject.shrink:.2g} %. "
 
 
 def _owed_to_decay(measured: Measurements) -> str:
