@@ -69,7 +69,7 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
         ),
         "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
         f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{owed}",
-        (_less_decay(measured) or ("Let the weights decay less. " if owed else ""))
+        (_less_decay(measured) or ("Let the weights decay less, if this loss must fall. " if owed else ""))
         + "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
     )
