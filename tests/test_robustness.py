@@ -78,9 +78,11 @@ def constant(model: nn.Module, batch: Any) -> Tensor:
     return 0.0 * CROSS_ENTROPY(model, batch) + 1.0
 
 
-def test_a_constant_loss_is_a_plateau():
+@pytest.mark.parametrize("shift", [1.0, 0.0])
+def test_a_constant_loss_is_a_plateau(shift):
     model = network()
-    assert diagnosed(Training(model, constant, pairs(), adam(model))).cause is Cause.PLATEAU
+    training = Training(model, lambda *given: constant(*given) - 1.0 + shift, pairs(), adam(model))
+    assert diagnosed(training).cause is Cause.PLATEAU
 
 
 class Mixed(nn.Module):

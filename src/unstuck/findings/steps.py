@@ -306,7 +306,7 @@ def _ahead(measured: Measurements) -> str:
     arm = going_on(measured)
     if arm is None:
         return "what going on gains was not measured."
-    shrinks = f" (what weight decay adds to it falls by {100 * arm.shrunk / measured.scale:.3g} %)"
+    shrinks = f" (what weight decay adds to it falls by {percent(Estimate(arm.shrunk, 0.0), measured)})"
     beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
     if arm.gain.value < 0.0:
         return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}{beside}."

@@ -28,6 +28,9 @@ from unstuck.training import Training
 # looked at.
 _ZERO_LOSS = 1e-6
 
+# In the place of zero, which nothing can be compared with.
+_NOTHING = 1e-300
+
 
 @dataclass(frozen=True)
 class Objectives:
@@ -126,7 +129,7 @@ class Known:
 
     def scale(self) -> float:
         """What a decrease is compared with."""
-        loss = self.judge.scale()
+        loss = max(self.judge.scale(), _NOTHING)
         steepest = self.ends[1] if self.ends else 0.0
         radius = self.curvature.spectrum.radius if self.curvature else abs(steepest)
         costs = 0.5 * radius * max(self.length, 1.0) ** 2

@@ -73,7 +73,7 @@ def doubles(replay: Replay, batch: Batch, theta: Float[Tensor, " n"]) -> bool:
     with replay.session():
         try:
             graph = keep(replay, batch, theta).graph
-            replay.ledger.spend(price.FRESH_PRODUCT, batch.examples)
+            replay.ledger.spend(price.RETAINED_PRODUCT, batch.examples)  # the graph has been paid
             graph(replay.parameters.pieces(torch.ones_like(theta)))
         except (RuntimeError, NotImplementedError):
             return False
