@@ -1,9 +1,8 @@
 """Does going on as before lead anywhere, and would anything else that was tried lead much further?"""
 
-from itertools import pairwise
-
 from unstuck.estimate import Estimate
 from unstuck.measurements.records import Arm, Measurements
+from unstuck.measurements.records.continuations import descending
 
 # A run that e-folds its loss within ten thousand steps is on its way: the lecture's "100 000 updates are not
 # enough" (S16) is ten times slower.
@@ -70,7 +69,7 @@ def _has_fallen(arm: Arm, measured: Measurements) -> bool:
 
 def _without_a_rise(arm: Arm) -> bool:
     """Whether each look is below the one before: of six in random order, once in 720 times."""
-    return len(arm.losses) > LOOKS and all(after < before for before, after in pairwise(arm.losses))
+    return len(arm.losses) > LOOKS and descending(arm.losses)
 
 
 def _ever_lower(arm: Arm) -> bool:

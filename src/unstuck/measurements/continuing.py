@@ -14,6 +14,7 @@ from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.records import Arm, Continuations, Sample
+from unstuck.measurements.records.continuations import descending
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch
 
@@ -146,7 +147,7 @@ class _Race:
     def _try_others(self, going_on: Arm) -> None:
         """Higher rates for a run that might creep, calmer steps for one that does not surely fall."""
         loss = self._judge.scale()
-        steadily = all(after < before for before, after in pairwise(going_on.losses))
+        steadily = descending(going_on.losses)
         falls = going_on.gain.surely_above(0.0) and (steadily or going_on.trend.surely_above(0.0))
         if falls and going_on.gain.value > _PLENTY * loss:
             return
@@ -231,7 +232,7 @@ class _Race:
         later, earlier = looks[-_LATER:], looks[:-_LATER]
         judged = [judge.judged(look) for look in (judge.base, *looks)]
         # Looks that each lie below the one before tell of a fall, however it bends, and of no wandering.
-        steadily = len(judged) >= _STEADILY and all(after < before for before, after in pairwise(judged))
+        steadily = len(judged) >= _STEADILY and descending(judged)
         end = [math.fsum(column) / len(later) for column in zip(*later, strict=True)]
         if not self._base:
             self._base = end

@@ -20,7 +20,7 @@ from unstuck.errors import MeasurementError
 from unstuck.measurements.composed import Response, averaged, composed
 from unstuck.measurements.second_moments import as_number, key_of
 from unstuck.objective import Objective
-from unstuck.objective.decay import decouples
+from unstuck.objective.decay import by_parameter, decouples
 from unstuck.objective.parameters import Parameters
 from unstuck.objective.shards import local
 from unstuck.optim import Optimizer as Composed
@@ -65,7 +65,7 @@ def metric_of(optimizer: Optimizer, objective: Objective) -> Metric:
         msg = f"the step that {name} can bear is not known"
         raise MeasurementError(msg)
     parameters = objective.parameters
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    groups = by_parameter(optimizer)
     found = [groups.get(id(slot.parameter)) for slot in parameters.slots]
     if any(group.get("maximize") for group in found if group):
         msg = f"{name} maximises: a step up has no limit"

@@ -13,6 +13,7 @@ from unstuck.estimate import Estimate
 from unstuck.measurements.second_moments import as_number, holds, is_known, weight
 from unstuck.measurements.steps import State
 from unstuck.objective import Objective
+from unstuck.objective.decay import by_parameter
 from unstuck.objective.parameters import Slot
 from unstuck.objective.shards import local
 from unstuck.optim import Rule, reading
@@ -43,7 +44,7 @@ class Moments:
         self._objective = objective
         self._key = key
         self._largest = key == "exp_inf"
-        groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+        groups = by_parameter(optimizer)
         self._slots: tuple[Slot, ...] = objective.parameters.slots
         self._groups: list[State] = [groups.get(id(slot.parameter), {}) for slot in self._slots]
         self._states: list[State] = [

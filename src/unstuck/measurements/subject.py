@@ -7,7 +7,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from unstuck.measurements.records import Subject
-from unstuck.objective.decay import coupled, shrinking
+from unstuck.objective.decay import by_parameter, coupled, shrinking
 from unstuck.objective.parameters import Parameters, Slot
 from unstuck.training import Training
 
@@ -40,7 +40,7 @@ def describe_subject(training: Training, parameters: Parameters, *, decay: bool)
 
 
 def _pull(optimizer: Optimizer, slots: Sequence[Slot]) -> float:
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    groups = by_parameter(optimizer)
     return min(coupled(optimizer, groups.get(id(slot.parameter), {})) for slot in slots)
 
 

@@ -26,9 +26,14 @@ _COUPLED = (
 )
 
 
+def by_parameter(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Give the group of each parameter, by its identity."""
+    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+
+
 def decays(optimizer: Optimizer, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Give the coefficient of each of these parameters, in its own shape; see `decay_coefficients`."""
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    groups = by_parameter(optimizer)
     return [
         torch.zeros_like(tensor.detach())
         + _coefficient(optimizer, groups.get(id(tensor), {}), optimizer.state.get(tensor, {}))

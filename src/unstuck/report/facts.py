@@ -79,8 +79,7 @@ def place(verdict: Verdict) -> tuple[Fact, ...]:
     measured, gradient = verdict.measured, verdict.measured.gradient
     if measured.non_finite is not None:
         return _appearance(measured.non_finite)
-    part = f", {significant(measured.penalty)} of it by weight decay"
-    decay = part if measured.subject.decay else ""
+    decay = f", {significant(measured.penalty)} of it by weight decay" if measured.subject.decay else ""
     facts = [
         Fact("kind of point", *KINDS[verdict.point.kind]),
         Fact("loss", with_error(measured.loss), f"mean over the sample{decay}"),

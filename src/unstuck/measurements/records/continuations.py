@@ -1,6 +1,8 @@
 """What going on from here gains, as before and with other steps, on the same batches in the same order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from unstuck.estimate import Estimate
 
@@ -44,6 +46,11 @@ class Arm:
     def descent(self) -> Estimate:
         """Decrease of the loss with weight decay: what is compared with routes down."""
         return replace(self.gain, value=self.gain.value + self.shrunk)
+
+
+def descending(losses: Sequence[float]) -> bool:
+    """Whether each lies below the one before."""
+    return all(after < before for before, after in pairwise(losses))
 
 
 @dataclass(frozen=True)

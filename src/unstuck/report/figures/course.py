@@ -37,7 +37,7 @@ def course(verdict: Verdict) -> go.Figure:
         _curve(figure, arm.values, batch, UP, 1)
         _curve(figure, arm.slopes, batch, DOWN, 2)
         _looks(figure, arm.marks, arm.losses)
-        _axes(figure, arm, arm.losses)
+        _axes(figure, arm)
     style(figure, "Going on as before: always look at both curves", 380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top"}, margin_b=40)
     figure.update_annotations(font={"size": 14, "color": MARK})
@@ -96,11 +96,10 @@ def _looks(figure: go.Figure, marks: Sequence[int], losses: Sequence[float]) -> 
     )
 
 
-def _axes(figure: go.Figure, arm: Arm, looks: Sequence[float]) -> None:
+def _axes(figure: go.Figure, arm: Arm) -> None:
+    heights = [*arm.values, *arm.losses]
     figure.update_xaxes(title_text="steps", range=[-0.03 * arm.steps, 1.03 * arm.steps])
-    figure.update_yaxes(
-        **(_wide([*arm.values, *looks]) or {"range": padded([*arm.values, *looks])}), row=1, col=1
-    )
+    figure.update_yaxes(**(_wide(heights) or {"range": padded(heights)}), row=1, col=1)
     figure.update_yaxes(**(_wide(arm.slopes) or {"rangemode": "tozero"}), row=1, col=2)
 
 
