@@ -98,7 +98,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
             the loss is smooth: where each of those that were evaluated is predicted by the others. Which heights
             those are, and what they may be off by, is in the answer.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
-            process, by whatever, the same call goes on where that was. In one process only.
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:

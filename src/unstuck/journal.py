@@ -2,7 +2,8 @@
 
 Every expensive thing that is computed here is a function of what goes into it: the model, the data, a point, a
 vector. So it is kept under a digest of these, and whoever asks for the same again is given it, in whatever order. A
-run that was killed is gone on with by running it again.
+run that was killed is gone on with by running it again. Each of several processes keeps its own part, under a digest
+of all their parts, and recalls it when all of them can.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Journal:
     """A folder of results.
 
     Args:
-        folder: Made if it is not there; what it holds is gone on with.
+        folder: Made if it is not there; what it holds is gone on with. Each of several processes has a folder in it.
 
     Raises:
         UnstuckError: It cannot be written to, or holds other things.
@@ -49,8 +50,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         if processes.count() > 1:
-            msg = "`resume` is for one process: of several, each would remember other things than the others"
-            raise UnstuckError(msg)
+            folder = folder / f"process-{processes.rank()}-of-{processes.count()}"
         self.folder = folder
         self._full = False
         self._turns: Counter[str] = Counter()
@@ -69,7 +69,8 @@ class Journal:
 
     def numbers(self, key: str, make: Callable[[], Any], *, final: Callable[[], bool] | None = None) -> Any:
         """Recall what can be written as JSON, or make it and keep it, unless it was cut short and is not `final`."""
-        if key in self._numbers:
+        key = _key_of_all(key)
+        if processes.every(true=key in self._numbers):
             return self._numbers[key]
         value = make()
         if final is None or final():
@@ -80,15 +81,13 @@ class Journal:
 
     def tensors(self, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Recall tensors, or make them and keep them if that took long."""
-        path = self.folder / f"{key}.safetensors"
-        if path.exists():
-            try:
-                return load_file(path)
-            except (SafetensorError, OSError):  # cut short by something that wrote past our backs
-                path.unlink(missing_ok=True)
+        path = self.folder / f"{_key_of_all(key)}.safetensors"
+        recalled = _load(path)
+        if processes.every(true=recalled is not None):
+            return cast("dict[str, Tensor]", recalled)
         begun = time.monotonic()
         made = make()
-        if time.monotonic() - begun >= _QUICK:
+        if processes.agreed(time.monotonic() - begun) >= _QUICK:
             size = sum(tensor.nbytes for tensor in made.values())
             self._write(lambda: _save(made, path), size)
         return made
@@ -125,7 +124,7 @@ def current() -> Journal | None:
 @contextmanager
 def kept(folder: str | os.PathLike[str] | None) -> Generator[Journal | None]:
     """Keep what is evaluated inside in that folder, and recall what it holds; None: nothing is kept."""
-    journal = None if folder is None else Journal(Path(folder))
+    journal = None if folder is None else processes.together(lambda: Journal(Path(folder)))
     token = _CURRENT.set(journal)
     try:
         yield journal
@@ -151,7 +150,7 @@ def digest(*parts: Any) -> str:
     found = hashlib.blake2b(digest_size=16)
     for part in _leaves(parts):
         if isinstance(part, Tensor):
-            whole = part.detach().cpu().contiguous()
+            whole = getattr(part, "to_local", part.detach)().detach().cpu().contiguous()
             found.update(f"{whole.dtype} {tuple(whole.shape)} ".encode())
             found.update(whole.flatten().view(torch.uint8).numpy().data)
         elif isinstance(part, np.ndarray):
@@ -197,6 +196,20 @@ def _leaves(parts: Iterable[Any]) -> Generator[Any]:
             yield part
         else:
             yield type(part).__qualname__
+
+
+def _key_of_all(key: str) -> str:
+    """Name what several processes evaluate together: a vector may be the same in one of them and not in another."""
+    return key if processes.count() == 1 else digest(processes.gathered(key))
+
+
+def _load(path: Path) -> dict[str, Tensor] | None:
+    if path.exists():
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError):  # cut short by something that wrote past our backs
+            path.unlink(missing_ok=True)
+    return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """Pictures of the loss around the place where a training stands, and what each can say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from unstuck import journal, processes
-from unstuck.errors import UnstuckError
+from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.landscape.paths import Trajectory
 from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
+from unstuck.measurements.division import unwrapped
 from unstuck.objective import Draw
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
@@ -79,7 +80,6 @@ class Surface:
         return to_text(self.view)
 
 
-@processes.alone()
 def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     training: Training,
     *,
@@ -127,12 +127,13 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     if along not in {*ALONG, ALL}:
         msg = f"`along` must be one of {', '.join(ALONG)} or {ALL}, not {along!r}"
         raise UnstuckError(msg)
+    training = replace(training, model=unwrapped(training.model))
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with threads_kept(), journal.kept(resume), allowing(limits.memory):
+    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
         told("reading the data", 0.0)
-        kept = () if run is None else snapshots(run)
+        kept = () if run is None else processes.together(lambda: snapshots(run))
 
         def path(ground: Ground) -> Trajectory:
             return _recorded(ground, kept) if kept else _continued(training, drawn, ground)
@@ -148,10 +149,13 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
 def _recorded(ground: Ground, kept: Sequence[Snapshot]) -> Trajectory:
     """Read the path of a recorded run, thinned to what fits the memory."""
     parameters = ground.objective.parameters
+    if parameters.sharded:
+        msg = "of a divided model no path is read from a run: without one, a copy's is looked along"
+        raise MeasurementError(msg)
     wanted = {slot.name: tuple(slot.parameter.shape) for slot in parameters.slots}
     stride = -(-len(kept) // _most(ground))
     chosen = [*kept[:-1:stride], kept[-1]]
-    places = [parameters.flatten(each.weights(wanted)) for each in chosen]
+    places = processes.together(lambda: [parameters.flatten(each.weights(wanted)) for each in chosen])
     return Trajectory("run", tuple(each.step for each in chosen), places)
 
 

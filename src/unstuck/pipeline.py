@@ -110,7 +110,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
             parameters alone are looked at, the others held fixed. By default all are.
             What looks at the optimizer, the layers and the data still sees all of them; no remedy is tried.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
-            process, by whatever, the same call goes on where that was. In one process only.
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:

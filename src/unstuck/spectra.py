@@ -102,7 +102,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
             parameters alone are looked at, the others held fixed. By default all are.
         blocks: Look at every layer by itself as well, the others held fixed, in half of the time.
         resume: A folder that keeps what is evaluated, and what it holds is not evaluated again: after the end of a
-            process, by whatever, the same call goes on where that was. In one process only.
+            process, by whatever, the same call goes on where that was.
         progress: Is told what is done next, and which share of the whole is behind.
 
     Raises:

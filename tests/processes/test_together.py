@@ -44,12 +44,18 @@ def test_eigenvalues_of_two_processes_are_those_of_one(found, alone, division):
             assert each[division][name] == pytest.approx(alone[name], rel=1e-5)
 
 
-def test_spectrum_and_sharpness_of_two_processes_are_those_of_one(found):
+def test_spectrum_sharpness_and_surface_of_two_processes_are_those_of_one(found):
     alone = looks("one process")
     for each in found:
         assert each["looks, ddp"] == pytest.approx(alone, rel=1e-6, abs=1e-9)
         divided = each["looks, fully_shard"]
         assert divided == pytest.approx({name: alone[name] for name in divided}, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("division", ["ddp", "fully_shard"])
+def test_what_all_processes_have_kept_is_not_evaluated_again_and_what_one_has_lost_is(found, division):
+    for each in found:
+        assert each[f"recalled, {division}"] == {"counts": [4, 0, 1], "same": True}
 
 
 def test_a_part_of_a_divided_model_is_that_of_the_whole_one(found):

@@ -11,14 +11,18 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from unstuck import Training, processes, sharpness, spectrum, supervised
+from unstuck import Training, journal, processes, sharpness, spectrum, supervised, surface
 from unstuck.curvature.records import Question
 from unstuck.curvature.spectrum import spectrum as eigenvalues
 from unstuck.curvature.vectors import Operator
 from unstuck.errors import TrainingError, UnstuckError
+from unstuck.landscape.ground import Ground, limits_of, sampled
+from unstuck.landscape.paths import Trajectory, path_frame
+from unstuck.landscape.planes import random_frame
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Objective, draw
 from unstuck.objective.shards import local
+from unstuck.trials.onward import walked
 
 LOSS = supervised(nn.CrossEntropyLoss())
 PART = ("2.*", "0.bias")
@@ -93,13 +97,14 @@ def numbers(division: str, dtype: torch.dtype, among: tuple[str, ...] = ()) -> d
 
 
 def looks(division: str) -> dict[str, float]:
-    """What `spectrum` and `sharpness` say of the last biases."""
+    """What `spectrum`, `sharpness` and `surface` say of the last biases."""
     made = training(division, torch.float64)
     bent = spectrum(made, top=1, only=LAST, budget=120.0).bending
     # Of a divided model, whose evaluations are slow here, what is measured first is enough.
     sharp = sharpness(made, only=LAST, budget=1.0 if division == "fully_shard" else 120.0).measures
     hessian, metric = bent.spreads
     return {
+        **_planes(made),
         "loss": bent.loss.value,
         "gradient": bent.gradient,
         "lambda_min": hessian.lowest[0].value,
@@ -107,8 +112,59 @@ def looks(division: str) -> dict[str, float]:
         "judged": hessian.judged_highest.value,
         "in the metric": metric.highest[0].value,
         "sam": sharp["sam"].value.value,
-        **({} if division == "fully_shard" else {"asam": sharp["asam_steps"].value.value}),
+        **({} if division == "fully_shard" else {"asam": sharp["asam_steps"].value.value, **_heights(made)}),
     }
+
+
+def _heights(made: Training) -> dict[str, float | None]:
+    """The loss at four places that every grid has, half way to the corners."""
+    plane = surface(made, along="hessian", only=LAST, budget=3.0).view.planes[0]
+    quarter = (len(plane.xs) - 1) // 4
+    places = [(x * quarter, y * quarter) for x in (1, 3) for y in (1, 3)]
+    return {f"height {x // quarter} {y // quarter}": plane.training[y][x] for x, y in places}
+
+
+def _planes(made: Training) -> dict[str, float]:
+    """Where a copy gets to in six steps, on the plane that they span; and a place on a random plane."""
+    limits = limits_of(60.0, None, 0)
+    drawn, sample = sampled(made, limits, gradients=1.0)
+    ground = Ground(made, drawn, sample, limits, precise=False)
+    places = walked(made, drawn.batches, steps=6, every=1, ledger=ground.ledger, over=lambda: False)
+    _, path = path_frame(ground, Trajectory("copy", tuple(range(len(places))), places))
+    names = ("across", "up", "aside", "loss there")
+    last = dict(zip(names, (path.xs[-1], path.ys[-1], path.aside[-1], path.losses[-1]), strict=True))
+    frame = random_frame(ground, made.model)
+    height = ground.judge.judged(ground.judge.look(frame.at(ground.theta, 0.5, -0.3)))
+    return {**last, "away": path.apart, "share": path.shares[0], "cosine": frame.cosine, "random": height}
+
+
+def recalled(division: str, folder: Path) -> dict[str, Any]:
+    """What is evaluated again where a journal is kept, of which one process has lost a part."""
+    made = training(division, torch.float64)
+    drawn = draw(made.data, seed=0, enough=lambda *_: False)
+    gradients: list[torch.Tensor] = []
+    counts: list[int] = []
+    for lost in (False, False, True):
+        with journal.kept(folder) as kept:
+            assert kept is not None
+            if lost and processes.rank() == 1:
+                next(kept.folder.glob("*.safetensors")).unlink()
+            objective = Objective(made, drawn.batches)
+            evaluated = _counting(objective.replay)
+            gradients.append(objective.gradient(objective.theta))
+            counts.append(len(evaluated))
+    return {"counts": counts, "same": all(torch.equal(gradients[0], other) for other in gradients)}
+
+
+def _counting(replay: Any) -> list[Any]:
+    evaluate, evaluated = replay.gradient, []
+
+    def counted(batch: Any, theta: torch.Tensor) -> Any:
+        evaluated.append(batch)
+        return evaluate(batch, theta)
+
+    replay.gradient = counted
+    return evaluated
 
 
 def decisions() -> dict[str, Any]:
@@ -151,6 +207,11 @@ def main() -> None:
     found["part"] = numbers("fully_shard", torch.float64, PART)
     found |= {f"looks, {division}": looks(division) for division in ("ddp", "fully_shard")}
     found["decisions"] = decisions()
+    journal._QUICK = 0.0  # what these small models take counts as long
+    folder = Path(sys.argv[1]).with_name("kept")
+    found |= {
+        f"recalled, {division}": recalled(division, folder / division) for division in ("ddp", "fully_shard")
+    }
     Path(f"{sys.argv[1]}{processes.rank()}").write_text(json.dumps(found))
     processes.leave()
     os._exit(0)  # a thread of the backend that is still ending would abort the interpreter's own end

@@ -334,7 +334,7 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
     from unstuck.flatness import sharpness as measure  # noqa: PLC0415 - see the package
 
     asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
-    return look(asked, measure, together=True, exact=exact)
+    return look(asked, measure, exact=exact)
 
 
 @app.command(epilog=SPECTRUM)
@@ -365,7 +365,7 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
     from unstuck.spectra import spectrum as measure  # noqa: PLC0415 - see the package
 
     asked = Look(target, checkpoint, steps, limit, html, json, seed, tuple(only or ()), room, resume)
-    return look(asked, measure, together=True, top=top, blocks=blocks)
+    return look(asked, measure, top=top, blocks=blocks)
 
 
 @app.command(epilog=SURFACE)

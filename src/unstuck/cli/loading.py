@@ -26,9 +26,8 @@ def loaded(
     """
     if processes.started_together() and (steps or not together):
         what = "`--steps`" if together else "this command"
-        msg = (
-            f"{what} cannot be used with torchrun, only `diagnose`, `spectrum` and `sharpness` by themselves"
-        )
+        able = "`diagnose`, `spectrum`, `sharpness` and `surface`"
+        msg = f"{what} cannot be used with torchrun, only {able} by themselves"
         raise UnstuckError(msg)
     training = load_training(target)
     processes.join()

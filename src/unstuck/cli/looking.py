@@ -26,13 +26,12 @@ class Look:
     resume: str | None
 
 
-def look(asked: Look, at: Callable[..., Any], *, together: bool = False, **own: Any) -> int:
+def look(asked: Look, at: Callable[..., Any], **own: Any) -> int:
     """Measure and write the answer; gives the exit code.
 
     Args:
         asked: What it is asked for.
         at: What measures, as the library offers it.
-        together: Whether several processes can do it.
         own: Arguments that it alone takes.
 
     Raises:
@@ -42,7 +41,7 @@ def look(asked: Look, at: Callable[..., Any], *, together: bool = False, **own: 
     speaks = processes.speaks()
     delivery = Delivery.to(asked.html, asked.json) if speaks else Delivery.nowhere()
     with delivery.quiet() as errors:
-        training = loaded(asked.target, asked.checkpoint, asked.steps, errors, together=together)
+        training = loaded(asked.target, asked.checkpoint, asked.steps, errors, together=True)
         with shown(errors) as progress:
             found = at(
                 training,

@@ -67,8 +67,9 @@ class Heights:
         What changes is at least what the roundings inside of the model do: measured in float32, it was 0.6 times to
         80 times the difference to the height in float64, less only where both are below `_ROUNDINGS`.
         """
-        weights = place(self._judge.objective.theta)
-        signs = torch.randint(0, 2, (len(weights),), generator=generator).to(weights) * 2.0 - 1.0
+        objective = self._judge.objective
+        weights = place(objective.theta)
+        signs = objective.space.draw(generator).to(weights).sign()
         beside = torch.addcmul(weights, weights, signs, value=self._eps)
         change = abs(self._judge.judged(self._values(beside)) - height)
         if math.isfinite(change):

@@ -12,6 +12,7 @@ from unstuck.errors import MeasurementError, TrainingError
 from unstuck.landscape.ground import Ground
 from unstuck.landscape.pictures import Axis, Path
 from unstuck.landscape.planes import Frame
+from unstuck.space import Space
 
 # Two principal components need three places.
 _FEWEST = 3
@@ -46,34 +47,35 @@ def path_frame(ground: Ground, trajectory: Trajectory) -> tuple[Frame, Path]:
     Raises:
         MeasurementError: The path has too few places, or does not move.
     """
-    count = len(trajectory.places)
-    if count < _FEWEST or not all(bool(place.isfinite().all()) for place in trajectory.places):
+    count, space = len(trajectory.places), ground.objective.space
+    if count < _FEWEST or not all(space.finite(place) for place in trajectory.places):
         msg = f"a path needs {_FEWEST} finite places at least, and it has {count}"
         raise MeasurementError(msg)
     moves = torch.stack([place.to(ground.theta) - ground.theta for place in trajectory.places])
     middle = moves.mean(dim=0)
-    gram = _gram(moves, middle)
+    gram = space.reduce(_gram(moves, middle))
     values, vectors = torch.linalg.eigh(gram)
     total = float(gram.trace())
     if not total > 0.0 or not float(values[-2]) > torch.finfo(gram.dtype).eps * count * total:
         msg = "the path has no two directions: it does not move, or along one line"
         raise MeasurementError(msg)
-    units = [_unit(vectors[:, index].to(moves) @ (moves - middle)) for index in (-1, -2)]
-    on_plane = torch.stack([moves @ unit for unit in units], dim=1)
+    units = [_unit(vectors[:, index].to(moves) @ (moves - middle), space) for index in (-1, -2)]
+    on_plane = space.reduce(torch.stack([moves @ unit for unit in units], dim=1))
+    aside = moves - on_plane @ torch.stack(units)
     places = [(float(x), float(y)) for x, y in on_plane]
     axes = _axes(places)
     shares = float(values[-1]) / total, float(values[-2]) / total
-    frame = Frame("path", axes, (units[0], units[1]))
+    frame = Frame("path", axes, (units[0], units[1]))  # at a right angle
     return frame, Path(
         source=trajectory.source,
         steps=trajectory.steps,
         xs=tuple(x for x, _ in places),
         ys=tuple(y for _, y in places),
         losses=tuple(_loss(ground, place.to(ground.theta)) for place in trajectory.places),
-        aside=tuple((moves - on_plane @ torch.stack(units)).norm(dim=1).tolist()),
+        aside=tuple(space.norm(each) for each in aside),
         shares=shares,
         walk=random_walk_shares(count),
-        apart=float(moves[-1].norm()),
+        apart=space.norm(moves[-1]),
     )
 
 
@@ -97,8 +99,8 @@ def _gram(moves: Float[Tensor, "m n"], middle: Float[Tensor, " n"]) -> Float[Ten
     return total.cpu()
 
 
-def _unit(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    return vector / vector.norm()
+def _unit(vector: Float[Tensor, " n"], space: Space) -> Float[Tensor, " n"]:
+    return vector / space.norm(vector)
 
 
 def _axes(places: Sequence[tuple[float, float]]) -> tuple[Axis, Axis]:

@@ -31,17 +31,13 @@ class Frame:
         name: Of the plane.
         axes: Both axes.
         steps: The displacement that is one step along either axis.
+        cosine: Of the angle between the axes.
     """
 
     name: str
     axes: tuple[Axis, Axis]
     steps: tuple[Float[Tensor, " n"], Float[Tensor, " n"]]
-
-    @property
-    def cosine(self) -> float:
-        """Of the angle between the axes."""
-        first, second = self.steps
-        return float((first / first.norm()) @ (second / second.norm()))
+    cosine: float = 0.0
 
     def at(self, theta: Float[Tensor, " n"], x: float, y: float) -> Float[Tensor, " n"]:
         """Give the weights at a place."""
@@ -61,12 +57,14 @@ def random_frame(ground: Ground, model: nn.Module) -> Frame:
     if first is None or second is None:
         msg = "there are no filters to scale random directions by: no trained matrix has weights other than zero"
         raise MeasurementError(msg)
-    names = ("first", "second")
+    space = parameters.space
+    lengths = space.norm(first), space.norm(second)
     axes = [
-        Axis(name, float(step.norm()), -_RANDOM_REACH, _RANDOM_REACH)
-        for name, step in zip(names, (first, second), strict=True)
+        Axis(name, length, -_RANDOM_REACH, _RANDOM_REACH)
+        for name, length in zip(("first", "second"), lengths, strict=True)
     ]
-    return Frame("random", (axes[0], axes[1]), (first, second))
+    cosine = space.dot(first / lengths[0], second / lengths[1])
+    return Frame("random", (axes[0], axes[1]), (first, second), cosine)
 
 
 def hessian_frame(ground: Ground, ends: Ends) -> Frame:
@@ -81,24 +79,27 @@ def hessian_frame(ground: Ground, ends: Ends) -> Frame:
     if ground.objective.size < 2:  # noqa: PLR2004 - a plane has two dimensions
         msg = "of a single parameter there is no plane"
         raise MeasurementError(msg)
-    length = float(ground.theta.norm())
+    space = ground.objective.space
+    length = space.norm(ground.theta)
 
     def axis(name: str, curvature: float) -> Axis:
         reach = _NATURAL_REACH * natural_reach(ground.rise(), curvature, length)
         return Axis(name, 1.0, -reach, reach)
 
     axes = axis("highest", ends.highest.value), axis("lowest", ends.lowest.value)
-    return Frame("hessian", axes, (ends.found.highest, ends.found.lowest))
+    steps = ends.found.highest, ends.found.lowest
+    return Frame("hessian", axes, steps, space.dot(*steps))
 
 
-def quadratic_model(forms: Forms, gradient: Float[Tensor, " n"], frame: Frame) -> Quadratic:
+def quadratic_model(forms: Forms, ground: Ground, frame: Frame) -> Quadratic:
     """Give slopes and curvatures on the half that judges.
 
     Args:
         forms: Of the steps of the frame.
-        gradient: On the half that judges.
+        ground: The point, with its gradient.
         frame: The plane.
     """
     (xx, xy), (_, yy) = forms
-    slopes = [float(gradient.double() @ step.double()) for step in frame.steps]
+    gradient, space = ground.judged.double(), ground.objective.space
+    slopes = [space.dot(gradient, step.double()) for step in frame.steps]
     return Quadratic((slopes[0], slopes[1]), xx, xy, yy)

@@ -81,7 +81,7 @@ class Viewer:
             loss=ground.judge.loss(),
             here=ground.here,
             validation=ground.validation,
-            length=float(ground.theta.norm()),
+            length=ground.objective.space.norm(ground.theta),
             rise=ground.rise(),
             planes=planes,
             lowest=ends and ends.lowest,
@@ -119,7 +119,7 @@ class Viewer:
         self._grids.append(Grid(frame, self._ground, None, path))
 
     def _span(self, frame: Frame, forms: Forms) -> None:
-        quadratic = quadratic_model(forms, self._ground.judged, frame)
+        quadratic = quadratic_model(forms, self._ground, frame)
         self._grids.append(Grid(frame, self._ground, quadratic))
 
     def _refine(self, grid: Grid, side: int, told: Told) -> None:

@@ -61,7 +61,7 @@ def walked(  # noqa: PLR0913 - what goes on, how far, and who counts it
             except TrainingError:
                 break
             theta = run.theta()
-            if not bool(theta.isfinite().all()):
+            if not run.objective.space.finite(theta):
                 break
             if (number + 1) % every == 0:
                 places.append(theta)

@@ -117,10 +117,10 @@ def place(view: View) -> tuple[Fact, ...]:
 
 def rows(view: View) -> tuple[Row, ...]:
     """Every picture."""
-    return tuple(_row(plane, exhaustive=view.sample.exhaustive) for plane in view.planes if plane.evaluated)
+    return tuple(_row(plane) for plane in view.planes if plane.evaluated)
 
 
-def _row(plane: Plane, *, exhaustive: bool) -> Row:
+def _row(plane: Plane) -> Row:
     found = lowest(plane)
     finite = [value for value in seen(plane.training) if math.isfinite(value)]
     errors = [value for value in seen(plane.errors) if math.isfinite(value)]
@@ -129,14 +129,12 @@ def _row(plane: Plane, *, exhaustive: bool) -> Row:
         points=grid(plane),
         rise=significant(max(finite)) if finite else "none finite",
         lowest="" if found is None else f"{significant(found[0])} at ({_at(found[1])}, {_at(found[2])})",
-        error=_typical(errors, exact=exhaustive and plane.interpolation is None),
+        error=_typical(errors),
     )
 
 
-def _typical(errors: list[float], *, exact: bool) -> str:
+def _typical(errors: list[float]) -> str:
     """The error of a height's difference to the point's: the median over the places."""
-    if exact:
-        return "0"
     return significant(statistics.median(errors), 2) if errors else "not known"
 
 
