@@ -35,7 +35,7 @@ NAMED: dict[Cause, frozenset[str]] = {
     Cause.STALE_SECOND_MOMENT: frozenset({"refresh", "warm-up"}),
     Cause.PRECISION_STALL: frozenset({"master-weights"}),
     Cause.NON_FINITE: frozenset({"skip", "refresh"}),
-    Cause.FROZEN_PARAMETERS: frozenset({"unfreeze"}),
+    Cause.FROZEN_PARAMETERS: frozenset({"unfreeze", "reconnect"}),
     Cause.MISMATCHED_LOSS: frozenset({"fit-outputs"}),
     Cause.UNSHUFFLED_DATA: frozenset({"shuffle"}),
     Cause.GENERALIZATION_GAP: frozenset({"weight-decay", "stop"}),

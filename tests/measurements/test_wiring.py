@@ -9,6 +9,7 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.letting import StraightThrough, letting_through
 from unstuck.measurements.steps import next_step
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective, draw
@@ -97,6 +98,64 @@ def test_what_is_detached_is_named_and_its_gain_is_that_of_the_attached_model(cu
     whole.body.requires_grad_(requires_grad=False)
     truth = look(Training(whole, LOSS, data()))
     assert found.excluded_gain.value == pytest.approx(truth.excluded_gain.value, rel=1e-4)
+
+
+class Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
+@pytest.mark.parametrize("name", ["sign", "round", "floor", "round_"])
+def test_what_is_behind_a_step_function_is_named_and_its_gain_is_that_of_gradients_let_through(name):
+    model = Cut(lambda body, x: getattr(4.0 * body(x), name)())
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {"stepped": ("body.weight", "body.bias")}
+    assert found.ends == (name.removesuffix("_"),)
+    assert found.excluded_gain.value > 3.0 * found.excluded_gain.stderr
+
+
+def test_gradients_let_through_are_what_a_straight_through_function_gives():
+    model, whole = Cut(lambda body, x: torch.sign(body(x))), Cut(lambda body, x: Through.apply(body(x)))
+    batch, loss = data()[0], letting_through(LOSS, StraightThrough)
+    loss(model, batch).backward()
+    LOSS(whole, batch).backward()
+    assert torch.equal(loss(model, batch), LOSS(model, batch))
+    assert torch.equal(model.body.weight.grad, whole.body.weight.grad)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda body, x: (body(x) > 0.0).float(),
+        lambda body, x: nn.functional.one_hot(body(x).argmax(dim=1), 16).float(),
+        lambda body, x: torch.from_numpy(body(x).detach().numpy().clip(-1.0, 1.0)),
+        lambda body, x: (body(x) > 0.0).float() + 0.0 * body(x),
+    ],
+)
+def test_what_no_gradient_can_come_to_is_told_by_the_loss_that_depends_on_it(cut):
+    model = Cut(cut)
+    model.spare = nn.Linear(16, 3)
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert reasons(found) == {
+        "severed": ("body.weight", "body.bias"),
+        "unused": ("spare.weight", "spare.bias"),
+    }
+    assert found.excluded_gain is None
+    assert found.sway.value > 0.0
+
+
+def test_zeros_dead_units_and_functions_that_let_gradients_through_are_no_cut():
+    zeros, dead = Cut(lambda body, x: body(x).tanh()), Cut(lambda body, x: body(x).relu())
+    nn.init.zeros_(zeros.head.weight)
+    nn.init.constant_(dead.body.bias, -30.0)
+    for model in (zeros, dead, Cut(lambda body, x: Through.apply(body(x)))):
+        found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+        assert found.excluded == ()
 
 
 def test_what_no_output_depends_on_is_unused_and_nothing_is_left_out():

@@ -270,6 +270,24 @@ def test_frozen_unlisted_and_rateless_parameters_are_trained_too():
     assert all(bool(piece.any()) for piece in moved)
 
 
+class Rounded(nn.Module):
+    def forward(self, x):
+        return torch.round(x)
+
+
+def test_what_is_behind_a_step_function_is_trained_once_gradients_are_let_through():
+    model = network()
+    model[1] = Rounded()
+    made = Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1))
+    run = run_of(made)
+    with unchanged(made):
+        named(wiring.reconnect(known(made)), "reconnect").apply(run)
+        before = run.theta()
+        through(run, run.updates(run.objective.batches)[:1])
+    assert all(bool(piece.any()) for piece in run.objective.parameters.pieces(run.theta() - before))
+    assert wiring.unfreeze(known(made)) == []
+
+
 def test_master_weights_are_wider_and_the_loss_is_computed_as_before():
     made = training(network().bfloat16(), batches_=[(x.bfloat16(), y) for x, y in data()])
     facts = known(made)

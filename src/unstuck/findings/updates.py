@@ -21,8 +21,8 @@ LEFT_OUT = 2.0
 
 # Who hands a parameter to the optimizer, or leaves it trainable, wants it trained: where it is cut off or missing all
 # the same, it is enough that one step of the others gains half as much as one of the trained ones.
-ACCIDENTS, COMPARABLE = frozenset({"unlisted", "unreached"}), 0.5
-CUT_OFF = "unreached"
+ACCIDENTS, COMPARABLE = frozenset({"unlisted", "unreached", "stepped", "severed"}), 0.5
+CUT_OFF = frozenset({"unreached", "stepped"})
 
 # How sure an accident is: another optimizer may move what this one does not list.
 ACCIDENT = 0.8
@@ -54,7 +54,7 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
         return None
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
     if excluded is None or trained is None or extra is None:
-        return None
+        return _severed(wiring, measured)
     # Where nothing is trained, nothing has to be compared: it is enough that there is something to gain.
     much = excluded.surely_above(NEGLIGIBLE * measured.scale) or (wiring.nothing and excluded.value > 0.0)
     own, reasons = max(trained.value, 0.0), {group.reason for group in wiring.left_out}
@@ -68,7 +68,7 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     surely = extra.surely_above(0.0)
     costly = times > COMPARABLE if accident else times > LEFT_OUT and surely
     # What is cut off all the same moves the loss, or it would not be reached by differences either: never meant.
-    cut_off = CUT_OFF in reasons and (much or (times > 1.0 and surely))
+    cut_off = bool(CUT_OFF & reasons) and (much or (times > 1.0 and surely))
     if not cut_off and not (much and (wiring.nothing or (behind and costly))):
         return None
     sure = max(confidence(times, LEFT_OUT), ACCIDENT if accident else 0.0)
@@ -88,11 +88,30 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     )
 
 
+def _severed(wiring: Wiring, measured: Measurements) -> Finding | None:
+    """What no gradient can come to moves the loss, and the run does not get on without it."""
+    sway = wiring.sway
+    if sway is None or not sway.surely_above(NEGLIGIBLE * measured.scale):
+        return None
+    if improves(measured) and not creeps(measured):
+        return None
+    return Finding(
+        Cause.FROZEN_PARAMETERS,
+        ACCIDENT,
+        (estimated("sway", share(sway, measured)), Evidence("excluded_share", wiring.share)),
+        f"{_who(wiring)}. The loss depends on them: displaced at random by their own length, they change it by "
+        f"{percent(sway, measured)}.",
+        _advice(wiring),
+    )
+
+
 _WHY = {
     "frozen": "frozen (requires_grad=False)",
     "unlisted": "in no parameter group of the optimizer",
     "rate": "in a group whose learning rate is 0",
     "unreached": "cut off from the loss (detached), so that no gradient comes to them",
+    "stepped": "behind {ends}, whose derivative is zero, so that no gradient comes to them",
+    "severed": "cut off from the loss by an operation that has no derivative, so that no gradient comes to them",
 }
 
 _CURES = {
@@ -101,6 +120,10 @@ _CURES = {
     "another optimizer moves them)",
     "rate": "Give that group a learning rate above 0",
     "unreached": "Remove the .detach(), .item() or torch.no_grad() between them and the loss",
+    "stepped": "Let gradients pass through {ends} as if it were not there (straight-through: "
+    "x + (f(x) - x).detach()), or use a smooth function in the training",
+    "severed": "Between them and the loss is a comparison, an argmax, a conversion to integers or to NumPy: put a "
+    "smooth or straight-through function in its place (sigmoid, softmax, x + (f(x) - x).detach())",
 }
 
 
@@ -108,7 +131,8 @@ def _who(wiring: Wiring) -> str:
     if wiring.standing:
         return "The learning rate is 0: no step moves anything"
     parts = [
-        f"{named(group.names)} {'is' if len(group.names) == 1 else 'are'} {_WHY[group.reason]}"
+        f"{named(group.names)} {'is' if len(group.names) == 1 else 'are'} "
+        + _WHY[group.reason].format(ends=_ends(wiring))
         for group in wiring.left_out
     ]
     return f"{100 * wiring.share:.3g} % of the parameters are not trained: " + "; ".join(parts)
@@ -121,7 +145,11 @@ def _advice(wiring: Wiring) -> str:
             "If the schedule has brought the learning rate to 0, let it end later or restart it; if its warm-up "
             "begins there, call scheduler.step() after each step."
         )
-    return "; ".join(_CURES[reason] for reason in reasons) + "."
+    return "; ".join(_CURES[reason].format(ends=_ends(wiring)) for reason in reasons) + "."
+
+
+def _ends(wiring: Wiring) -> str:
+    return " and ".join(f"`{name}`" for name in wiring.ends)
 
 
 def precision_stall(_point: Point, measured: Measurements) -> Finding | None:

@@ -3,19 +3,20 @@
 import contextlib
 import copy
 import math
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from unstuck.estimate import Estimate
+from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.descent import Best, line_search
 from unstuck.measurements.judging import Judge
+from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.measurements.records.updates import Excluded, Wiring
 from unstuck.objective import Objective
 from unstuck.objective.ledger import GRADIENT
@@ -27,13 +28,24 @@ from unstuck.training import Training
 # Where to look first along a gradient: at a hundredth of the length of the weights, or of 1 if they are shorter.
 _FIRST = 0.01
 
+# Nothing comes to a tensor whose gradient is zero, number by number, on so many batches.
+_ENOUGH = 2
+
+# Displacements at which a gradient is looked for where there is none, and by which it is seen what depends on them.
+_DRAWS = 3
+
+# A loss that changes by more than so many roundings of itself has been moved.
+_ROUNDINGS = 100.0
+
 
 def measure_wiring(training: Training, judge: Judge) -> Wiring:
     """Find the parameters that no update reaches, and measure what a line search along their gradient gains.
 
     The user's flags are never touched: leaves that require a gradient stand in for frozen parameters. Where
     a parameter is meant to be trained and no gradient comes to it, the gradient is taken as if nothing
-    detached it. Costs one gradient of one batch where all is well, else about six over the sample.
+    detached it and no step function, such as `round`, had ended it; and where that is not to be had, it is seen
+    whether the loss depends on it at all. Costs one gradient of one batch where all is well, else about six over
+    the sample.
     """
     slots = _all_slots(training)
     reasons = {number: reason for number, slot in enumerate(slots) if (reason := _reason(training, slot))}
@@ -51,9 +63,10 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
     try:
         wide = Judge(_widened(judge.objective, slots), judge.halves, judge.base)
         expected = [number for number in range(len(slots)) if number not in reasons]
-        reached = _reached(wide.objective, judge.halves.finds, expected)
+        reached, moved = _reached(wide.objective, judge.halves.finds, expected)
         reasons |= {number: "unreached" for number in expected if number not in reached}
-        return _with_gains(wiring, wide, reasons) if reasons else wiring
+        silent = [number for number in expected if number in reached and number not in moved]
+        return _with_gains(wiring, wide, reasons, silent) if reasons or silent else wiring
     except (
         Exception
     ) as error:  # a model that cannot be differentiated by what it holds frozen, or a stranger's
@@ -126,15 +139,25 @@ def _widened(objective: Objective, slots: Sequence[Slot]) -> Objective:
     return wide
 
 
-def _reached(wide: Objective, only: Sequence[int], expected: Sequence[int]) -> set[int]:
-    """Which of the expected slots autograd comes to, on any batch; mostly the first one tells of all."""
+def _reached(wide: Objective, only: Sequence[int], expected: Sequence[int]) -> tuple[set[int], set[int]]:
+    """Which of the expected slots autograd comes to, on any batch, and to which with more than zeros.
+
+    Mostly the first batch tells of all.
+    """
     reached: set[int] = set()
-    for index in only:
+    moved: set[int] = set()
+    for looked, index in enumerate(only, start=1):
         gradients, _ = _gradients(wide, index)
-        reached |= {number for number, gradient in enumerate(gradients) if gradient is not None}
-        if reached.issuperset(expected):
+        there = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        reached |= set(there)
+        moved |= {number for number, gradient in there.items() if _some(gradient)}
+        if reached.issuperset(expected) and (moved.issuperset(expected) or looked >= _ENOUGH):
             break
-    return reached
+    return reached, moved
+
+
+def _some(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.any())
 
 
 def _gradients(wide: Objective, index: int) -> tuple[Sequence[Tensor | None], float]:
@@ -147,23 +170,34 @@ def _gradients(wide: Objective, index: int) -> tuple[Sequence[Tensor | None], fl
         return [gradient if gradient is None else gradient.detach() for gradient in found], weight
 
 
-def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str]) -> Wiring:
+def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str], silent: Sequence[int]) -> Wiring:
     wide, slots = judge.objective, judge.objective.parameters.slots
     excluded = _mean(wide, judge.halves.finds, reasons.__contains__)
-    if "unreached" in reasons.values():
-        # A model that writes on its parameters under no_grad cannot be run so.
-        with contextlib.suppress(Exception):
-            attached = _mean(_attached(wide), judge.halves.finds, lambda n: reasons.get(n) == "unreached")
-            excluded = excluded + attached
-            pieces = wide.parameters.pieces(attached)
-            unused = {n for n, why in reasons.items() if why == "unreached" and not bool(pieces[n].any())}
-            reasons = reasons | dict.fromkeys(unused, "unused")
-    wiring = replace(wiring, excluded=_grouped(slots, reasons))
+    stepped, passed, ends = _stepped(judge, silent)
+    if stepped:
+        reasons, excluded = reasons | dict.fromkeys(stepped, "stepped"), excluded + passed
+    severed = _moving(judge, _flat(judge, [number for number in silent if number not in stepped]))
+    unreached = [number for number, why in reasons.items() if why == "unreached"]
+    if unreached:
+        attached = _attached_mean(judge, unreached)
+        excluded = excluded + attached
+        pieces = wide.parameters.pieces(attached)
+        lost = [number for number in unreached if not _some(pieces[number])]
+        reasons, severed = reasons | dict.fromkeys(lost, "unused"), severed | _moving(judge, lost)
+    reasons = reasons | dict.fromkeys(severed, "severed")
+    sway = _sway(judge, severed) if severed else None
+    wiring = replace(wiring, excluded=_grouped(slots, reasons), ends=ends, sway=sway)
+    if not reasons:
+        return wiring
     length = float(excluded.norm())
     if not 0.0 < length < math.inf:
         return wiring
     trained = _mean(wide, judge.halves.finds, lambda number: number not in reasons, decayed=True)
-    away, own = _search(judge, excluded), _search(judge, trained)
+    # Before it meets the edge of a step the loss does not change at all.
+    starts = (_FIRST, 1.0) if stepped else (_FIRST,)
+    searched = [_search(judge, excluded, start) for start in starts]
+    away = min(searched, key=lambda best: judge.found(best.values))
+    own = _search(judge, trained, _FIRST)
     energy = {number: float(piece.norm()) for number, piece in enumerate(wide.parameters.pieces(excluded))}
     ranked = [number for number in sorted(energy, key=lambda n: -energy[n]) if energy[number]]
     return replace(
@@ -186,42 +220,92 @@ def _mean(
     )
 
 
-def _attached(wide: Objective) -> Objective:
-    """Give the same objective of a loss in which nothing cuts a gradient off."""
+def _stepped(judge: Judge, silent: Sequence[int]) -> tuple[set[int], Tensor, tuple[str, ...]]:
+    """To which silent slots a gradient would come past step functions, that gradient, and those functions."""
+    wide, mode = judge.objective, StraightThrough()
+    none: tuple[set[int], Tensor, tuple[str, ...]] = (set(), torch.zeros_like(wide.theta), ())
+    if not silent:
+        return none
+    index = judge.halves.finds[0]
+    with contextlib.suppress(Exception):
+        gradients, _ = _gradients(_through(wide, lambda: mode), index)
+        if mode.met and any(_some(gradients[number]) for number in silent):
+            through = _mean(_through(wide, StraightThrough), judge.halves.finds, silent.__contains__)
+            pieces = wide.parameters.pieces(through)
+            return {number for number in silent if _some(pieces[number])}, through, tuple(sorted(mode.met))
+    return none
+
+
+def _attached_mean(judge: Judge, unreached: Sequence[int]) -> Tensor:
+    """The gradient of those slots in a loss in which nothing cuts it off; zero where that cannot be had."""
+    wide = judge.objective
+    # A model that writes on its parameters under no_grad cannot be run so.
+    with contextlib.suppress(Exception):
+        attached = _through(wide, Attached, StraightThrough)
+        return _mean(attached, judge.halves.finds, unreached.__contains__)
+    return torch.zeros_like(wide.theta)
+
+
+def _flat(judge: Judge, silent: Sequence[int]) -> list[int]:
+    """Which silent slots have no gradient elsewhere either, as no zero and no dead unit has it: only stairs do."""
+    flat, wide = list(silent), judge.objective
+    for seed in range(_DRAWS):
+        if flat:
+            shaken = copy.copy(wide)
+            shaken.theta = _shaken(wide, flat, seed)
+            gradients, _ = _gradients(shaken, judge.halves.finds[0])
+            flat = [number for number in flat if not _some(gradients[number])]
+    return flat
+
+
+def _moving(judge: Judge, lost: Sequence[int]) -> set[int]:
+    """Which slots the loss depends on all the same: it changes when they do."""
+    wide, index = judge.objective, judge.halves.finds[:1]
+    here = wide.values(wide.theta, index)[0]
+    least = _ROUNDINGS * wide.parameters.eps * abs(here)
+
+    def moves(some: Sequence[int]) -> bool:
+        there = wide.values(_shaken(wide, some, 0), index)[0]
+        return abs(there - here) > least
+
+    if not lost or not moves(lost):
+        return set()
+    return {number for number in lost if moves([number])}
+
+
+def _sway(judge: Judge, severed: AbstractSet[int]) -> Estimate:
+    """By how much the loss of a batch changes when they are exchanged for others of their size."""
+    objective, judges = judge.objective, judge.halves.judges
+    draws = [judge.look(_shaken(objective, sorted(severed), seed)) for seed in range(_DRAWS)]
+    changes = [sum(abs(there[index] - judge.base[index]) for there in draws) / _DRAWS for index in judges]
+    return weighted_mean(changes, [objective.weights[index] for index in judges])
+
+
+def _shaken(wide: Objective, some: Sequence[int], seed: int) -> Tensor:
+    """Displace some slots at random by as much as they are long, or by 1 a number where they are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    theta = wide.theta.clone()
+    for number, piece in enumerate(wide.parameters.pieces(theta)):
+        noise = torch.randn(piece.shape, generator=generator).to(piece)
+        if number in some:
+            size = float(piece.square().mean().sqrt())
+            piece.add_(noise, alpha=size or 1.0)
+    return theta
+
+
+def _through(wide: Objective, *modes: Callable[[], TorchFunctionMode]) -> Objective:
+    """Give the same objective of a loss that lets gradients through."""
     training = wide.replay.training
-
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        with warnings.catch_warnings(), Attached():
-            # PyTorch warns of numbers that are read from what requires a gradient, as `detach` avoids.
-            warnings.simplefilter("ignore")
-            return training.loss(model, batch)
-
-    attached = copy.copy(wide)
-    attached.replay = copy.copy(wide.replay)
-    attached.replay.training = replace(training, loss=loss)
-    return attached
+    open_ = copy.copy(wide)
+    open_.replay = copy.copy(wide.replay)
+    open_.replay.training = replace(training, loss=letting_through(training.loss, *modes))
+    return open_
 
 
-def _search(judge: Judge, gradient: Tensor) -> Any:
+def _search(judge: Judge, gradient: Tensor, start: float) -> Any:
     norm = float(gradient.norm())
     if not 0.0 < norm < math.inf:
         return None
-    first = _FIRST * max(float(judge.objective.theta[gradient != 0.0].norm()), 1.0)
+    first = start * max(float(judge.objective.theta[gradient != 0.0].norm()), 1.0)
     best: Best = line_search(judge, -gradient / norm, first)
     return best
-
-
-_DATA = cast("Any", torch.Tensor.data).__get__
-
-
-class Attached(TorchFunctionMode):
-    """While it is active, nothing cuts a gradient off: neither `detach`, `data` nor `no_grad`."""
-
-    _CUTS = (torch.Tensor.detach, torch.detach)
-
-    def __torch_function__(self, func: Any, types: Iterable[Any], args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._CUTS or func == _DATA:
-            return args[0].view_as(args[0])
-        if getattr(func, "__name__", "") == "_set_grad_enabled":
-            return None
-        return func(*args, **(kwargs or {}))

@@ -22,6 +22,7 @@ PROPOSED: tuple[Propose, ...] = (
     batches.skip,
     outputs.fit_outputs,
     wiring.unfreeze,
+    wiring.reconnect,
     precision.master_weights,
     rules.refresh,
     units.revive,
@@ -49,9 +50,9 @@ PROPOSED: tuple[Propose, ...] = (
 
 NAMES = (
     "average", "begin-anew", "break-symmetry", "clip", "decay", "desaturate", "escape", "fit-outputs", "larger-batch",
-    "larger-step", "master-weights", "momentum", "offset-outputs", "per-parameter-scale", "rectify", "refresh",
-    "revive", "scale-inputs", "shuffle", "skip", "smaller-batch", "smaller-step", "stop", "unfreeze", "warm-up",
-    "weight-decay",
+    "larger-step", "master-weights", "momentum", "offset-outputs", "per-parameter-scale", "reconnect", "rectify",
+    "refresh", "revive", "scale-inputs", "shuffle", "skip", "smaller-batch", "smaller-step", "stop", "unfreeze",
+    "warm-up", "weight-decay",
 )  # fmt: skip
 
 # What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.

@@ -1,10 +1,12 @@
 """Parameters that no update reaches, brought into the training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from unstuck.findings.records import Cause
+from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
@@ -45,6 +47,39 @@ def unfreeze(known: Situation) -> Sequence[Treatment]:
             apply,
         )
     ]
+
+
+def reconnect(known: Situation) -> Sequence[Treatment]:
+    """Let gradients through to what is detached from the loss, or behind step functions."""
+    wiring = known.measured.wiring
+    groups = [group for group in wiring.left_out if group.reason in _OPENED] if wiring else []
+    if not groups:
+        return []
+    reasons = {group.reason for group in groups}
+    modes = (Attached, StraightThrough) if "unreached" in reasons else (StraightThrough,)
+
+    def apply(run: Run) -> None:
+        run.training = replace(run.training, loss=letting_through(run.training.loss, *modes))
+        run.look_at(run.objective.batches)
+
+    return [
+        Treatment(
+            "reconnect",
+            frozenset({Cause.FROZEN_PARAMETERS}),
+            f"gradients let through to {sum(len(group.names) for group in groups)} parameter tensors, first "
+            f"`{groups[0].names[0]}`",
+            tuple(_OPENED[reason] for reason in sorted(reasons)),
+            "every parameter that the loss depends on can lower it",
+            apply,
+            in_place=False,
+        )
+    ]
+
+
+_OPENED = {
+    "unreached": "# without .detach(), .data and torch.no_grad() between them and the loss",
+    "stepped": "y = x + (torch.round(x) - x).detach()  # for each step function, here round",
+}
 
 
 def _add(optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor], rate: float) -> None:

@@ -70,6 +70,9 @@ def _wiring(measured: Measurements) -> tuple[Fact, ...]:
     facts.append(Fact("parameters left out", percent(found.share), "though the loss depends on them"))
     facts += _gain(measured, "gain of what is left out", found.excluded_gain, "by one line search")
     facts += _gain(measured, "gain of what is trained", found.trained_gain, "by one line search")
+    facts += _gain(
+        measured, "change of the loss", found.sway, "where what is cut off is displaced by its length"
+    )
     return tuple(facts) + ((Fact("gains", "not measured", found.reason),) if found.reason else ())
 
 

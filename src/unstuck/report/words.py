@@ -198,6 +198,8 @@ EXCLUDED: dict[str, str] = {
     "unlisted": "not in the optimizer",
     "rate": "at a rate of 0",
     "unreached": "cut off from the loss",
+    "stepped": "behind a step function",
+    "severed": "cut off from the loss for good",
     "unused": "not used by the loss",
 }
 

@@ -11,8 +11,9 @@ class Excluded:
 
     Attributes:
         reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "rate" (in a
-            group whose learning rate is 0), "unreached" (no gradient comes to it, since it is detached) or
-            "unused" (no gradient comes to it, and none would).
+            group whose learning rate is 0), "unreached" (no gradient comes to it, since it is detached), "stepped"
+            (none but zeros comes to it, as a step function such as `round` ends it), "severed" (none comes to it, and
+            none can be had, though the loss depends on it) or "unused" (no gradient comes to it, and none would).
         names: Of the parameter tensors, in the order of the model.
         scalars: How many numbers they hold.
     """
@@ -34,6 +35,8 @@ class Wiring:
         trained_gain: The same along the gradient of the trained ones; 0 where there are none.
         extra: The first less the second, batch by batch.
         gains_in: Names of the excluded tensors by their share of the squared gradient, largest first.
+        ends: Names of step functions that gradients end at.
+        sway: By how much the loss of a batch changes when what is severed is displaced at random by its own length.
         scheduled: Whether a scheduler sets the learning rates.
         begun: False where a scheduler stands at its beginning and the optimizer has made no step.
         reason: Why the gains could not be measured, or "".
@@ -45,6 +48,8 @@ class Wiring:
     trained_gain: Estimate | None = None
     extra: Estimate | None = None
     gains_in: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    sway: Estimate | None = None
     scheduled: bool = False
     begun: bool = True
     reason: str = ""
