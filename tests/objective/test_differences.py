@@ -1,6 +1,7 @@
 """Central differences of a gradient whose Hessian is known, in the rounding of float32."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,3 +71,20 @@ def test_a_good_step_is_not_extrapolated_since_that_costs_twice_as_much():
     made, before = Differences(slope, point(), Space(SIZE)), calls
     made(direction())
     assert calls - before == 2
+
+
+def test_a_step_that_is_known_is_taken_if_it_still_serves_and_else_chosen_anew():
+    calls = 0
+
+    def slope(theta):
+        nonlocal calls
+        calls += 1
+        return gradient(1.0, 1.0)(theta)
+
+    first, made = Differences(slope, point(), Space(SIZE)), calls
+    again = Differences(slope, point(), Space(SIZE), first.chosen)
+    assert again.chosen.length == first.chosen.length
+    assert calls - made == 4
+    poor = replace(first.chosen, length=100.0 * first.chosen.length)
+    anew = Differences(slope, point(), Space(SIZE), poor)
+    assert anew.chosen == first.chosen

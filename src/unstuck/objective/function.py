@@ -15,6 +15,7 @@ from unstuck import journal, processes
 from unstuck.errors import TrainingError
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decay_coefficients
+from unstuck.objective.differences import Step
 from unstuck.objective.graphs import Kept
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.products import Products
@@ -65,6 +66,7 @@ class Objective:
         self.ledger = self.replay.ledger
         self.decay = decay_coefficients(training.optimizer, self.parameters)
         self._autograd_error: float | None = None
+        self._step: Step | None = None  # that differences were last made with
         self._digests: dict[int, str] = {}
         self.theta = self.parameters.current()
         if not self.space.finite(self.theta):
@@ -168,7 +170,7 @@ class Objective:
         batches = [self.batches[index] for index in indices]
         first = self._examine(batches[0], theta) if self._autograd_error is None else None
         assert self._autograd_error is not None  # noqa: S101  # as was just made sure
-        return Products(
+        made = Products(
             self.replay,
             batches,
             theta,
@@ -176,8 +178,11 @@ class Objective:
             memory=memory,
             error=self._autograd_error,
             first=first,
+            known=self._step,
             digest=journal.digest(self._digest_of(batches), theta) if journal.current() else "",
         )
+        self._step = made.step
+        return made
 
     def quotients(
         self, theta: Float[Tensor, " n"], direction: Float[Tensor, " n"], only: Sequence[int] | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unstuck import journal, processes
 from unstuck.objective import ledger as price
-from unstuck.objective.differences import Differences
+from unstuck.objective.differences import Differences, Step
 from unstuck.objective.graphs import Graph, Kept, keep
 from unstuck.objective.replay import Replay
 from unstuck.objective.sampling import Batch
@@ -41,6 +41,7 @@ class Products:
         engine: "retained", "fresh", "retained + fresh" or "differences", and where blocks of the model are
             computed again, "+ checkpointed".
         noise: Relative error of one product, measured where it is not plain rounding.
+        step: How gradients are differenced where autograd does not make them; None where it does.
     """
 
     def __init__(  # noqa: PLR0913  # what is known already is handed over with the rest
@@ -53,6 +54,7 @@ class Products:
         memory: float,
         error: float,
         first: Kept | None = None,
+        known: Step | None = None,
         digest: str = "",
     ) -> None:
         self._digest = digest
@@ -67,10 +69,10 @@ class Products:
         self._graphs: list[Graph | None] = [None] * len(batches)
         self._first = first
         self._differences: Differences | None = None
-        self.noise = error
+        self.noise, self.step = error, known
         if math.isinf(error):
-            self._differences = Differences(self._gradient, theta, self.space)
-            self.noise = self._differences.error
+            self._differences = Differences(self._gradient, theta, self.space, known)
+            self.noise, self.step = self._differences.error, self._differences.chosen
 
     @property
     def space(self) -> Space:
