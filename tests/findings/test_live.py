@@ -143,6 +143,41 @@ def test_steps_that_change_nothing_are_too_small_unless_there_is_nothing_to_gain
     assert causes(replace(still, narrow=True), None) == [Cause.PRECISION_STALL]
 
 
+def test_steps_of_nothing_are_too_small_whatever_a_look_along_them_says_where_there_is_much_to_gain():
+    still = replace(RECENT, unchanged=1.0, reach=1.0, step_share=0.0, rate=0.0, first_rate=0.1)
+    nowhere = replace(LOOK, step_length=0.0, update=Along(sure(0.0), sure(0.0)))
+    (found,) = conclude_live(still, replace(nowhere, krylov=Along(sure(-1.0), sure(1.0))))
+    assert found.cause == Cause.STEP_TOO_SMALL
+    assert "has come down to nothing, from 0.1" in found.explanation
+    assert (
+        conclude_live(still, nowhere) == ()
+    )  # noise alone: a step that is corrected for curvature gains nothing
+
+
+def test_a_gradient_that_is_clipped_far_below_that_of_the_loss_is_said():
+    look = replace(
+        LOOK, gradient_norm=1.0, update=Along(sure(-1e-3), sure(1e-6)), krylov=Along(sure(-1.0), sure(1.0))
+    )
+    (found,) = conclude_live(replace(RECENT, gradient_norm=1e-5), look)
+    assert "as clipping makes it" in found.explanation
+    (found,) = conclude_live(replace(RECENT, gradient_norm=0.5), look)
+    assert "clipping" not in found.explanation
+
+
+ADRIFT = replace(CREEPING, overshoot=None, signal=Estimate(0.1, 0.01, 20.0), gradient_norm=0.4, reach=4.0)
+
+
+def test_steps_that_rounding_turns_aside_have_led_nowhere_either_where_batches_agree_on_a_gradient():
+    assert causes(ADRIFT, None) == [Cause.STEP_TOO_SMALL]
+    for change in (
+        {"signal": Estimate(0.1, 0.1, 20.0)},  # perhaps noise alone
+        {"step_share": 1e-3},
+        {"since": 100},
+        {"reach": 4e-3},  # nothing to gain as far as the weights reach
+    ):
+        assert causes(replace(ADRIFT, **change), None) == []
+
+
 def test_several_layers_of_zeros_without_a_gradient_are_a_saddle_point_and_one_is_not():
     assert causes(replace(RECENT, zeros=("0", "2")), None) == [Cause.SADDLE_POINT]
     assert causes(replace(RECENT, zeros=("0",)), None) == []
@@ -152,6 +187,14 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
     stale = replace(RECENT, sigma_ratio=1e5)
     assert causes(stale, None) == [Cause.STALE_SECOND_MOMENT]
     assert causes(replace(stale, silent=("0",)), None) == [Cause.DEAD_UNITS]
+
+
+def test_noise_is_no_cause_where_something_else_holds_the_rest_up_or_all_of_it_together_does_no_harm():
+    noisy = replace(RECENT, signal=sure(1e-6), noise=sure(1.0))
+    look = replace(LOOK, update=Along(sure(0.0), sure(1e-3)))
+    assert causes(noisy, look) == [Cause.GRADIENT_NOISE]
+    assert causes(replace(noisy, silent=("0",)), look) == [Cause.DEAD_UNITS]
+    assert causes(noisy, replace(look, update=Along(sure(0.0), sure(1e-6)))) == []
 
 
 def test_a_look_along_the_steps_overrules_the_record_on_creeping():

@@ -24,8 +24,11 @@ from unstuck.findings.logged import (
     creeping,
     dead_units,
     frozen_parameters,
+    mismatched_loss,
+    motionless,
     non_finite,
     precision_stall,
+    spent,
     stale_second_moment,
     step_share,
     vanishing_gradient,
@@ -50,6 +53,9 @@ THROWN, THROWN_SURE = 2.0, 0.8
 # Noise scale in batches beyond which a step is mostly noise. Half of a step's squared length is signal at 1.
 NOISY = 3.0
 
+# A gradient that is so many times as short as that of the loss has been shortened, and does not differ by its batch.
+SHORTENED = 30.0
+
 # Beyond this the noise scale is not worth a number.
 HUGE = 1e4
 
@@ -59,8 +65,11 @@ UNEQUAL = 5.0
 
 def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """Every cause that the record and the look bear out, what explains the others first."""
-    found = [check(recent, look) for check in CHECKS]
-    return tuple(finding for finding in found if finding is not None)
+    found = [finding for check in CHECKS if (finding := check(recent, look)) is not None]
+    # What something else keeps from being trained leaves a rest that soon is at its end, and noise alone.
+    return tuple(
+        finding for finding in found if finding.cause is not Cause.GRADIENT_NOISE or finding is found[0]
+    )
 
 
 def conclude_logged(recent: Recent) -> tuple[Finding, ...]:
@@ -129,7 +138,7 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     if step_too_large(recent, look) is not None:
         return None  # gradients that change from step to step because of the step are no noise
     beyond = rise(look)
-    if beyond is None or beyond.surely_below(0.0, sigmas=2.0):
+    if beyond is None or beyond.surely_below(0.0, sigmas=2.0) or not _harmful(recent, look):
         return None
     return Finding(
         Cause.GRADIENT_NOISE,
@@ -144,12 +153,21 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
     )
 
 
+def _harmful(recent: Recent, look: Look) -> bool:
+    """Whether what steps lose by curvature, all that there were together, is worth a word: noise undoes no more."""
+    if look.update is None:
+        return False
+    curvature = look.update.curvature
+    most = max(curvature.value, 0.0) + curvature.margin(2.0)
+    return 0.5 * recent.until * most >= NEGLIGIBLE * recent.scale
+
+
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
     if look is None or look.update is None:
         return creeping(recent, look)
     if not falls_short(look):
-        return None
+        return _stands(recent, look)
     times = multiple(look)
     # Where the loss curves down along the step, or hardly at all, the quadratic model gives no best one.
     ways = [gained(look)]
@@ -162,8 +180,27 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         min(confidence(times, FALLS_SHORT), SURE),
         (Evidence("best_step", min(times, HUGE)), *step_share(recent)),
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
-        f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps.",
+        f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps."
+        f"{spent(recent)}{_clipped(recent, look)}",
         "Raise the learning rate, or is its schedule at an end?",
+    )
+
+
+def _stands(recent: Recent, look: Look) -> Finding | None:
+    """A step of nothing leads nowhere, which says nothing of what there is to gain: a corrected step does."""
+    if look.krylov is None:
+        return None
+    gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
+    return motionless(recent) if gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) else None
+
+
+def _clipped(recent: Recent, look: Look) -> str:
+    """Say that steps are made from a gradient that is far shorter than the loss's."""
+    if not recent.gradient_norm or look.gradient_norm < SHORTENED * recent.gradient_norm:
+        return ""
+    return (
+        f" They are made from a gradient {figure(look.gradient_norm / recent.gradient_norm)} times as short as that "
+        "of the loss, as clipping makes it."
     )
 
 
@@ -212,6 +249,7 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
 
 CHECKS: tuple[Check, ...] = (
     non_finite,
+    mismatched_loss,
     dead_units,
     precision_stall,
     plateau,
@@ -228,6 +266,7 @@ CHECKS: tuple[Check, ...] = (
 # Bouncing is told from a round trip of few batches by a look alone, if there is one.
 LOGGED: tuple[Check, ...] = (
     non_finite,
+    mismatched_loss,
     dead_units,
     zero_layers,
     precision_stall,

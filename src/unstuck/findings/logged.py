@@ -27,6 +27,12 @@ ZEROS = 0.8
 # Steps that make up the beginning, see _BEGINNING in watching/stalls.py.
 BEGINNING = 16
 
+# Stands for the names of all parameters of an optimizer where the model that they belong to is not there.
+ORPHANS = ("*",)
+
+# A rate that is no more than this share of its first one is worth a word.
+SPENT = 0.1
+
 # Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
 SURE = 0.9
 
@@ -39,9 +45,28 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
         Cause.NON_FINITE,
         MOST,
         (Evidence("step", float(recent.not_finite)),),
-        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. What follows from "
-        "such a number is no number either.",
+        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. "
+        + (
+            "It has been so ever since, at every scale: the GradScaler makes no step any more, and the weights stay "
+            "as they are."
+            if recent.broken == "gradient"
+            else "What follows from such a number is no number either."
+        ),
         "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
+    )
+
+
+def mismatched_loss(recent: Recent, _look: Look | None) -> Finding | None:
+    """The graph shows that the loss normalises what has been normalised already."""
+    if not recent.twice:
+        return None
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        SURE,
+        (),
+        f"{recent.twice}. So bounded, the outputs cannot bring the loss near zero, whatever the weights, and "
+        "hardly have a slope where they are sure.",
+        "Give the loss the raw outputs (logits) of the last layer, and use probabilities for predictions only.",
     )
 
 
@@ -146,16 +171,18 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     if (still := motionless(recent)) is not None:
         return still
     overshoot, share, descent = recent.overshoot, recent.step_share, recent.descent
-    if recent.since > BEGINNING or overshoot is None or not share or descent is None:
+    if recent.since > BEGINNING or not share or descent is None:
         return None
-    left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
     steps = recent.until * share  # of the weights' length, if they all went one way
     if (
-        not overshoot.surely_below(0.0, sigmas=2.0)
-        or FALLS_SHORT * steps > 1.0  # so many times as far would not be beyond the scale of the weights
+        FALLS_SHORT * steps > 1.0  # so many times as far would not be beyond the scale of the weights
         or recent.until * descent > NEGLIGIBLE * recent.scale
-        or left / share < NEGLIGIBLE * recent.scale
     ):
+        return None
+    if overshoot is None:
+        return _adrift(recent, steps)
+    left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
+    if not overshoot.surely_below(0.0, sigmas=2.0) or left / share < NEGLIGIBLE * recent.scale:
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,
@@ -167,6 +194,36 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
         "steeply as its own fell where it began.",
         "Raise the learning rate, tenfold and more.",
     )
+
+
+def _adrift(recent: Recent, steps: float) -> Finding | None:
+    """Where steps hardly lead down, as when most of one is its rounding, the gradient may have much left.
+
+    That successive ones surely have a part in common is no noise; and all were taken at one place, as it were.
+    """
+    signal, norm, reach = recent.signal, recent.gradient_norm, recent.reach
+    if signal is None or not norm or reach is None or not signal.surely_above(0.0, sigmas=3.0):
+        return None
+    if math.sqrt(signal.value) * reach / norm < NEGLIGIBLE * recent.scale:
+        return None
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
+        (*step_share(recent), estimated("signal", signal)),
+        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
+        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The gradient does "
+        f"lead down: successive batches agree on it.{spent(recent)}",
+        "Raise the learning rate, tenfold and more.",
+    )
+
+
+def spent(recent: Recent) -> str:
+    """Say that the learning rate is a small part of what it was, if it is."""
+    rate, first = recent.rate, recent.first_rate
+    if rate is None or not first or rate > SPENT * first:
+        return ""
+    now = "nothing" if rate == 0.0 else f"{rate:.2g}"
+    return f" The learning rate has come down to {now}, from {first:.2g}."
 
 
 def motionless(recent: Recent) -> Finding | None:
@@ -184,7 +241,7 @@ def motionless(recent: Recent) -> Finding | None:
         min(0.5 + 0.5 * lost, SURE),
         (Evidence("unchanged_share", lost), *step_share(recent)),
         f"The gradient is not zero, and yet {100 * lost:.3g} % of the parameters that have one stay as they are at a "
-        "step: the learning rate is zero, or so small that what it adds is rounded away.",
+        f"step: the learning rate is zero, or so small that what it adds is rounded away.{spent(recent)}",
         "Raise the learning rate, or is its schedule at an end?",
     )
 
@@ -206,6 +263,11 @@ def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
 
 def untrained(unlisted: Sequence[str], unreached: Sequence[str], share: float) -> str:
     """Say which parameters are not trained, and why; nothing if all are."""
+    if unreached == ORPHANS:
+        return (
+            "No gradient has ever come to any of the parameters that the optimizer has: they are not those that the "
+            "loss depends on, but those of another model, or of a layer that has been replaced since"
+        )
     parts = [
         f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
         for names, why in (

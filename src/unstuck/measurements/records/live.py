@@ -94,6 +94,8 @@ class Recent:
         left_out: Share of the trainable parameters that these are.
         depths: Length of the gradient of each layer over that of its weights, in the model's order.
         rate: Present learning rate, if there is one.
+        first_rate: The highest that it was.
+        twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
         not_finite: The first step at which loss or gradient were NaN or Inf.
         broken: What was: "loss", "gradient" or "parameters".
     """
@@ -122,5 +124,7 @@ class Recent:
     left_out: float = 0.0
     depths: tuple[tuple[str, float], ...] = ()
     rate: float | None = None
+    first_rate: float | None = None
+    twice: str = ""
     not_finite: int | None = None
     broken: str | None = None
