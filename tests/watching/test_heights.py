@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstuck.watching.heights import FIRST, Heights
+from unstuck.watching.heights import FIRST, Beginning, Heights
 
 laws = settings(deadline=None, derandomize=True)
 
@@ -49,3 +49,21 @@ def test_a_run_that_leaves_its_beginning_later_is_told_when_half_of_it_is_above(
     assert told([1.0] * 300 + [5.0] * 600) == []
     (high,) = told([1.0] * 300 + [5.0] * 900)
     assert high.since == 513
+
+
+def begun(losses):
+    beginning = Beginning(losses[0])
+    for loss in losses[1:]:
+        beginning.add(loss)
+    return beginning.value
+
+
+def test_a_loss_that_became_another_began_where_it_did():
+    assert begun([2e10] * 30 + [1.0] * 60) == 1.0
+
+
+def test_a_loss_that_is_learnt_however_fast_or_jumps_about_began_at_its_first():
+    assert begun([2.0 * 0.05**step for step in range(40)]) == 2.0
+    assert begun([2.0, *[1e5] * 3, *[2.5] * 40]) == 2.0
+    assert begun([2.0, 1.5, 1e-4] * 40) == 2.0
+    assert begun([2.0] * 20 + [1e-4] + [2.0] * 20) == 2.0

@@ -59,14 +59,18 @@ def test_every_step_is_there_with_its_loss_and_rate(tmp_path):
 
 
 def test_afterwards_pytorch_is_as_it_was(tmp_path):
-    before = (torch.autograd.backward, torch.amp.GradScaler.scale, torch.amp.GradScaler.update)
+    def exchanged():
+        scaler = torch.amp.GradScaler
+        return (torch.autograd.backward, scaler.scale, scaler.step, scaler.update)
+
+    before = exchanged()
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     watched = watch(model, optimizer, out=tmp_path)
     assert torch.autograd.backward is not before[0]
     watched.close()
     watched.close()
-    assert (torch.autograd.backward, torch.amp.GradScaler.scale, torch.amp.GradScaler.update) == before
+    assert exchanged() == before
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     train(model, optimizer, inputs, labels, 3)
@@ -309,6 +313,40 @@ def test_what_no_optimizer_has_is_noted_though_the_loss_falls(tmp_path, capsys):
     assert "in no optimizer" in capsys.readouterr().err
 
 
+def test_an_optimizer_of_a_head_that_has_been_replaced_is_told(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.05)
+    model[2] = nn.Linear(4, 3)
+    with Watch([optimizer], out=tmp_path) as watched:
+        for _ in range(300):
+            train(model, optimizer, inputs, labels[:0].new_ones(64), 1)
+            with torch.no_grad():
+                model[0].weight.zero_()  # no batch differs from the others: the loss surely stands still
+    assert [finding.cause for finding in watched.findings] == [Cause.FROZEN_PARAMETERS]
+    assert "No gradient has ever come to any" in watched.findings[0].explanation
+
+
+def test_probabilities_that_are_taken_for_logits_are_noted_though_the_loss_falls(tmp_path, capsys):
+    model, inputs, labels = problem()
+    model.append(nn.Softmax(dim=1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        train(model, optimizer, inputs, labels, 300, each=lambda _: time.sleep(0.001))
+    assert capsys.readouterr().err.count("has gone through a softmax already") == 1
+
+
+def test_parameters_that_no_module_has_are_looked_at_too(tmp_path):
+    torch.manual_seed(0)
+    weights = torch.randn(4, requires_grad=True)
+    optimizer = torch.optim.SGD([weights], lr=1e-9)
+    with Watch([optimizer], out=tmp_path, share=0.9) as watched:
+        for _ in range(400):
+            optimizer.zero_grad()
+            (torch.randn(8, 4) @ weights - 3.0).square().mean().backward()
+            optimizer.step()
+    assert rows(watched, "SELECT count(*) FROM looks")[0][0] > 0
+
+
 @pytest.mark.parametrize(("micro", "zeroed"), [(1, False), (3, False), (1, True), (3, True)])
 def test_gradients_that_pile_up_from_step_to_step_are_noted_and_those_of_one_step_are_not(
     micro, zeroed, tmp_path, capsys
@@ -337,6 +375,41 @@ def test_a_loss_that_is_no_number_is_told_at_once(tmp_path):
             optimizer.step()
     assert [finding.cause for finding in watched.findings] == [Cause.NON_FINITE]
     assert rows(watched, "SELECT step FROM events WHERE kind = 'finding'") == [(7,)]
+
+
+@pytest.mark.parametrize("good", [0, 3])
+def test_a_scaler_that_makes_no_step_any_more_is_told(good, tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for step in range(good + 20):
+            same = model[0].weight - model[0].weight
+            loss = functional.cross_entropy(model(inputs), labels)
+            loss = loss + (
+                same.square().sum().sqrt() if step >= good else 0.0
+            )  # finite, and its slope is not
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert [finding.cause for finding in watched.findings] == [Cause.NON_FINITE]
+    assert "the gradient was NaN" in watched.findings[0].explanation
+    assert rows(watched, "SELECT step FROM events WHERE kind = 'finding'") == [(good + 1,)]
+
+
+def test_a_scaler_that_looks_for_its_scale_is_not_told(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(40):
+            loss = 2.0**30 * functional.cross_entropy(model(inputs), labels)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert watched.findings == ()
 
 
 def test_a_failure_in_here_is_written_down_and_the_training_goes_on(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
 from unstuck.watching.follower import Follower
-from unstuck.watching.heights import Heights, High
+from unstuck.watching.heights import Beginning, Heights, High
 from unstuck.watching.looking import Looking
 from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
@@ -36,8 +36,8 @@ NO_WAY_DOWN = (
     "It may be a minimum; `unstuck diagnose` certifies it"
 )
 TOO_SHORT = (
-    "not sure why: the run was too short for a look at its live graph, which may take no more than its share of the "
-    "time; `--share 0.1` (or `share=0.1`) lets it look sooner"
+    "not sure why: the run ended before there was time for a look at its live graph, which may take no more than its "
+    "share; `--share 0.1` (or `share=0.1`) lets it look sooner"
 )
 TOO_HIGH = (
     "since step {:,} the loss has never been as low as it began, at {:.4g}, and mostly it is more than twice that. "
@@ -47,6 +47,7 @@ PILED = (
     "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
     "call optimizer.zero_grad() before loss.backward()"
 )
+TWICE = "; give the loss the raw outputs (logits) of the last layer"
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -54,11 +55,20 @@ class _Heard:
     """What is remembered of the losses of one optimizer."""
 
     def __init__(self, first: float, begun: int) -> None:
-        self.first = first
+        self.first, self.beginning = first, Beginning(first)
         self.begun = self.last = begun  # in steps of all optimizers
         self.tests, self.heights = Stalls(), Heights()
         self.total, self.count = 0.0, 0
         self.rate: float | None = None  # when the steps last doubled
+        self.rates = (0.0, 0.0)  # the highest, and the last
+        self.wired = Wiring()
+
+    def take(self, loss: float, rate: float | None) -> None:
+        """Take what is summed up of all steps."""
+        self.total, self.count = self.total + loss, self.count + 1
+        if rate is not None and rate != self.rates[1]:
+            self.rates = (max(rate, self.rates[0]), rate)
+        self.beginning.add(loss)
 
     @property
     def mean(self) -> float:
@@ -104,7 +114,7 @@ class Alarms:
         heard.last = self._clock
         if self._several(heard):
             return
-        heard.total, heard.count = heard.total + loss, heard.count + 1
+        heard.take(loss, rate)
         self._remark(follower, step, heard.heights.add(loss))
         if step & (step - 1) == 0:
             warming = rate is not None and heard.rate is not None and rate > heard.rate
@@ -117,6 +127,11 @@ class Alarms:
         elif isinstance(told, Moving):
             self._move(follower, told)
 
+    def refused(self, follower: Follower, step: int) -> None:
+        """Say that a `GradScaler` makes no step any more."""
+        if follower.number not in self._broken:
+            self._break(follower, step, "gradient")
+
     def _begin(self, follower: Follower, loss: float) -> _Heard:
         heard = self._heard[follower.number] = _Heard(loss, self._clock)
         return heard
@@ -128,11 +143,13 @@ class Alarms:
         recorder = self.recorder
         # Now and then: it takes a few samples to know what is reached.
         if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
-            known = wiring(follower.model_now(), recorder.listed(), recorder.reached())
+            known = self._wired(follower)
             left = untrained(known.unlisted, known.unreached, known.left_out)
             own = [sample for _, _, sample in follower.samples]
             if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
                 self._note(follower, step, PILED, {"piled": True})
+            if follower.twice:
+                self._note(follower, step, follower.twice + TWICE, {"twice": True})
             if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
                 self._note(follower, step, left, {"left_out": known.left_out})
 
@@ -158,7 +175,7 @@ class Alarms:
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
         self.standing[follower.number] = stall
         level = follower.sign * stall.level
-        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].first
+        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].beginning.value
         message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
         if stall.rising and not done:
             message = (
@@ -257,18 +274,28 @@ class Alarms:
 
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""
-        recorder = self.recorder
+        heard = self._heard[follower.number]
         return recent(
             list(follower.samples),
             since=since,
             until=follower.step,
             level=level,
-            began=self._heard[follower.number].first,
+            began=heard.first,
             scale=max(abs(level), sys.float_info.min),
-            wired=Wiring()
-            if recorder is None
-            else wiring(follower.model_now(), recorder.listed(), recorder.reached()),
+            rate=heard.rates[1] if heard.rates[0] else None,
+            first_rate=heard.rates[0] or None,
+            twice=follower.twice,
+            wired=self._wired(follower),
         )
+
+    def _wired(self, follower: Follower) -> Wiring:
+        """What of the model is trained; of one that is gone, what was known last."""
+        heard, recorder = self._heard[follower.number], self.recorder
+        if recorder is not None and (listed := recorder.listed()):
+            known = wiring(follower.model_now(), listed, recorder.reached())
+            if follower.model_now() is not None or not heard.wired.layers:
+                heard.wired = known
+        return heard.wired
 
     def _unsure(self, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""

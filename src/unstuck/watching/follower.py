@@ -22,6 +22,8 @@ class Follower:
         self.step = 0
         self.micro = 1
         self.wanted = False
+        self.twice = ""  # what is normalised twice on its way to the loss
+        self.refused = 0  # steps in a row that a `GradScaler` has not made
         self.shares = False  # whether its loss is that of another optimizer's backward pass
         self.previous: Follower | None = None  # whose step came before its last
         self.loss: float | Tensor | None = None

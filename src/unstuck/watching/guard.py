@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules import module as everywhere
 
 from unstuck.watching.attention import twice_differentiable_attention
+from unstuck.watching.models import living
 
 
 class Guard:
@@ -62,9 +63,9 @@ def obstacle(model: nn.Module | None, parameters: Sequence[Tensor]) -> str:
         return "there are hooks on its parameters"
     if any(vars(everywhere)[name] for name in ("_global_backward_hooks", "_global_backward_pre_hooks")):
         return "there are backward hooks on all modules"
-    if model is None:
-        return "it is not known whose parameters these are"
-    return next(filter(None, map(_obstacle, model.modules())), "")
+    # Parameters that no module has, as those of a model that is a function, may meet any module on their way.
+    modules = living() if model is None else model.modules()
+    return next(filter(None, map(_obstacle, modules)), "")
 
 
 def _obstacle(module: nn.Module) -> str:

@@ -6,9 +6,14 @@ is asked whenever the number of steps has doubled, from 256 on: $1/129 + 1/257 +
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass
+from statistics import fmean
 
 from unstuck.findings.live import THROWN
+
+# A loss that lay for so many steps within this factor, and then for as many below this share of them, has jumped.
+_STOOD, _LEVEL, _JUMP = 8, 10.0, 0.01
 
 # Steps after which it is asked first.
 FIRST = 256
@@ -45,6 +50,37 @@ class Heights:
         high = self._step >= FIRST and stays_above(self._began, self._lowest, self._above / half)
         self._lowest, self._above, self._asked = math.inf, 0, 2 * self._step
         return High(half + 1, self._began) if high else None
+
+
+class Beginning:
+    """Where a loss began: `value`, its first, unless it turned out to be the loss of something else.
+
+    Learning brings a loss down step by step. One that stood still and is a hundredth from one step to the next has
+    become another, as by other targets, another weight, another scale; what it was before says nothing of it.
+    """
+
+    __slots__ = ("_bound", "_last", "value")
+
+    def __init__(self, first: float) -> None:
+        self.value = first
+        self._last: deque[float] = deque([first], maxlen=_STOOD)
+        self._bound: float | None = None  # below which it must stay
+
+    def add(self, loss: float) -> None:
+        """Take the loss of one more step."""
+        last = self._last
+        if self._bound is not None:
+            self._settle(loss, self._bound)
+        elif loss < _JUMP * last[-1] and len(last) == _STOOD and max(last) <= _LEVEL * min(last):
+            self._bound = _JUMP * min(last)
+            last.clear()
+        last.append(loss)
+
+    def _settle(self, loss: float, bound: float) -> None:
+        if loss > bound:
+            self._bound = None  # a single low one
+        elif len(self._last) == _STOOD - 1:
+            self.value, self._bound = min(self.value, fmean(self._last)), None
 
 
 def stays_above(began: float, lowest: float, share: float) -> bool:

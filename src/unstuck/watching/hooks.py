@@ -32,7 +32,11 @@ class Listener(Protocol):
         """Hear that a `GradScaler` made the second out of the first."""
         ...
 
-    def skipped(self) -> None:
+    def asked(self, optimizer: Optimizer) -> None:
+        """Hear that a `GradScaler` is about to let the optimizer step, or not."""
+        ...
+
+    def skipped(self, scaler: Any) -> None:
         """Hear that a `GradScaler` has had its last word on a step, made or not."""
         ...
 
@@ -62,7 +66,7 @@ def attach(listener: Listener, optimizers: Sequence[Optimizer] | None = None) ->
             optimizer.register_step_pre_hook(listener.before_step).remove,
             optimizer.register_step_post_hook(listener.after_step).remove,
         ]
-    undo.append(_through_scalers(listener))
+    undo.append(_through_scalers(listener, optimizers))
     attached = True
 
     def detach() -> None:
@@ -89,9 +93,9 @@ def _through(listener: Listener) -> Callable[[], None]:
     return _exchanged(torch.autograd, "backward", original, backward)
 
 
-def _through_scalers(listener: Listener) -> Callable[[], None]:
+def _through_scalers(listener: Listener, optimizers: Sequence[Optimizer] | None) -> Callable[[], None]:
     scaler = torch.amp.GradScaler
-    original_scale, original_update = scaler.scale, scaler.update
+    original_scale, original_step, original_update = scaler.scale, scaler.step, scaler.update
 
     @functools.wraps(original_scale)
     def scale(self: Any, outputs: Any) -> Any:
@@ -99,17 +103,26 @@ def _through_scalers(listener: Listener) -> Callable[[], None]:
         listener.scaled(outputs, scaled)
         return scaled
 
+    @functools.wraps(original_step)
+    def step(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        if optimizers is None or any(optimizer is one for one in optimizers):
+            listener.asked(optimizer)
+        return original_step(self, optimizer, *args, **kwargs)
+
     @functools.wraps(original_update)
     def update(self: Any, *args: Any, **kwargs: Any) -> None:
         original_update(self, *args, **kwargs)
-        listener.skipped()
+        listener.skipped(self)
 
-    undo_scale = _exchanged(scaler, "scale", original_scale, scale)
-    undo_update = _exchanged(scaler, "update", original_update, update)
+    undone = (
+        _exchanged(scaler, "scale", original_scale, scale),
+        _exchanged(scaler, "step", original_step, step),
+        _exchanged(scaler, "update", original_update, update),
+    )
 
     def undo() -> None:
-        undo_scale()
-        undo_update()
+        for one in undone:
+            one()
 
     return undo
 

@@ -20,8 +20,7 @@ def parameters_of(optimizer: Optimizer) -> list[Tensor]:
 
 def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
     """Find the outermost module that holds most of them; None where there is none."""
-    # By type: to ask an object that stands for another one may load it.
-    modules: list[nn.Module] = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+    modules = living()
     parents: dict[int, list[nn.Module]] = {}
     for module in modules:
         for child in _entries(module, "_modules"):
@@ -33,6 +32,12 @@ def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
     roots = _roots(owners, parents)
     held = [sum(id(parameter) in wanted for parameter in root.parameters()) for root in roots]
     return roots[held.index(max(held))] if roots else None
+
+
+def living() -> list[nn.Module]:
+    """All modules that there are."""
+    # By type: to ask an object that stands for another one may load it.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
 
 
 def names_of(model: nn.Module | None, parameters: Sequence[Tensor]) -> list[str]:

@@ -8,6 +8,7 @@ from statistics import median
 from torch import Tensor, nn
 
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.findings.logged import ORPHANS
 from unstuck.measurements.records.live import Recent
 from unstuck.watching.models import matrices_of
 from unstuck.watching.samples import Group, Sample
@@ -47,6 +48,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     scale: float,
     began: float | None = None,
     rate: float | None = None,
+    first_rate: float | None = None,
+    twice: str = "",
     wired: Wiring = Wiring(),
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
@@ -78,12 +81,16 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         left_out=wired.left_out,
         depths=_depths(own, wired.layers),
         rate=rate,
+        first_rate=first_rate,
+        twice=twice,
     )
 
 
 def wiring(model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int]) -> Wiring:
     """Compare what the model has with what the optimizers move; `reached` are ids of what had a gradient."""
     narrow = any(tensor.element_size() < _SINGLE for tensor in listed)
+    if listed and model is None and not reached:
+        return Wiring(unreached=ORPHANS, left_out=1.0, narrow=narrow)
     if model is None or not listed:  # the optimizers may be gone by now
         return Wiring(narrow=narrow)
     known = {id(tensor) for tensor in listed}

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from unstuck.watching import schema
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
+from unstuck.watching.outputs import normalised_twice
 from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.store import Store
 
@@ -35,6 +36,10 @@ _EACH = 100_000
 # After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
 _SOON = 0.02
 
+# A `GradScaler` skips a step now and then, until its scale fits. So many in a row at a scale of 1 and below are not
+# for the scale: gradients are infinite or NaN by themselves.
+_REFUSED, _UNSCALED = 8, 1.0
+
 _compiling = torch.compiler.is_dynamo_compiling
 
 
@@ -44,6 +49,7 @@ class Recorder:
     Args:
         store: Takes the rows.
         heard: Is told of every step's loss: follower, step, loss, learning rate.
+        broken: Is told of the first of the steps that a `GradScaler` no longer makes.
         looking: Looks at the live loss now and then.
         troubled: Is told of every exception in here; none goes further.
         model: Whose parameters these are, if the caller knows.
@@ -53,12 +59,14 @@ class Recorder:
         self,
         store: Store,
         heard: Callable[[Follower, int, float, float | None], None],
+        broken: Callable[[Follower, int], None],
         looking: Looking,
         troubled: Callable[[Exception], None],
         model: nn.Module | None = None,
     ) -> None:
         self._store = store
         self._heard = heard
+        self._broken = broken
         self._looking = looking
         self._troubled = troubled
         self._model = model
@@ -67,6 +75,11 @@ class Recorder:
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
         self._losses: list[Any] = []  # numbers, or tensors on a device
         self._unscaled: tuple[int, Any] | None = None
+        self._twice = ""
+        self._asked: list[
+            tuple[Follower, int]
+        ] = []  # what a `GradScaler` decides on, and the steps made before
+        self._refused: deque[Follower] = deque()
         self._inside: Optimizer | None = None
         self._last: Follower | None = None
         self._count = 0
@@ -106,6 +119,7 @@ class Recorder:
         """Note the loss: that which the gradient will be the gradient of."""
         try:
             if self.close:
+                self._twice = normalised_twice(tensors) if isinstance(tensors, Tensor) else ""
                 for sampler in self._samplers():
                     sampler.before_micro_batch()
             if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
@@ -128,9 +142,25 @@ class Recorder:
         if isinstance(loss, Tensor):
             self._unscaled = (id(scaled), loss.detach())
 
-    def skipped(self) -> None:
+    def asked(self, optimizer: Optimizer) -> None:
+        """Remember whose step a `GradScaler` is about to decide on."""
+        try:
+            follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
+            self._asked.append((follower, follower.step))
+        except Exception as error:
+            self._troubled(error)
+
+    def skipped(self, scaler: Any) -> None:
         """Forget what was differentiated for a step that a `GradScaler` did not make."""
         self._losses = []
+        asked, self._asked = self._asked, []
+        try:
+            for follower, before in asked:
+                follower.refused = follower.refused + 1 if follower.step == before else 0
+                if follower.refused >= _REFUSED and scaler.get_scale() <= _UNSCALED:
+                    self._refused.append(follower)
+        except Exception as error:
+            self._troubled(error)
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what has to be known from before."""
@@ -226,6 +256,9 @@ class Recorder:
             value = loss if loss is None or type(loss) is float else float(loss)
             self._write(follower, step, now, value, rate)
             self._heard(follower, step, math.nan if value is None else follower.sign * value, rate)
+        while self._refused:
+            follower = self._refused.popleft()
+            self._broken(follower, follower.step + 1)
 
     def _follow(self, optimizer: Optimizer) -> Follower:
         key = id(optimizer)
@@ -274,6 +307,7 @@ class Recorder:
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler or self._introduce(follower, optimizer, now)
+        follower.twice = follower.twice or self._twice
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:

@@ -55,7 +55,9 @@ class Watch:
         if self._store is None:
             return
         self._alarms = Alarms(self._store, self._say, share)
-        self._recorder = Recorder(self._store, self._alarms.hear, self._alarms.looking, self._troubled, model)
+        self._recorder = Recorder(
+            self._store, self._alarms.hear, self._alarms.refused, self._alarms.looking, self._troubled, model
+        )
         self._alarms.recorder = self._recorder
         self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self.messages)
         self._store.gather = self._gather
