@@ -87,7 +87,7 @@ def test_a_loss_far_above_where_it_began_was_thrown_there():
 
 def test_noise_is_named_when_a_step_loses_on_other_batches_what_it_gains_on_its_own():
     noisy = replace(RECENT, signal=sure(0.1), noise=sure(1.0))
-    look = replace(LOOK, update=Along(sure(1e-5), sure(1e-4)))
+    look = replace(LOOK, update=Along(sure(1e-5), sure(1e-4)), descent=0.2)
     assert causes(noisy, look) == [Cause.GRADIENT_NOISE]
     assert causes(noisy, replace(look, update=Along(sure(-1e-2), sure(1e-3)))) != [Cause.GRADIENT_NOISE]
 
@@ -190,11 +190,35 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
 
 
 def test_noise_is_no_cause_where_something_else_holds_the_rest_up_or_all_of_it_together_does_no_harm():
-    noisy = replace(RECENT, signal=sure(1e-6), noise=sure(1.0))
+    noisy = replace(RECENT, signal=sure(1e-6), noise=sure(1.0), descent=0.5)
     look = replace(LOOK, update=Along(sure(0.0), sure(1e-3)))
     assert causes(noisy, look) == [Cause.GRADIENT_NOISE]
     assert causes(replace(noisy, silent=("0",)), look) == [Cause.DEAD_UNITS]
     assert causes(noisy, replace(look, update=Along(sure(0.0), sure(1e-6)))) == []
+    assert (
+        causes(replace(noisy, descent=0.05), look) == []
+    )  # at its floor, noise would keep the loss up by 0.6 %
+    assert causes(replace(noisy, descent=0.05), replace(look, momentum=0.9)) == [Cause.GRADIENT_NOISE]
+
+
+def test_what_sits_where_it_has_no_slope_is_saturated_unless_there_is_another_way_past_it():
+    look = replace(LOOK, flat=(("0", 0.97), ("2", 0.3)))
+    (found,) = conclude_live(RECENT, look)
+    assert found.cause == Cause.SATURATED_UNITS
+    assert "`0`" in found.explanation
+    assert "`2`" not in found.explanation
+    assert causes(look=replace(LOOK, flat=(("0", 0.5),))) == []
+    bypassed = replace(RECENT, depths=(("in", 1.0), ("0", 0.01), ("2", 0.1)))
+    assert causes(bypassed, look) == []
+
+
+def test_a_loss_that_rose_until_it_was_no_number_was_driven_there_by_its_steps():
+    broken = replace(RECENT, not_finite=16, broken="loss", began=1.1)
+    (found,) = conclude_live(replace(broken, level=1e30), None)
+    assert "risen to 1e+30, from 1.1" in found.explanation
+    assert "lower the learning rate" in found.advice
+    (found,) = conclude_live(replace(broken, level=0.5), None)
+    assert "risen" not in found.explanation
 
 
 def test_a_look_along_the_steps_overrules_the_record_on_creeping():

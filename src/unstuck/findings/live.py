@@ -19,6 +19,7 @@ from unstuck.findings.glance import (
     quadratic_gain,
     rise,
 )
+from unstuck.findings.layers import BYPASS, FLAT_LAYER
 from unstuck.findings.logged import (
     SURE,
     creeping,
@@ -34,7 +35,7 @@ from unstuck.findings.logged import (
     vanishing_gradient,
     zero_layers,
 )
-from unstuck.findings.phrases import confidence, estimated, figure, surely_negative
+from unstuck.findings.phrases import confidence, estimated, figure, named, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 
@@ -154,12 +155,44 @@ def gradient_noise(recent: Recent, look: Look | None) -> Finding | None:
 
 
 def _harmful(recent: Recent, look: Look) -> bool:
-    """Whether what steps lose by curvature, all that there were together, is worth a word: noise undoes no more."""
-    if look.update is None:
+    r"""Whether noise keeps the loss up by more than a negligible part.
+
+    By no more than all steps together lose by curvature. And once it is at its floor, of whatever curvature and for
+    whatever preconditioner, by $-g \cdot d / 4 (1 - \beta)$, a quarter of what a step promises on its own batch
+    (Mandt, Hoffman & Blei, 2017, section 4.1; momentum beta repeats it).
+    """
+    descent = look.descent if recent.descent is None else recent.descent
+    if look.update is None or descent is None:
         return False
     curvature = look.update.curvature
-    most = max(curvature.value, 0.0) + curvature.margin(2.0)
-    return 0.5 * recent.until * most >= NEGLIGIBLE * recent.scale
+    lost = 0.5 * recent.until * (max(curvature.value, 0.0) + curvature.margin(2.0))
+    floor = max(descent, 0.0) / (4.0 * (1.0 - look.momentum))
+    return min(lost, floor) >= NEGLIGIBLE * recent.scale
+
+
+def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
+    """Nearly all of what comes out of a tanh or a sigmoid before weights sits where its slope is nil."""
+    flat = (
+        [] if look is None else [(n, s) for n, s in look.flat if s >= FLAT_LAYER and not _bypassed(n, recent)]
+    )
+    if not flat:
+        return None
+    share = max(share for _, share in flat)
+    return Finding(
+        Cause.SATURATED_UNITS,
+        min(share, SURE),
+        (Evidence("flat_share", share),),
+        f"{100 * share:.3g} % of the values of the units after {named([name for name, _ in flat])} sit where the "
+        "slope is below a hundredth of its largest. There a change of the weights changes nothing in the loss.",
+        "Scale the inputs to mean 0 and variance 1 and the weights of these layers down, or normalise.",
+    )
+
+
+def _bypassed(name: str, recent: Recent) -> bool:
+    """Whether the gradient reaches what lies before a layer on another way, see findings/layers.py."""
+    sizes = dict(recent.depths)
+    earlier = [*sizes.values()][: [*sizes].index(name)] if name in sizes else []
+    return max(earlier, default=0.0) > BYPASS * sizes.get(name, 0.0)
 
 
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
@@ -251,6 +284,7 @@ CHECKS: tuple[Check, ...] = (
     non_finite,
     mismatched_loss,
     dead_units,
+    saturated_units,
     precision_stall,
     plateau,
     vanishing_gradient,

@@ -30,6 +30,9 @@ BEGINNING = 16
 # Stands for the names of all parameters of an optimizer where the model that they belong to is not there.
 ORPHANS = ("*",)
 
+# A loss that rose to so many times its beginning before it was infinite was driven there by its steps.
+GROWN = 1e3
+
 # A rate that is no more than this share of its first one is worth a word.
 SPENT = 0.1
 
@@ -41,6 +44,12 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
     """The loss or the gradient is no number any more."""
     if recent.not_finite is None:
         return None
+    began, last = recent.began, recent.level
+    grown = (
+        f" Before that it had risen to {last:.3g}, from {began:.3g}."
+        if began and last > GROWN * began > 0.0
+        else ""
+    )
     return Finding(
         Cause.NON_FINITE,
         MOST,
@@ -51,8 +60,11 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
             "as they are."
             if recent.broken == "gradient"
             else "What follows from such a number is no number either."
-        ),
-        "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
+        )
+        + grown,
+        "The steps are too large: lower the learning rate, tenfold and more, and warm it up; clip the gradient."
+        if grown
+        else "`unstuck diagnose` names the first operation that gives one: bring it the model and the batch.",
     )
 
 

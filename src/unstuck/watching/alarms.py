@@ -61,6 +61,7 @@ class _Heard:
         self.total, self.count = 0.0, 0
         self.rate: float | None = None  # when the steps last doubled
         self.rates = (0.0, 0.0)  # the highest, and the last
+        self.loss = first  # the last one
         self.wired = Wiring()
 
     def take(self, loss: float, rate: float | None) -> None:
@@ -69,6 +70,7 @@ class _Heard:
         if rate is not None and rate != self.rates[1]:
             self.rates = (max(rate, self.rates[0]), rate)
         self.beginning.add(loss)
+        self.loss = loss
 
     @property
     def mean(self) -> float:
@@ -208,7 +210,9 @@ class Alarms:
 
     def _break(self, follower: Follower, step: int, what: str) -> None:
         self._broken.add(follower.number)
-        known = Recent(step, step, math.nan, 1.0, not_finite=step, broken=what)
+        heard = self._heard.get(follower.number)
+        began, last = (None, math.nan) if heard is None else (heard.first, heard.loss)
+        known = Recent(step, step, last, 1.0, began=began, not_finite=step, broken=what)
         self._conclude(follower, step, conclude_live(known, None))
 
     # Called by the thread that trains.

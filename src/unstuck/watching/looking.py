@@ -14,6 +14,7 @@ from unstuck.measurements.records.live import Look
 from unstuck.objective.sampling import reason
 from unstuck.watching.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
+from unstuck.watching.models import names_of
 
 # Looks that nothing called for come after this much more time each, and may take half of what all may: the other
 # half waits for a stall.
@@ -99,7 +100,9 @@ class Looking:
             self._looker.ask_more()
             self._guard = Guard()
         elif (fitting := _fitting(leaves)) >= FEWEST:
-            self._looker = Looker(optimizer, subject.step + 1, min(products, fitting), seed=subject.step)
+            names = dict(zip(map(id, leaves), names_of(model, leaves), strict=True))
+            most = min(products, fitting)
+            self._looker = Looker(optimizer, subject.step + 1, most, seed=subject.step, names=names)
             self._guard = Guard()
             self.subject, self._limit = subject, allowed
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from unstuck.measurements.records.live import Along, Look
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
+from unstuck.watching.activations import flat_layers
 from unstuck.watching.models import parameters_of
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
@@ -111,8 +112,17 @@ class Looker:
     `wanting`, then `look`. All of them leave the training as it is.
     """
 
-    def __init__(self, optimizer: Optimizer, step: int, products: int = PRODUCTS, seed: int = 0) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        step: int,
+        products: int = PRODUCTS,
+        seed: int = 0,
+        names: Mapping[int, str] | None = None,
+    ) -> None:
         self._leaves = differentiable(optimizer)
+        self._names = names or {}
+        self._momentum = momentum_of(optimizer)
         # What the optimizer descends on is the loss and its weight decay.
         self._decays = decays(optimizer, self._leaves)
         self._step, self._products, self._seed = step, products, seed
@@ -176,6 +186,7 @@ class Looker:
             value = factor * float(loss.detach())
             self._check(space, graph, value)
             self._sum_up(space, graph, value)
+            self._numbers["flat"] = flat_layers(loss, self._names)
 
     def after(self) -> None:
         """Learn what the step after that batch has added to the weights."""
@@ -211,6 +222,7 @@ class Looker:
             gradients=self.gradients,
             seconds=self.seconds,
             descent=self._descent,
+            momentum=self._momentum,
             **self._numbers,
         )
 
@@ -269,6 +281,14 @@ class Looker:
             yield
         finally:
             self.seconds += time.perf_counter() - started
+
+
+def momentum_of(optimizer: Optimizer) -> float:
+    """Give the share of a step that later steps repeat, as far as it is known by its usual names; else 0."""
+    group = optimizer.param_groups[0]
+    betas, momentum = group.get("betas"), group.get("momentum")
+    beta = betas[0] if isinstance(betas, tuple | list) and betas else momentum
+    return float(beta) if isinstance(beta, float | Tensor) and 0.0 <= beta < 1.0 else 0.0
 
 
 def differentiable(optimizer: Optimizer) -> list[Tensor]:

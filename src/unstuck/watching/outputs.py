@@ -46,26 +46,33 @@ def normalised_twice(loss: Tensor) -> str:
         if node is None:
             continue
         seen += 1
-        how = _NORMALISING.get(_kind(node))
+        how = _NORMALISING.get(kind_of(node))
         if how is None:
-            waiting.extend(_before(node))
-        elif before := _NORMALISED.get(_kind(_origin(node))):
-            return f"{how}, and what it is given has gone through {before} already"
+            waiting.extend(before(node))
+        elif first := _NORMALISED.get(kind_of(_origin(node))):
+            return f"{how}, and what it is given has gone through {first} already"
     return ""
 
 
 def _origin(node: Any) -> Any:
     """The operation that the numbers come from."""
-    while (before := _before(node)) and before[0] is not None:
-        node = before[0]
-        if _kind(node).removesuffix("Backward") not in _TRANSPARENT:
+    while (inputs := before(node)) and inputs[0] is not None:
+        node = inputs[0]
+        if not leads_on(kind_of(node)):
             return node
     return None
 
 
-def _before(node: Any) -> list[Any]:
-    return [before for before, _ in node.next_functions]
+def leads_on(kind: str) -> bool:
+    """Whether numbers go through an operation as they are."""
+    return kind.removesuffix("Backward") in _TRANSPARENT
 
 
-def _kind(node: Any) -> str:
+def before(node: Any) -> list[Any]:
+    """Give the operations whose results it takes."""
+    return [] if node is None else [one for one, _ in node.next_functions]
+
+
+def kind_of(node: Any) -> str:
+    """Name an operation, without the number of its variant."""
     return "" if node is None else node.name().rstrip("0123456789")

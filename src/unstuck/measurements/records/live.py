@@ -44,6 +44,9 @@ class Look:
         judges: Number of batches that judged.
         gradients: What it cost, in evaluations of the gradient.
         seconds: What it cost.
+        momentum: Share of a step that later steps repeat.
+        flat: Layers before a tanh or a sigmoid that is followed by weights, and what share of its values has a slope
+            below a hundredth of the largest.
     """
 
     step: int
@@ -63,6 +66,8 @@ class Look:
     judges: int
     gradients: float
     seconds: float
+    momentum: float = 0.0
+    flat: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
