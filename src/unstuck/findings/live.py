@@ -21,6 +21,7 @@ from unstuck.findings.glance import (
 )
 from unstuck.findings.layers import BYPASS, FLAT_LAYER
 from unstuck.findings.logged import (
+    DEAD,
     SURE,
     creeping,
     dead_units,
@@ -66,11 +67,8 @@ UNEQUAL = 5.0
 
 def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """Every cause that the record and the look bear out, what explains the others first."""
-    found = [finding for check in CHECKS if (finding := check(recent, look)) is not None]
-    # What something else keeps from being trained leaves a rest that soon is at its end, and noise alone.
-    return tuple(
-        finding for finding in found if finding.cause is not Cause.GRADIENT_NOISE or finding is found[0]
-    )
+    found = [check(recent, look) for check in CHECKS]
+    return tuple(finding for finding in found if finding is not None)
 
 
 def conclude_logged(recent: Recent) -> tuple[Finding, ...]:
@@ -180,7 +178,7 @@ def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
     share = max(share for _, share in flat)
     return Finding(
         Cause.SATURATED_UNITS,
-        min(share, SURE),
+        min(share, DEAD),
         (Evidence("flat_share", share),),
         f"{100 * share:.3g} % of the values of the units after {named([name for name, _ in flat])} sit where the "
         "slope is below a hundredth of its largest. There a change of the weights changes nothing in the loss.",

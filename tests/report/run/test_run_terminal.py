@@ -45,6 +45,24 @@ def test_what_is_not_trained_stands_beside_the_loss_that_falls(tmp_path):
     assert "But 90 % of the parameters are not trained." in text
 
 
+def test_outputs_that_are_normalised_twice_stand_beside_the_loss_that_falls(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 1.0 / step, 0.1, 0) for step in range(1, 300)]
+    events = [(0, 128, 12.8, "note", "The loss takes a softmax itself", '{"twice": true}')]
+    text = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events)))
+    assert "But the loss takes a softmax itself." in text
+
+
+@pytest.mark.parametrize(
+    ("last", "title"), [(0.5, "No step is made any more"), (None, "The loss is not a number")]
+)
+def test_what_is_no_number_is_named_in_the_headline(tmp_path, last, title):
+    steps = [(0, step, 0.1 * step, 1, 1.0, 0.1, 0) for step in range(1, 300)]
+    steps.append((0, 300, 30.0, 1, last, 0.1, int(last is None)))
+    document = '{"cause": "non-finite", "confidence": 0.9, "explanation": "NaN.", "advice": "Look."}'
+    events = [(0, 300, 30.0, "finding", "non-finite", document)]
+    assert title in to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events)))
+
+
 def test_a_finding_that_needs_no_stall_is_the_headline(tmp_path):
     steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
     document = (

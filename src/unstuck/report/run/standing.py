@@ -45,6 +45,11 @@ class Standing:
     reasons: tuple[Reason, ...]
 
 
+# What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
+# that are normalised twice, gradients that pile up.
+_HINDERING = {"left_out", "twice", "piled"}
+
+
 @dataclass(frozen=True)
 class Mark:
     """Events at one place of the step axis, by their numbers in the list; `kind` is that of the most telling one."""
@@ -67,6 +72,8 @@ def standing(recorded: Recorded, course: Course) -> Standing:
     found = _findings(recorded, course)
     reasons = tuple(_reason(event) for event in found if event.document.get("cause") is not None)
     if any(event.document.get("cause") == Cause.NON_FINITE.value for event in found):
+        if not any(part.missing for part in course.curve):
+            return Standing("No step is made any more", "The gradient is not a number.", "act", reasons)
         return Standing("The loss is not a number", "Nothing is learnt any more.", "act", reasons)
     if since is not None:
         if _stall(recorded, course).document.get("done"):
@@ -93,8 +100,8 @@ def _without_stall(recorded: Recorded, course: Course) -> Standing:
         )
         return Standing("The loss stays above where it began", meaning, "unsure", ())
     meaning = "Nothing says that the loss has stopped improving."
-    if left := _left_out(recorded, course):
-        return Standing("No stall", f"{meaning} But {left}.", "unsure", ())
+    if noted := _noted(recorded, course):
+        return Standing("No stall", f"{meaning} But {noted[0].lower()}{noted[1:]}.", "unsure", ())
     return Standing("No stall", meaning, "good", ())
 
 
@@ -210,9 +217,11 @@ def said(event: Event) -> str:
     return event.message[:1].upper() + event.message[1:]
 
 
-def _left_out(recorded: Recorded, course: Course) -> str:
-    """Which parameters are not trained, if that was noted."""
-    notes = [event for event in recorded.events if event.kind == "note" and "left_out" in event.document]
+def _noted(recorded: Recorded, course: Course) -> str:
+    """What was noted that holds the run up, though its loss falls."""
+    notes = [
+        event for event in recorded.events if event.kind == "note" and _HINDERING & event.document.keys()
+    ]
     return next((event.message for event in notes if event.optimizer == course.number), "")
 
 
