@@ -222,6 +222,8 @@ def test_a_loss_that_rose_until_it_was_no_number_was_driven_there_by_its_steps()
 
 def test_a_look_along_the_steps_overrules_the_record_on_creeping():
     assert causes(CREEPING, replace(LOOK, update=Along(sure(0.0), sure(1.0)))) == []
+    open_ = Along(Estimate(-1e-8, 1e-8, 3.0), sure(1e-15))
+    assert causes(CREEPING, replace(LOOK, update=open_)) == [Cause.STEP_TOO_SMALL]
 
 
 def test_what_a_look_could_gainsay_is_not_said_before_it():

@@ -218,9 +218,11 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
 
 
 def _stands(recent: Recent, look: Look) -> Finding | None:
-    """A step of nothing leads nowhere, which says nothing of what there is to gain: a corrected step does."""
-    if look.krylov is None:
+    """What a look leaves open the record may tell. Steps of nothing lead nowhere; corrected ones may."""
+    if look.krylov is None or look.update is None:
         return None
+    if look.update.slope.value < 0.0 and not look.update.slope.surely_below(0.0, sigmas=2.0):
+        return creeping(recent, look)
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     return motionless(recent) if gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) else None
 

@@ -190,14 +190,18 @@ class Alarms:
         self._event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
         if done:
             return
-        told = self._told.setdefault(follower.number, set())
+        self._told.setdefault(follower.number, set())
         if self.looking.why_not or self._ending:
             self.diagnose(follower, None)
             return
         follower.wanted = True
         follower.due = 0.0
+        self._consult(follower, stall)
+
+    def _consult(self, follower: Follower, stall: Stall) -> None:
+        """Say what the record bears out, which grows while a look is waited for; that may say more, later."""
         found = conclude_logged(self._known(follower, stall.since, stall.level))
-        if found and {finding.cause for finding in found} != told:  # a look may say more, later
+        if found and {finding.cause for finding in found} != self._told[follower.number]:
             self._conclude(follower, follower.step, found)
 
     def _move(self, follower: Follower, moving: Moving) -> None:
@@ -267,7 +271,10 @@ class Alarms:
 
     def _creep(self, follower: Follower, heard: _Heard) -> None:
         """Say that the steps are too small to get anywhere, where noise hides that the loss stands still."""
-        if follower.number in self.standing or (follower.number, "creep") in self._noted:
+        stall = self.standing.get(follower.number)
+        if stall is not None and follower.wanted and not self._told[follower.number]:
+            self._consult(follower, stall)
+        if stall is not None or (follower.number, "creep") in self._noted:
             return
         known = self._known(follower, 1, heard.mean)
         # Without any gradient the loss cannot move either.

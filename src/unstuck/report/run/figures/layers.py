@@ -17,6 +17,9 @@ _MOST = 48
 # Pixels of a row, and around all of them.
 _ROW, _FRAME, _LEAST = 17, 110, 70
 
+# Pixels that the numbers beside the colours need each.
+_TICK = 24
+
 # Decades below the greatest value that colours tell apart.
 _DECADES = 6
 
@@ -63,7 +66,9 @@ def _table(
         [low if value == 0.0 else log for value, log in zip(*pair, strict=True)]
         for pair in zip(values, logs, strict=True)
     ]
+    height = max(_ROW * len(rows), _LEAST)
     powers = range(math.ceil(low), math.floor(high) + 1)
+    powers = powers[:: math.ceil(len(powers) * _TICK / height)]
     figure = go.Figure()
     figure.add_heatmap(
         x=_edges(course),
@@ -89,7 +94,7 @@ def _table(
             "outlinewidth": 0,
         },
     )
-    style(figure, title, max(_FRAME + _ROW * len(rows), _FRAME + _LEAST))
+    style(figure, title, _FRAME + height)
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
         ticktext=[short(place_name(row.name)) for row in rows],
