@@ -170,12 +170,14 @@ ADRIFT = replace(CREEPING, overshoot=None, signal=Estimate(0.1, 0.01, 20.0), gra
 def test_steps_that_rounding_turns_aside_have_led_nowhere_either_where_batches_agree_on_a_gradient():
     assert causes(ADRIFT, None) == [Cause.STEP_TOO_SMALL]
     for change in (
+        {"narrow": True, "unchanged": 0.9},
         {"signal": Estimate(0.1, 0.1, 20.0)},  # perhaps noise alone
         {"step_share": 1e-3},
         {"since": 100},
         {"reach": 4e-3},  # nothing to gain as far as the weights reach
     ):
-        assert causes(replace(ADRIFT, **change), None) == []
+        found = causes(replace(ADRIFT, **change), None)
+        assert found == ([Cause.PRECISION_STALL] if "narrow" in change else [])
 
 
 def test_several_layers_of_zeros_without_a_gradient_are_a_saddle_point_and_one_is_not():
@@ -236,6 +238,8 @@ def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-3)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.ILL_CONDITIONED]
     assert Cause.ILL_CONDITIONED not in causes(look=replace(look, step_length=0.0))
+    rounded = replace(RECENT, narrow=True, unchanged=0.9)
+    assert causes(rounded, look) == [Cause.PRECISION_STALL]
 
 
 @pytest.mark.parametrize(

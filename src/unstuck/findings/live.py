@@ -241,8 +241,9 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
     if look is None or look.krylov is None or look.update is None:
         return None
-    # Where the rate is nil or far too low, nobody knows yet which directions a higher one would serve.
-    if look.step_length == 0.0 or multiple(look) > FALLS_SHORT:
+    # Where the rate is nil or far too low, or most of a step is lost to rounding, nobody knows yet which directions a
+    # higher one would serve.
+    if look.step_length == 0.0 or multiple(look) > FALLS_SHORT or precision_stall(recent, look) is not None:
         return None
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * gained(look):

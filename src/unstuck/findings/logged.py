@@ -214,6 +214,8 @@ def _adrift(recent: Recent, steps: float) -> Finding | None:
     That successive ones surely have a part in common is no noise; and all were taken at one place, as it were.
     """
     signal, norm, reach = recent.signal, recent.gradient_norm, recent.reach
+    if precision_stall(recent, None) is not None:
+        return None  # they may be long enough where weights are kept with more digits
     if signal is None or not norm or reach is None or not signal.surely_above(0.0, sigmas=3.0):
         return None
     if math.sqrt(signal.value) * reach / norm < NEGLIGIBLE * recent.scale:
