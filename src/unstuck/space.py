@@ -1,16 +1,22 @@
 """Flat vectors of which every process holds all, or its own part: the one inner product that they have."""
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Placement
 
 from unstuck import processes
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+_DISTRIBUTED = "torch.distributed.tensor"
 
 # Random numbers are drawn in blocks of so many, a multiple of the 16 that PyTorch draws at a time: put together they
 # are, bit for bit, what one call would have drawn, and only one block of the whole vector is ever held.
@@ -20,6 +26,15 @@ _BLOCK, _AT_A_TIME = 1 << 20, 16
 # measured, and of a part of this length by a millionth. Accelerators add up in trees; many small parts would only be
 # slow there.
 _PART, _PART_THERE = 1 << 16, 1 << 22
+
+
+def is_distributed(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether it is a DTensor: of which there are none where nobody has imported them, which takes a second."""
+    return _DISTRIBUTED in sys.modules and isinstance(tensor, _distributed().DTensor)
+
+
+def _distributed() -> Any:
+    return sys.modules[_DISTRIBUTED]
 
 
 def part_length(vector: Tensor) -> int:
@@ -48,7 +63,7 @@ class Frame:
     """
 
     mesh: DeviceMesh
-    placements: tuple[Placement, ...]
+    placements: tuple[Any, ...]
     width: int
     divided: int
 
@@ -115,13 +130,13 @@ class Space:
             return vector
         filled = torch.nn.functional.pad(vector, (0, frame.width - len(vector)))
         shape = torch.Size([frame.width * frame.divided])
-        return DTensor.from_local(
+        return _distributed().DTensor.from_local(
             filled, frame.mesh, frame.placements, run_check=False, shape=shape, stride=(1,)
         )
 
     def bare(self, dressed: Tensor) -> Float[Tensor, " n"]:
         """Take it back from that form."""
-        if not isinstance(dressed, DTensor) or self.parts is None:
+        if not is_distributed(dressed) or self.parts is None:
             return dressed
         return dressed.to_local()[: sum(last - first for first, last in self.parts)]
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from unstuck import processes
@@ -23,6 +22,7 @@ from unstuck.objective.reach import generators, modules, within
 from unstuck.objective.sampling import Batch, describe, moved, one_line
 from unstuck.objective.thrift import Thrift
 from unstuck.objective.twice import differentiable_kernels
+from unstuck.space import is_distributed
 from unstuck.training import Training
 
 
@@ -267,7 +267,7 @@ def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         msg = f"`loss` must return a scalar tensor, not {type(loss).__name__}: {loss!r:.60}"
         raise TrainingError(msg)
-    if isinstance(loss, DTensor):
+    if is_distributed(loss):
         msg = "`loss` must return an ordinary tensor: take .full_tensor() of what it computes from parameters itself"
         raise TrainingError(msg)
     if loss.numel() != 1 or loss.is_complex() or loss.is_meta:

@@ -4,30 +4,48 @@ Such a model gathers its parameters out of sight while it runs, so that nothing 
 only here, numbers are written into the user's own tensors, and put back bit for bit at the end.
 """
 
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from unstuck import processes
 from unstuck.errors import TrainingError
-from unstuck.space import Frame, Space
+from unstuck.space import Frame, Space, is_distributed
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import Shard
+
+# They take a second to import; where nobody has, nothing is of their kinds.
+_MODELS, _TENSORS = "torch.distributed.fsdp", "torch.distributed.tensor"
+
+
+def _is_sharded(module: nn.Module) -> "TypeGuard[FSDPModule]":
+    return _MODELS in sys.modules and isinstance(module, sys.modules[_MODELS].FSDPModule)
+
+
+def _is_wrapped(module: nn.Module) -> bool:
+    return _MODELS in sys.modules and isinstance(module, sys.modules[_MODELS].FullyShardedDataParallel)
+
+
+def _is_shard(place: Any) -> "TypeGuard[Shard]":
+    return isinstance(place, sys.modules[_TENSORS].Shard)
 
 
 def local(tensor: Tensor) -> Tensor:
     """Give what this process holds of a tensor: all of an ordinary one."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_distributed(tensor) else tensor
 
 
 def like(whole: Tensor, part: Tensor) -> Tensor:
     """Give this process's part as a tensor that is divided as `whole` is."""
-    if not isinstance(whole, DTensor):
+    if not is_distributed(whole):
         return part
-    return DTensor.from_local(
+    return sys.modules[_TENSORS].DTensor.from_local(
         part,
         whole.device_mesh,
         whole.placements,
@@ -39,13 +57,13 @@ def like(whole: Tensor, part: Tensor) -> Tensor:
 
 def is_divided(model: nn.Module) -> bool:
     """Whether no process holds all of the model."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return any(is_distributed(parameter) for parameter in model.parameters())
 
 
 def reshard(model: nn.Module) -> None:
     """Let go of whole parameters, as an evaluation may have left them: they are of older values than the shards."""
     for module in model.modules():
-        if isinstance(module, FSDPModule):
+        if _is_sharded(module):
             module.reshard()
 
 
@@ -56,12 +74,12 @@ def space_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Space:
         TrainingError: The parameters are divided in a way that is not known here.
     """
     size = sum(parameter.numel() for parameter in parameters)
-    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+    if any(_is_wrapped(module) for module in model.modules()):
         msg = (
             "`model` is wrapped in FullyShardedDataParallel: divide it by torch.distributed.fsdp.fully_shard"
         )
         raise TrainingError(msg)
-    divided = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    divided = [parameter for parameter in parameters if is_distributed(parameter)]
     if not divided:
         return Space(size)
     if len(divided) < len(parameters):
@@ -81,8 +99,8 @@ def space_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Space:
     return Space(size, tuple(parts), processes.count() // over, frame)
 
 
-def _check(divided: Sequence[DTensor], model: nn.Module) -> None:
-    if not any(isinstance(module, FSDPModule) for module in model.modules()):
+def _check(divided: Sequence[Any], model: nn.Module) -> None:
+    if not any(_is_sharded(module) for module in model.modules()):
         msg = (
             "the parameters of `model` are DTensors that fully_shard has not made: only its division is known"
         )
@@ -94,24 +112,26 @@ def _check(divided: Sequence[DTensor], model: nn.Module) -> None:
         raise TrainingError(msg)
     for place in first.placements:
         # Kinds derived from `Shard` divide in other orders.
-        if type(place) not in (Shard, Replicate) or (isinstance(place, Shard) and place.dim != 0):
+        if type(place) not in (sys.modules[_TENSORS].Shard, sys.modules[_TENSORS].Replicate) or (
+            _is_shard(place) and place.dim != 0
+        ):
             msg = f"parameters of `model` are divided as {place}: only the first dimension may be, by fully_shard"
             raise TrainingError(msg)
-    if sum(isinstance(place, Shard) for place in first.placements) > 1:
+    if sum(_is_shard(place) for place in first.placements) > 1:
         msg = "parameters of `model` are divided along two dimensions of the mesh: one is what is known here"
         raise TrainingError(msg)
 
 
-def _dividing(parameter: DTensor) -> int:
+def _dividing(parameter: Any) -> int:
     """Over how many processes a parameter is divided."""
     pairs = zip(parameter.placements, parameter.device_mesh.shape, strict=True)
-    return next((size for place, size in pairs if isinstance(place, Shard)), 1)
+    return next((size for place, size in pairs if _is_shard(place)), 1)
 
 
-def _first_row(parameter: DTensor) -> int:
+def _first_row(parameter: Any) -> int:
     """The first row that this process holds, where rows are dealt out as `torch.chunk` does."""
     for dimension, place in enumerate(parameter.placements):
-        if isinstance(place, Shard):
+        if _is_shard(place):
             number = parameter.device_mesh.get_local_rank(dimension)
             chunk = -(-parameter.shape[0] // parameter.device_mesh.size(dimension))
             return min(number * chunk, parameter.shape[0])
