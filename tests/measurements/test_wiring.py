@@ -283,3 +283,40 @@ def test_a_model_that_does_not_bear_gradients_of_what_is_frozen_is_told_without_
     assert found.excluded_gain is None
     assert "ValueError" in found.reason
     assert "\n" not in found.reason
+
+
+class Proportional(torch.optim.SGD):
+    """Steps in proportion to the weights, as those of LARS."""
+
+    def step(self, closure=None):
+        del closure
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.sub_(0.1 * parameter.norm() * parameter.grad / (parameter.grad.norm() + 1e-12))
+
+
+class Patient(torch.optim.SGD):
+    """Gathers the gradients of three calls for each step."""
+
+    calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        return super().step(closure) if self.calls % 3 == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [
+        (Proportional, {"unmoved": ("2.weight", "2.bias")}),
+        (Patient, {}),
+        (lambda parameters, lr: torch.optim.SGD(parameters, lr=1e-9 * lr), {}),  # lost to rounding alone
+    ],
+)
+def test_what_the_optimizers_own_steps_never_move_is_named_unless_it_waits_or_rounding_did_it(make, left):
+    model = network()
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.zero_()
+        model[0].bias.fill_(1.0)
+    assert reasons(look(Training(model, LOSS, data(), make(model.parameters(), lr=0.1)))) == left

@@ -112,6 +112,7 @@ _WHY = {
     "unreached": "cut off from the loss (detached), so that no gradient comes to them",
     "stepped": "behind {ends}, whose derivative is zero, so that no gradient comes to them",
     "severed": "cut off from the loss by an operation that has no derivative, so that no gradient comes to them",
+    "unmoved": "left exactly where they are by the optimizer's own steps, though a gradient comes to them",
 }
 
 _CURES = {
@@ -124,6 +125,8 @@ _CURES = {
     "x + (f(x) - x).detach()), or use a smooth function in the training",
     "severed": "Between them and the loss is a comparison, an argmax, a conversion to integers or to NumPy: put a "
     "smooth or straight-through function in its place (sigmoid, softmax, x + (f(x) - x).detach())",
+    "unmoved": "Look why the optimizer does not move them: steps in proportion to the weights themselves, as those "
+    "of LARS and LAMB, never leave zero; begin these with other values, or leave the proportion out there",
 }
 
 

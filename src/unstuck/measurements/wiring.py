@@ -13,17 +13,25 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.descent import Best, line_search
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.measurements.records.updates import Excluded, Wiring
+from unstuck.measurements.steps import Slope, Twin
 from unstuck.objective import Objective
 from unstuck.objective.ledger import GRADIENT
 from unstuck.objective.parameters import Slot
 from unstuck.objective.reach import modules, within
 from unstuck.objective.sampling import one_line
 from unstuck.training import Training
+
+# Some optimizers gather gradients over a few calls before they move anything.
+_PATIENCE = 8
+
+# The loss of one batch, and its gradients by the `id` of their parameters.
+Found = tuple[float, dict[int, Tensor]]
 
 # Where to look first along a gradient: at a hundredth of the length of the weights, or of 1 if they are shorter.
 _FIRST = 0.01
@@ -63,9 +71,12 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
     try:
         wide = Judge(_widened(judge.objective, slots), judge.halves, judge.base)
         expected = [number for number in range(len(slots)) if number not in reasons]
-        reached, moved = _reached(wide.objective, judge.halves.finds, expected)
+        reached, moved, first = _reached(wide.objective, judge.halves.finds, expected)
         reasons |= {number: "unreached" for number in expected if number not in reached}
         silent = [number for number in expected if number in reached and number not in moved]
+        if training.optimizer is not None:
+            unmoved = _unmoved(judge.objective, training.optimizer, first, judge.halves.finds)
+            reasons |= {number: "unmoved" for number in expected if id(slots[number].parameter) in unmoved}
         return _with_gains(wiring, wide, reasons, silent) if reasons or silent else wiring
     except (
         Exception
@@ -139,21 +150,27 @@ def _widened(objective: Objective, slots: Sequence[Slot]) -> Objective:
     return wide
 
 
-def _reached(wide: Objective, only: Sequence[int], expected: Sequence[int]) -> tuple[set[int], set[int]]:
-    """Which of the expected slots autograd comes to, on any batch, and to which with more than zeros.
+def _reached(
+    wide: Objective, only: Sequence[int], expected: Sequence[int]
+) -> tuple[set[int], set[int], Found]:
+    """Which expected slots autograd comes to, on any batch, to which with more than zeros, and the first gradient.
 
     Mostly the first batch tells of all.
     """
     reached: set[int] = set()
     moved: set[int] = set()
+    first: Found = math.nan, {}
     for looked, index in enumerate(only, start=1):
-        gradients, _ = _gradients(wide, index)
+        gradients, value = _gradients(wide, index)
         there = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        if looked == 1:
+            slots = wide.parameters.slots
+            first = value, {id(slots[number].parameter): gradient for number, gradient in there.items()}
         reached |= set(there)
         moved |= {number for number, gradient in there.items() if _some(gradient)}
         if reached.issuperset(expected) and (moved.issuperset(expected) or looked >= _ENOUGH):
             break
-    return reached, moved
+    return reached, moved, first
 
 
 def _some(gradient: Tensor | None) -> bool:
@@ -161,13 +178,51 @@ def _some(gradient: Tensor | None) -> bool:
 
 
 def _gradients(wide: Objective, index: int) -> tuple[Sequence[Tensor | None], float]:
-    batch, weight = wide.batches[index], wide.weights[index]
+    batch = wide.batches[index]
     wide.ledger.spend(GRADIENT, batch.examples)
     with wide.replay.session():
         leaves = wide.replay.leaves(wide.theta)
         loss = wide.replay.loss(batch, leaves)
         found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
-        return [gradient if gradient is None else gradient.detach() for gradient in found], weight
+        return [gradient if gradient is None else gradient.detach() for gradient in found], float(
+            loss.detach()
+        )
+
+
+def _unmoved(objective: Objective, optimizer: Optimizer, first: Found, only: Sequence[int]) -> set[int]:
+    """Which parameters the optimizer's own steps leave exactly where they are though there is a gradient, by `id`.
+
+    The gradient of the `first` batch is known, and mostly one step moves all. Where one does not, it is asked again
+    in float64, since rounding may have swallowed it, and for some steps, since some optimizers wait.
+    """
+    value, gradients = first
+    gradient = objective.parameters.flatten(
+        [
+            gradients.get(id(slot.parameter), torch.zeros_like(slot.parameter))
+            for slot in objective.parameters.slots
+        ]
+    )
+    try:
+        left = _standing(Twin(objective, optimizer), only[:1], (value, gradient))
+        wide = (list(only) * _PATIENCE)[:_PATIENCE]
+        return left and _standing(Twin(objective, optimizer, torch.float64), wide, (value, gradient))
+    except MeasurementError:  # a stranger's optimizer
+        return set()
+
+
+def _standing(twin: Twin, batches: Sequence[int], first: Slope) -> set[int]:
+    """Which parameters stand where they stood after a step on each of the batches, though they had a gradient."""
+    begun = [parameter.detach().clone() for parameter in twin.copies]
+    felt: set[int] = set()
+    left: set[int] = set()
+    for number, index in enumerate(batches):
+        twin.step([index], None if number else first)
+        triples = list(zip(twin.objective.parameters.slots, twin.copies, begun, strict=True))
+        felt |= {id(slot.parameter) for slot, now, _ in triples if now.grad is not None and now.grad.any()}
+        left = {id(slot.parameter) for slot, now, before in triples if torch.equal(now, before)} & felt
+        if not left:
+            break
+    return left
 
 
 def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str], silent: Sequence[int]) -> Wiring:

@@ -36,7 +36,7 @@ UNSURE = Word(
 CAUSES: dict[Cause, Word] = {
     Cause.HEALTHY: Word(
         "Healthy",
-        "The loss is still falling as fast as can be expected.",
+        "The loss is still falling, at a pace that leads somewhere.",
         "Go on training.",
         "good",
     ),
@@ -200,6 +200,7 @@ EXCLUDED: dict[str, str] = {
     "unreached": "cut off from the loss",
     "stepped": "behind a step function",
     "severed": "cut off from the loss for good",
+    "unmoved": "not moved by the optimizer",
     "unused": "not used by the loss",
 }
 
