@@ -197,3 +197,11 @@ def test_hooks_of_the_user_do_not_run():
     training.optimizer.register_step_post_hook(lambda *_: heard.append("after"))
     next_step(objective_of(training), training.optimizer, [0])
     assert heard == []
+
+
+def test_where_each_parameter_keeps_the_length_of_its_step_another_rate_is_another_length():
+    training = run("Rprop")
+    objective = objective_of(training)
+    present, longer = Twin(objective, training.optimizer), Twin(objective, training.optimizer)
+    longer.scale_rate(0.5)
+    assert torch.allclose(longer.step([0]), 0.5 * present.step([0]), rtol=1e-3, atol=1e-7)

@@ -92,10 +92,17 @@ class Twin:
         return [cast("State", self.optimizer.state.get(parameter, {})) for parameter in self.copies]
 
     def scale_rate(self, factor: float) -> None:
-        """Multiply the learning rate of every group that has one."""
+        """Multiply the learning rate of every group that has one, and what stands in its place."""
         for group in self.optimizer.param_groups:
             if "lr" in group:
                 group["lr"] = group["lr"] * factor
+        self.scale_lengths(factor)
+
+    def scale_lengths(self, factor: float) -> None:
+        """Multiply the lengths of steps that Rprop keeps of each parameter; its rate is but the first of them."""
+        for state in self.states():
+            if isinstance(lengths := state.get("step_size"), Tensor):
+                state["step_size"] = lengths * factor
 
     def step(self, only: Sequence[int], known: Slope | None = None) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning.

@@ -113,6 +113,7 @@ class Run:
     def scale_rate(self, factor: float) -> None:
         """Multiply every learning rate, and what a scheduler computes it from."""
         self.change_rate(lambda rate: rate * factor)
+        self.twin.scale_lengths(factor)
 
     def look_at(self, batches: Sequence[Batch]) -> None:
         """Put other batches into the sample, or the same ones for other parameters or another type."""

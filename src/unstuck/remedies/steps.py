@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+from torch.optim import Optimizer
+
 from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Arm
@@ -19,6 +21,9 @@ _FIRST = 1e-3
 _WARMING = 0.3
 
 _RATE = 'for group in optimizer.param_groups:\n    group["lr"] *= {factor:g}'
+
+# Rprop begins with its rate and then keeps a length for each parameter.
+_LENGTHS = 'for state in optimizer.state.values():\n    state["step_size"] *= {factor:g}'
 
 
 def smaller_step(known: Situation) -> Sequence[Treatment]:
@@ -91,11 +96,16 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
         name,
         treats,
         f"learning rate times {factor:.3g}{told}",
-        (_RATE.format(factor=factor),),
+        (_line(known.training.optimizer).format(factor=factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
         rated=True,
     )
+
+
+def _line(optimizer: Optimizer | None) -> str:
+    keeps = optimizer is not None and any("step_size" in state for state in optimizer.state.values())
+    return _LENGTHS if keeps else _RATE
 
 
 def _beginnings(known: Situation) -> list[float]:
