@@ -16,7 +16,8 @@ NEGLIGIBLE = 0.01
 # sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
 FASTER = 3.0
 
-# A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
+# A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile,
+# and too small where a higher one does: half of the loss in a few passes is no matter of taste.
 SHEDS = 0.5
 
 # Where a run that is on a peak comes down and no further, a lower rate must end below it by this share of the loss.
@@ -67,7 +68,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
         return None
-    if best.factor < FAR_OFF and improves(measured):
+    if best.factor < FAR_OFF and improves(measured) and not _sheds(best, measured):
         return None
     times = best.gain.value / own if own > 0.0 else math.inf
     sure = max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0)
@@ -130,7 +131,11 @@ def _outdone(best: Arm, measured: Measurements) -> bool:
     Where batches are mostly noise they would do so by averaging it out.
     """
     crept = falls(measured) and creeps(measured) and _signal(measured)
-    return crept and best.gain.surely_above(SHEDS * measured.scale)
+    return crept and _sheds(best, measured)
+
+
+def _sheds(best: Arm, measured: Measurements) -> bool:
+    return best.gain.surely_above(SHEDS * measured.scale)
 
 
 def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
@@ -230,13 +235,28 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     others = (step_too_small, step_too_large)
     if arm is None or not improves(measured) or any(check(point, measured) for check in others):
         return None
+    best = _faster(measured)
     return Finding(
         Cause.HEALTHY,
         surely_negative(-arm.trend),
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
-        f"The run is not stuck: {_ahead(measured)} No remedy is called for.",
-        "Go on.",
+        f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured) if best else 'No remedy is called for.'}",
+        f"Go on; about {best.factor:,.0f} times the learning rate may get there sooner."
+        if best
+        else "Go on.",
     )
+
+
+def _faster(measured: Measurements) -> Arm | None:
+    """A higher rate that surely gains several times more, though the present one leads somewhere."""
+    own, best = going_on(measured), _best_rate(measured, higher=True)
+    if own is None or best is None or not best.extra.surely_above(0.0):
+        return None
+    return best if best.gain.surely_above(FASTER * own.gain.value) else None
+
+
+def _sooner(best: Arm, measured: Measurements) -> str:
+    return f"At {best.factor:,.0f} times the rate the same steps would gain {percent(best.gain, measured)}."
 
 
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
