@@ -152,6 +152,7 @@ def test_a_run_that_is_lost_to_a_missing_value_is_begun_anew_without_it():
     assert diagnosis.cause is Cause.NON_FINITE
     assert [remedy.name for remedy in diagnosis.remedies if remedy.helps] == ["skip"]
     assert "begun anew" in diagnosis.remedies[0].change
+    assert "build_model()" in diagnosis.remedies[0].code[0]
 
 
 def test_a_remedy_that_is_thrown_out_is_no_error_and_is_never_proved(creeping):

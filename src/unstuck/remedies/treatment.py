@@ -9,6 +9,9 @@ from unstuck.measurements.records import Measurements
 from unstuck.remedies.run import Run
 from unstuck.training import Training
 
+# What begins all anew, in a user's own words.
+ANEW = "model = build_model()  # as at the beginning, and a new optimizer"
+
 
 class NotApplicableError(UnstuckError):
     """A remedy has no place here; the message says why."""

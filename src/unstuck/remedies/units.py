@@ -13,7 +13,7 @@ from unstuck.measurements.fresh import fresh_copy
 from unstuck.objective.parameters import Slot
 from unstuck.remedies.run import Run
 from unstuck.remedies.steps import smaller_step
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment, together
+from unstuck.remedies.treatment import ANEW, NotApplicableError, Situation, Treatment, together
 
 # A layer is begun anew when more than this share of its units is dead or saturated.
 _MANY = 0.2
@@ -55,7 +55,7 @@ def begin_anew(known: Situation) -> Sequence[Treatment]:
         "begin-anew",
         driven | {Cause.PLATEAU, Cause.VANISHING_GRADIENT},
         "all parameters as PyTorch initialises them",
-        ("model = build_model()  # as at the beginning, and a new optimizer",),
+        (ANEW,),
         "Glorot & Bengio, 2010; He et al., 2015",
         apply,
     )

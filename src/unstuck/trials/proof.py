@@ -18,7 +18,7 @@ from unstuck.progress import Told
 from unstuck.remedies.anew import begun_anew
 from unstuck.remedies.catalogue import MOST, STEPS, choose
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment, together
+from unstuck.remedies.treatment import ANEW, Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.memory import Memory, Outcome
@@ -381,4 +381,9 @@ class _Proof:
 
 
 def _after_all_anew(treatment: Treatment) -> Treatment:
-    return replace(treatment, change=f"all begun anew; {treatment.change}", in_place=False)
+    return replace(
+        treatment,
+        change=f"all begun anew; {treatment.change}",
+        code=(ANEW, *(line for line in treatment.code if line != ANEW)),
+        in_place=False,
+    )
