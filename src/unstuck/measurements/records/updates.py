@@ -12,9 +12,9 @@ class Excluded:
     Attributes:
         reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "rate" (in a
             group whose learning rate is 0), "unreached" (no gradient comes to it, since it is detached), "stepped"
-            (none but zeros comes to it, as a step function such as `round` ends it), "severed" (none comes to it, and
-            none can be had, though the loss depends on it), "unmoved" (a gradient comes to it, and the optimizer's own
-            steps leave it exactly where it is) or "unused" (no gradient comes to it, and none would).
+            (none but zeros comes to it, as a step function such as `round` ends it), "severed" (none comes to it,
+            and none can be had, though the loss depends on it), "unmoved" (a gradient comes to it, and the
+            optimizer's own steps leave it exactly where it is) or "unused" (no gradient comes to it, and none would).
         names: Of the parameter tensors, in the order of the model.
         scalars: How many numbers they hold.
     """
