@@ -153,7 +153,9 @@ def test_zeros_dead_units_and_functions_that_let_gradients_through_are_no_cut():
     zeros, dead = Cut(lambda body, x: body(x).tanh()), Cut(lambda body, x: body(x).relu())
     nn.init.zeros_(zeros.head.weight)
     nn.init.constant_(dead.body.bias, -30.0)
-    for model in (zeros, dead, Cut(lambda body, x: Through.apply(body(x)))):
+    saturated, beyond = Cut(lambda body, x: body(x).tanh()), Cut(lambda body, x: body(1e6 * x).tanh())
+    nn.init.normal_(saturated.body.weight, std=1e6)
+    for model in (zeros, dead, saturated, beyond, Cut(lambda body, x: Through.apply(body(x)))):
         found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
         assert found.excluded == ()
 

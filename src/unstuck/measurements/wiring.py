@@ -39,8 +39,12 @@ _FIRST = 0.01
 # Nothing comes to a tensor whose gradient is zero, number by number, on so many batches.
 _ENOUGH = 2
 
-# Displacements at which a gradient is looked for where there is none, and by which it is seen what depends on them.
+# Random displacements by which it is seen how much depends on what no gradient comes to.
 _DRAWS = 3
+
+# Where there is no gradient it is looked for at weights as they are initialised, and so many times larger: units
+# whose inputs or weights have grown huge give one at small weights, and stairs at none.
+_SIZES = (1.0, 1e-2, 1e-4, 1e-6)
 
 # A loss that changes by more than so many roundings of itself has been moved.
 _ROUNDINGS = 100.0
@@ -304,10 +308,10 @@ def _attached_mean(judge: Judge, unreached: Sequence[int]) -> Tensor:
 def _flat(judge: Judge, silent: Sequence[int]) -> list[int]:
     """Which silent slots have no gradient elsewhere either, as no zero and no dead unit has it: only stairs do."""
     flat, wide = list(silent), judge.objective
-    for seed in range(_DRAWS):
+    for size in _SIZES:
         if flat:
             shaken = copy.copy(wide)
-            shaken.theta = _shaken(wide, flat, seed)
+            shaken.theta = _begun_anew(wide, flat, size)
             gradients, _ = _gradients(shaken, judge.halves.finds[0])
             flat = [number for number in flat if not _some(gradients[number])]
     return flat
@@ -345,6 +349,18 @@ def _shaken(wide: Objective, some: Sequence[int], seed: int) -> Tensor:
         if number in some:
             size = float(piece.square().mean().sqrt())
             piece.add_(noise, alpha=size or 1.0)
+    return theta
+
+
+def _begun_anew(wide: Objective, some: Sequence[int], size: float) -> Tensor:
+    """Draw some slots as initialisations do, so many times larger."""
+    generator = torch.Generator().manual_seed(0)
+    theta = wide.theta.clone()
+    for number, piece in enumerate(wide.parameters.pieces(theta)):
+        noise = torch.randn(piece.shape, generator=generator).to(piece)
+        if number in some:
+            incoming = piece[0].numel() if piece.ndim > 1 else 1
+            piece.copy_(noise * (size / math.sqrt(max(incoming, 1))))
     return theta
 
 
