@@ -1,27 +1,32 @@
 """Whom the updates reach: which parameters are not trained, and what they could gain."""
 
-import contextlib
 import copy
 import math
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
 from unstuck.errors import MeasurementError
-from unstuck.estimate import Estimate, weighted_mean
+from unstuck.estimate import Estimate
+from unstuck.measurements.cuts import (
+    attached_gradient,
+    behind_steps,
+    gradients_of,
+    mean_gradient,
+    moving,
+    on_stairs,
+    some,
+    sway_of,
+)
 from unstuck.measurements.descent import Best, line_search
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.measurements.records.updates import Excluded, Wiring
 from unstuck.measurements.steps import Slope, Twin
 from unstuck.objective import Objective
-from unstuck.objective.ledger import GRADIENT
 from unstuck.objective.parameters import Slot
 from unstuck.objective.reach import modules, within
 from unstuck.objective.sampling import one_line
@@ -38,16 +43,6 @@ _FIRST = 0.01
 
 # Nothing comes to a tensor whose gradient is zero, number by number, on so many batches.
 _ENOUGH = 2
-
-# Random displacements by which it is seen how much depends on what no gradient comes to.
-_DRAWS = 3
-
-# Where there is no gradient it is looked for at weights as they are initialised, and so many times larger: units
-# whose inputs or weights have grown huge give one at small weights, and stairs at none.
-_SIZES = (1.0, 1e-2, 1e-4, 1e-6)
-
-# A loss that changes by more than so many roundings of itself has been moved.
-_ROUNDINGS = 100.0
 
 
 def measure_wiring(training: Training, judge: Judge) -> Wiring:
@@ -165,32 +160,16 @@ def _reached(
     moved: set[int] = set()
     first: Found = math.nan, {}
     for looked, index in enumerate(only, start=1):
-        gradients, value = _gradients(wide, index)
+        gradients, value = gradients_of(wide, index)
         there = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
         if looked == 1:
             slots = wide.parameters.slots
             first = value, {id(slots[number].parameter): gradient for number, gradient in there.items()}
         reached |= set(there)
-        moved |= {number for number, gradient in there.items() if _some(gradient)}
+        moved |= {number for number, gradient in there.items() if some(gradient)}
         if reached.issuperset(expected) and (moved.issuperset(expected) or looked >= _ENOUGH):
             break
     return reached, moved, first
-
-
-def _some(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool(gradient.any())
-
-
-def _gradients(wide: Objective, index: int) -> tuple[Sequence[Tensor | None], float]:
-    batch = wide.batches[index]
-    wide.ledger.spend(GRADIENT, batch.examples)
-    with wide.replay.session():
-        leaves = wide.replay.leaves(wide.theta)
-        loss = wide.replay.loss(batch, leaves)
-        found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
-        return [gradient if gradient is None else gradient.detach() for gradient in found], float(
-            loss.detach()
-        )
 
 
 def _unmoved(objective: Objective, optimizer: Optimizer, first: Found, only: Sequence[int]) -> set[int]:
@@ -231,27 +210,27 @@ def _standing(twin: Twin, batches: Sequence[int], first: Slope) -> set[int]:
 
 def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str], silent: Sequence[int]) -> Wiring:
     wide, slots = judge.objective, judge.objective.parameters.slots
-    excluded = _mean(wide, judge.halves.finds, reasons.__contains__)
-    stepped, passed, ends = _stepped(judge, silent)
+    excluded = mean_gradient(wide, judge.halves.finds, reasons.__contains__)
+    stepped, passed, ends = behind_steps(judge, silent)
     if stepped:
         reasons, excluded = reasons | dict.fromkeys(stepped, "stepped"), excluded + passed
-    severed = _moving(judge, _flat(judge, [number for number in silent if number not in stepped]))
+    severed = moving(judge, on_stairs(judge, [number for number in silent if number not in stepped]))
     unreached = [number for number, why in reasons.items() if why == "unreached"]
     if unreached:
-        attached = _attached_mean(judge, unreached)
+        attached = attached_gradient(judge, unreached)
         excluded = excluded + attached
         pieces = wide.parameters.pieces(attached)
-        lost = [number for number in unreached if not _some(pieces[number])]
-        reasons, severed = reasons | dict.fromkeys(lost, "unused"), severed | _moving(judge, lost)
+        lost = [number for number in unreached if not some(pieces[number])]
+        reasons, severed = reasons | dict.fromkeys(lost, "unused"), severed | moving(judge, lost)
     reasons = reasons | dict.fromkeys(severed, "severed")
-    sway = _sway(judge, severed) if severed else None
+    sway = sway_of(judge, severed) if severed else None
     wiring = replace(wiring, excluded=_grouped(slots, reasons), ends=ends, sway=sway)
     if not reasons:
         return wiring
     length = float(excluded.norm())
     if not 0.0 < length < math.inf:
         return wiring
-    trained = _mean(wide, judge.halves.finds, lambda number: number not in reasons, decayed=True)
+    trained = mean_gradient(wide, judge.halves.finds, lambda number: number not in reasons, decayed=True)
     # Before it meets the edge of a step the loss does not change at all.
     starts = (_FIRST, 1.0) if stepped else (_FIRST,)
     searched = [_search(judge, excluded, start) for start in starts]
@@ -266,111 +245,6 @@ def _with_gains(wiring: Wiring, judge: Judge, reasons: dict[int, str], silent: S
         extra=Judge(wide, judge.halves, own.values if own else judge.base).gain(away.values),
         gains_in=tuple(slots[number].name for number in ranked),
     )
-
-
-def _mean(
-    wide: Objective, only: Sequence[int], chosen: Callable[[int], bool], *, decayed: bool = False
-) -> Tensor:
-    """The gradient over the batches `only`, zero outside of the chosen slots."""
-    gradient = wide.value_and_gradient(wide.theta, only, decayed=decayed)[1]
-    pieces = enumerate(wide.parameters.pieces(gradient))
-    return wide.parameters.flatten(
-        [piece if chosen(number) else torch.zeros_like(piece) for number, piece in pieces]
-    )
-
-
-def _stepped(judge: Judge, silent: Sequence[int]) -> tuple[set[int], Tensor, tuple[str, ...]]:
-    """To which silent slots a gradient would come past step functions, that gradient, and those functions."""
-    wide, mode = judge.objective, StraightThrough()
-    none: tuple[set[int], Tensor, tuple[str, ...]] = (set(), torch.zeros_like(wide.theta), ())
-    if not silent:
-        return none
-    index = judge.halves.finds[0]
-    with contextlib.suppress(Exception):
-        gradients, _ = _gradients(_through(wide, lambda: mode), index)
-        if mode.met and any(_some(gradients[number]) for number in silent):
-            through = _mean(_through(wide, StraightThrough), judge.halves.finds, silent.__contains__)
-            pieces = wide.parameters.pieces(through)
-            return {number for number in silent if _some(pieces[number])}, through, tuple(sorted(mode.met))
-    return none
-
-
-def _attached_mean(judge: Judge, unreached: Sequence[int]) -> Tensor:
-    """The gradient of those slots in a loss in which nothing cuts it off; zero where that cannot be had."""
-    wide = judge.objective
-    # A model that writes on its parameters under no_grad cannot be run so.
-    with contextlib.suppress(Exception):
-        attached = _through(wide, Attached, StraightThrough)
-        return _mean(attached, judge.halves.finds, unreached.__contains__)
-    return torch.zeros_like(wide.theta)
-
-
-def _flat(judge: Judge, silent: Sequence[int]) -> list[int]:
-    """Which silent slots have no gradient elsewhere either, as no zero and no dead unit has it: only stairs do."""
-    flat, wide = list(silent), judge.objective
-    for size in _SIZES:
-        if flat:
-            shaken = copy.copy(wide)
-            shaken.theta = _begun_anew(wide, flat, size)
-            gradients, _ = _gradients(shaken, judge.halves.finds[0])
-            flat = [number for number in flat if not _some(gradients[number])]
-    return flat
-
-
-def _moving(judge: Judge, lost: Sequence[int]) -> set[int]:
-    """Which slots the loss depends on all the same: it changes when they do."""
-    wide, index = judge.objective, judge.halves.finds[:1]
-    here = wide.values(wide.theta, index)[0]
-    least = _ROUNDINGS * wide.parameters.eps * abs(here)
-
-    def moves(some: Sequence[int]) -> bool:
-        there = wide.values(_shaken(wide, some, 0), index)[0]
-        return abs(there - here) > least
-
-    if not lost or not moves(lost):
-        return set()
-    return {number for number in lost if moves([number])}
-
-
-def _sway(judge: Judge, severed: AbstractSet[int]) -> Estimate:
-    """By how much the loss of a batch changes when they are exchanged for others of their size."""
-    objective, judges = judge.objective, judge.halves.judges
-    draws = [judge.look(_shaken(objective, sorted(severed), seed)) for seed in range(_DRAWS)]
-    changes = [sum(abs(there[index] - judge.base[index]) for there in draws) / _DRAWS for index in judges]
-    return weighted_mean(changes, [objective.weights[index] for index in judges])
-
-
-def _shaken(wide: Objective, some: Sequence[int], seed: int) -> Tensor:
-    """Displace some slots at random by as much as they are long, or by 1 a number where they are zero."""
-    generator = torch.Generator().manual_seed(seed)
-    theta = wide.theta.clone()
-    for number, piece in enumerate(wide.parameters.pieces(theta)):
-        noise = torch.randn(piece.shape, generator=generator).to(piece)
-        if number in some:
-            size = float(piece.square().mean().sqrt())
-            piece.add_(noise, alpha=size or 1.0)
-    return theta
-
-
-def _begun_anew(wide: Objective, some: Sequence[int], size: float) -> Tensor:
-    """Draw some slots as initialisations do, so many times larger."""
-    generator = torch.Generator().manual_seed(0)
-    theta = wide.theta.clone()
-    for number, piece in enumerate(wide.parameters.pieces(theta)):
-        noise = torch.randn(piece.shape, generator=generator).to(piece)
-        if number in some:
-            incoming = piece[0].numel() if piece.ndim > 1 else 1
-            piece.copy_(noise * (size / math.sqrt(max(incoming, 1))))
-    return theta
-
-
-def _through(wide: Objective, *modes: Callable[[], TorchFunctionMode]) -> Objective:
-    """Give the same objective of a loss that lets gradients through."""
-    training = wide.replay.training
-    open_ = copy.copy(wide)
-    open_.replay = copy.copy(wide.replay)
-    open_.replay.training = replace(training, loss=letting_through(training.loss, *modes))
-    return open_
 
 
 def _search(judge: Judge, gradient: Tensor, start: float) -> Any:
