@@ -16,8 +16,7 @@ NEGLIGIBLE = 0.01
 # sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
 FASTER = 3.0
 
-# A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile,
-# and too small where a higher one does: half of the loss in a few passes is no matter of taste.
+# A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
 SHEDS = 0.5
 
 # Where a run that is on a peak comes down and no further, a lower rate must end below it by this share of the loss.
@@ -68,7 +67,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     own = max(arm.gain.value, 0.0)
     if own > CREEPS * measured.scale or best.gain.value < max(NEGLIGIBLE * measured.scale, FASTER * own):
         return None
-    if best.factor < FAR_OFF and improves(measured) and not _sheds(best, measured):
+    if best.factor < FAR_OFF and improves(measured):
         return None
     times = best.gain.value / own if own > 0.0 else math.inf
     sure = max(confidence(times, FASTER), 0.9 if best.factor >= FAR_OFF else 0.0)
@@ -131,11 +130,7 @@ def _outdone(best: Arm, measured: Measurements) -> bool:
     Where batches are mostly noise they would do so by averaging it out.
     """
     crept = falls(measured) and creeps(measured) and _signal(measured)
-    return crept and _sheds(best, measured)
-
-
-def _sheds(best: Arm, measured: Measurements) -> bool:
-    return best.gain.surely_above(SHEDS * measured.scale)
+    return crept and best.gain.surely_above(SHEDS * measured.scale)
 
 
 def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
