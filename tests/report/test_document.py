@@ -192,6 +192,8 @@ SCHEMA = {
             "trained_gain": (ESTIMATE, None),
             "extra": (ESTIMATE, None),
             "gains_in": STRINGS,
+            "ends": STRINGS,
+            "sway": (ESTIMATE, None),
             "scheduled": bool,
             "begun": bool,
             "reason": str,
