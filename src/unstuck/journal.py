@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from unstuck import processes
 from unstuck.errors import UnstuckError
+from unstuck.space import is_distributed
 
 # What takes fewer seconds is sooner made again than kept.
 _QUICK = 0.05
@@ -150,7 +151,7 @@ def digest(*parts: Any) -> str:
     found = hashlib.blake2b(digest_size=16)
     for part in _leaves(parts):
         if isinstance(part, Tensor):
-            whole = getattr(part, "to_local", part.detach)().detach().cpu().contiguous()
+            whole = (part.to_local() if is_distributed(part) else part).detach().cpu().contiguous()
             found.update(f"{whole.dtype} {tuple(whole.shape)} ".encode())
             found.update(whole.flatten().view(torch.uint8).numpy().data)
         elif isinstance(part, np.ndarray):

@@ -18,6 +18,15 @@ def gradient(level, frequency):
     return lambda theta: level + torch.sin(frequency * theta)
 
 
+class Counted:
+    def __init__(self, slope):
+        self.slope, self.calls = slope, 0
+
+    def __call__(self, theta):
+        self.calls += 1
+        return self.slope(theta)
+
+
 def exact(theta, frequency, unit):
     return frequency * torch.cos(frequency * theta.double()) * unit.double()
 
@@ -61,30 +70,18 @@ def test_extrapolation_betters_what_no_plain_step_reaches():
 
 
 def test_a_good_step_is_not_extrapolated_since_that_costs_twice_as_much():
-    calls = 0
-
-    def slope(theta):
-        nonlocal calls
-        calls += 1
-        return gradient(1.0, 1.0)(theta)
-
-    made, before = Differences(slope, point(), Space(SIZE)), calls
+    slope = Counted(gradient(1.0, 1.0))
+    made, before = Differences(slope, point(), Space(SIZE)), slope.calls
     made(direction())
-    assert calls - before == 2
+    assert slope.calls - before == 2
 
 
 def test_a_step_that_is_known_is_taken_if_it_still_serves_and_else_chosen_anew():
-    calls = 0
-
-    def slope(theta):
-        nonlocal calls
-        calls += 1
-        return gradient(1.0, 1.0)(theta)
-
-    first, made = Differences(slope, point(), Space(SIZE)), calls
+    slope = Counted(gradient(1.0, 1.0))
+    first, made = Differences(slope, point(), Space(SIZE)), slope.calls
     again = Differences(slope, point(), Space(SIZE), first.chosen)
     assert again.chosen.length == first.chosen.length
-    assert calls - made == 4
+    assert slope.calls - made == 4
     poor = replace(first.chosen, length=100.0 * first.chosen.length)
     anew = Differences(slope, point(), Space(SIZE), poor)
     assert anew.chosen == first.chosen

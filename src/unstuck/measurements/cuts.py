@@ -45,9 +45,8 @@ def gradients_of(wide: Objective, index: int) -> tuple[Sequence[Tensor | None], 
         leaves = wide.replay.leaves(wide.theta)
         loss = wide.replay.loss(batch, leaves)
         found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, leaves, allow_unused=True))
-        return [gradient if gradient is None else gradient.detach() for gradient in found], float(
-            loss.detach()
-        )
+        gradients = [gradient if gradient is None else gradient.detach() for gradient in found]
+        return gradients, float(loss.detach())
 
 
 def mean_gradient(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
@@ -68,17 +69,11 @@ def letting_through(loss: Loss, *modes: Callable[[], TorchFunctionMode]) -> Loss
     """Give the same loss, computed while these modes are active."""
 
     def compute(model: nn.Module, batch: Any) -> Tensor:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as active:
             # PyTorch warns of numbers that are read from what requires a gradient, as `detach` avoids.
             warnings.simplefilter("ignore")
-            return _within(modes, lambda: loss(model, batch))
+            for mode in modes:
+                active.enter_context(mode())
+            return loss(model, batch)
 
     return compute
-
-
-def _within(modes: Iterable[Callable[[], TorchFunctionMode]], task: Callable[[], Tensor]) -> Tensor:
-    first, *rest = [*modes, None]
-    if first is None:
-        return task()
-    with first():
-        return _within([mode for mode in rest if mode is not None], task)

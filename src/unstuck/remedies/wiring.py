@@ -10,6 +10,12 @@ from unstuck.measurements.letting import Attached, StraightThrough, letting_thro
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
+# How gradients are let through, as code, by the reason for which none come.
+_OPENED = {
+    "unreached": "# without .detach(), .data and torch.no_grad() between them and the loss",
+    "stepped": "y = x + (torch.round(x) - x).detach()  # for each step function, here round",
+}
+
 # What frozen parameters are trained with when no group of the optimizer has a rate.
 _RATE = 1e-3
 
@@ -74,12 +80,6 @@ def reconnect(known: Situation) -> Sequence[Treatment]:
             in_place=False,
         )
     ]
-
-
-_OPENED = {
-    "unreached": "# without .detach(), .data and torch.no_grad() between them and the loss",
-    "stepped": "y = x + (torch.round(x) - x).detach()  # for each step function, here round",
-}
 
 
 def _add(optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor], rate: float) -> None:

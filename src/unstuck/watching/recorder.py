@@ -76,9 +76,8 @@ class Recorder:
         self._losses: list[Any] = []  # numbers, or tensors on a device
         self._unscaled: tuple[int, Any] | None = None
         self._twice = ""
-        self._asked: list[
-            tuple[Follower, int]
-        ] = []  # what a `GradScaler` decides on, and the steps made before
+        # What a `GradScaler` decides on, and the steps made before.
+        self._asked: list[tuple[Follower, int]] = []
         self._refused: deque[Follower] = deque()
         self._inside: Optimizer | None = None
         self._last: Follower | None = None

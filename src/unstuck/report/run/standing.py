@@ -22,6 +22,11 @@ _TOGETHER = 0.025
 _DAY = 86_400.0
 
 
+# What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
+# that are normalised twice, gradients that pile up.
+_HINDERING = {"left_out", "twice", "piled"}
+
+
 @dataclass(frozen=True)
 class Reason:
     """One finding about why the loss stands still; `cause` is its word in the vocabulary."""
@@ -43,11 +48,6 @@ class Standing:
     meaning: str
     tone: Tone
     reasons: tuple[Reason, ...]
-
-
-# What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
-# that are normalised twice, gradients that pile up.
-_HINDERING = {"left_out", "twice", "piled"}
 
 
 @dataclass(frozen=True)
