@@ -1,7 +1,6 @@
 """What the record of a live run says by itself, without a look at its graph."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE
@@ -262,7 +261,7 @@ def motionless(recent: Recent) -> Finding | None:
 
 def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
     """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
-    left = untrained(recent.unlisted, recent.unreached, recent.left_out)
+    left = untrained(recent)
     if not left:
         return None
     return Finding(
@@ -270,14 +269,30 @@ def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
         max(0.5, min(recent.left_out, SURE)),
         (Evidence("excluded_share", recent.left_out),),
         f"{left}.",
-        "Give the optimizer the parameters of this very model; remove the .detach() or torch.no_grad() between them "
-        "and the loss; or set requires_grad=False where it is meant.",
+        _rewired(recent),
     )
 
 
-def untrained(unlisted: Sequence[str], unreached: Sequence[str], share: float) -> str:
+def _rewired(recent: Recent) -> str:
+    if recent.stepped:
+        return (
+            f"Let gradients pass through {_ends(recent)} as if it were not there (straight-through: "
+            "x + (f(x) - x).detach()), or use a smooth function in the training."
+        )
+    return (
+        "Give the optimizer the parameters of this very model; between them and the loss, remove the .detach() or "
+        "torch.no_grad(), or put something smooth in the place of a comparison or an argmax; or set "
+        "requires_grad=False where it is meant."
+    )
+
+
+def _ends(recent: Recent) -> str:
+    return " and ".join(f"`{name}`" for name in recent.ends)
+
+
+def untrained(recent: Recent) -> str:
     """Say which parameters are not trained, and why; nothing if all are."""
-    if unreached == ORPHANS:
+    if recent.unreached == ORPHANS:
         return (
             "No gradient has ever come to any of the parameters that the optimizer has: they are not those that the "
             "loss depends on, but those of another model, or of a layer that has been replaced since"
@@ -285,13 +300,17 @@ def untrained(unlisted: Sequence[str], unreached: Sequence[str], share: float) -
     parts = [
         f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
         for names, why in (
-            (unlisted, "in no optimizer"),
-            (unreached, "cut off from the loss, so that no gradient comes to them"),
+            (recent.unlisted, "in no optimizer"),
+            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
+            (
+                recent.stepped,
+                f"behind {_ends(recent)}, whose derivative is zero, so that no gradient comes to them",
+            ),
         )
         if names
     ]
     return (
-        f"{100 * share:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}"
+        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}"
         if parts
         else ""
     )

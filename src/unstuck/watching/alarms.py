@@ -145,8 +145,8 @@ class Alarms:
         recorder = self.recorder
         # Now and then: it takes a few samples to know what is reached.
         if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
-            known = self._wired(follower)
-            left = untrained(known.unlisted, known.unreached, known.left_out)
+            known = self._known(follower, 1, self._heard[follower.number].mean)
+            left = untrained(known)
             own = [sample for _, _, sample in follower.samples]
             if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
                 self._note(follower, step, PILED, {"piled": True})
@@ -303,7 +303,7 @@ class Alarms:
         """What of the model is trained; of one that is gone, what was known last."""
         heard, recorder = self._heard[follower.number], self.recorder
         if recorder is not None and (listed := recorder.listed()):
-            known = wiring(follower.model_now(), listed, recorder.reached())
+            known = wiring(follower.model_now(), listed, recorder.reached(), follower.stairs)
             if follower.model_now() is not None or not heard.wired.layers:
                 heard.wired = known
         return heard.wired

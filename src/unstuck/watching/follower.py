@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.watching.samples import Sample, Sampler
+from unstuck.watching.stairs import NO_STAIRS
 
 # Samples that are kept in memory, to say why a loss stands still.
 _REMEMBERED = 2_000
@@ -23,6 +24,7 @@ class Follower:
         self.micro = 1
         self.wanted = False
         self.twice = ""  # what is normalised twice on its way to the loss
+        self.stairs = NO_STAIRS  # what lies behind step functions
         self.refused = 0  # steps in a row that a `GradScaler` has not made
         self.shares = False  # whether its loss is that of another optimizer's backward pass
         self.previous: Follower | None = None  # whose step came before its last

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.logged import ORPHANS
 from unstuck.measurements.records.live import Recent
-from unstuck.watching.models import matrices_of
+from unstuck.watching.models import layer_of, matrices_of
 from unstuck.watching.samples import Group, Sample
+from unstuck.watching.stairs import NO_STAIRS, Stairs
 
 # Bytes of a float32.
 _SINGLE = 4
@@ -27,6 +28,8 @@ class Wiring:
     Attributes:
         unreached: Names of trainable parameters that an optimizer has, and that never had a gradient.
         unlisted: Names of trainable parameters in no optimizer.
+        stepped: Names of those that it has and that lie behind step functions, through which no gradient comes.
+        ends: Names of these functions.
         left_out: Share of the trainable parameters that these are.
         layers: Names of the layers that multiply by a matrix, in order.
         narrow: Whether parameters are kept in a type narrower than float32.
@@ -34,6 +37,8 @@ class Wiring:
 
     unreached: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
+    stepped: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     left_out: float = 0.0
     layers: tuple[str, ...] = ()
     narrow: bool = False
@@ -72,12 +77,14 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
-        silent=_silent(own, wired.layers),
+        silent=_silent(own, wired.layers, {layer_of(name) for name in wired.stepped}),
         zeros=_zeros(own),
         narrow=wired.narrow,
         samples=len(own),
         unreached=wired.unreached,
         unlisted=wired.unlisted,
+        stepped=wired.stepped,
+        ends=wired.ends,
         left_out=wired.left_out,
         depths=_depths(own, wired.layers),
         rate=rate,
@@ -86,7 +93,9 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     )
 
 
-def wiring(model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int]) -> Wiring:
+def wiring(
+    model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int], stairs: Stairs = NO_STAIRS
+) -> Wiring:
     """Compare what the model has with what the optimizers move; `reached` are ids of what had a gradient."""
     narrow = any(tensor.element_size() < _SINGLE for tensor in listed)
     if listed and model is None and not reached:
@@ -99,10 +108,21 @@ def wiring(model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int])
     unreached = [
         name for name, tensor in trainable.items() if id(tensor) in known and id(tensor) not in reached
     ]
+    stepped = [
+        name
+        for name, tensor in trainable.items()
+        if id(tensor) in stairs.behind & reached and id(tensor) in known
+    ]
     total = sum(tensor.numel() for tensor in trainable.values())
-    left = sum(trainable[name].numel() for name in (*unlisted, *unreached))
+    left = sum(trainable[name].numel() for name in (*unlisted, *unreached, *stepped))
     return Wiring(
-        tuple(unreached), tuple(unlisted), left / total if total else 0.0, tuple(matrices_of(model)), narrow
+        tuple(unreached),
+        tuple(unlisted),
+        tuple(stepped),
+        stairs.ends,
+        left / total if total else 0.0,
+        tuple(matrices_of(model)),
+        narrow,
     )
 
 
@@ -133,8 +153,11 @@ def _mean(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> 
     return weighted_mean(values, [1.0] * len(values))
 
 
-def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
-    """Layers whose gradient is exactly zero in all samples, before one where it is not; with weights after them."""
+def _silent(samples: Sequence[Sample], order: Sequence[str], stepped: Set[str]) -> tuple[str, ...]:
+    """Layers whose gradient is exactly zero in all samples, before one where it is not; with weights after them.
+
+    Those behind step functions have none whatever their units give.
+    """
 
     def most(name: str, what: Callable[[Group], float]) -> float:
         return max((what(sample.layers[name]) for sample in samples if name in sample.layers), default=0.0)
@@ -144,7 +167,11 @@ def _silent(samples: Sequence[Sample], order: Sequence[str]) -> tuple[str, ...]:
     last = max((place for place, size in enumerate(gradients) if size > 0.0), default=-1)
     if last < 0 or not all(weights[: last + 1]):
         return ()
-    return tuple(name for name, size in zip(order[:last], gradients, strict=False) if size == 0.0)
+    return tuple(
+        name
+        for name, size in zip(order[:last], gradients, strict=False)
+        if size == 0.0 and name not in stepped
+    )
 
 
 def _zeros(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
 from unstuck.watching.outputs import normalised_twice
 from unstuck.watching.samples import Group, Sample, Sampler
+from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
 
 # How many optimizers that are no more are remembered.
@@ -121,12 +122,24 @@ class Recorder:
                 self._twice = normalised_twice(tensors) if isinstance(tensors, Tensor) else ""
                 for sampler in self._samplers():
                     sampler.before_micro_batch()
+                self._see_stairs(tensors)
             if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
                 self._losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
             else:
                 self._note(tensors, grad_tensors)
         except Exception as error:  # the training must not hear of it
             self._troubled(error)
+
+    def _see_stairs(self, loss: Any) -> None:
+        """Where no gradient came to a layer, see whether it could."""
+        for follower in self._followers.values() if isinstance(loss, Tensor) else ():
+            sampler = follower.sampler
+            if sampler is not None and sampler.close and follower.samples and follower.samples[-1][2].numb:
+                started = time.perf_counter()
+                found, own = stairs(loss), set(map(id, sampler.parameters()))
+                if own & (found.open | found.behind):
+                    follower.stairs = found
+                follower.cost += time.perf_counter() - started
 
     def after_backward(self) -> None:
         """Look at the micro-batch."""

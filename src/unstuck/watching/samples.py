@@ -72,6 +72,11 @@ class Sample:
     groups: tuple[Group, ...]
     piled: bool = False
 
+    @property
+    def numb(self) -> bool:
+        """Whether nothing but zeros came to a layer."""
+        return any(layer.gradient_norm == 0.0 for layer in self.layers.values())
+
 
 class Sampler:
     """Compares successive steps of one optimizer.

@@ -96,6 +96,8 @@ class Recent:
         samples: How many there are.
         unreached: Parameters that should train and get no gradient, by name.
         unlisted: Parameters that require a gradient and are in no optimizer, by name.
+        stepped: Parameters that should train and lie behind step functions, so that their gradient is zero, by name.
+        ends: Names of these functions.
         left_out: Share of the trainable parameters that these are.
         depths: Length of the gradient of each layer over that of its weights, in the model's order.
         rate: Present learning rate, if there is one.
@@ -126,6 +128,8 @@ class Recent:
     samples: int = 0
     unreached: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
+    stepped: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     left_out: float = 0.0
     depths: tuple[tuple[str, float], ...] = ()
     rate: float | None = None
