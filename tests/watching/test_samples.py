@@ -85,6 +85,29 @@ def test_from_micro_batches_signal_and_noise_are_unbiased():
     )
 
 
+def test_a_fused_step_under_a_scaler_is_sampled_as_any_other():
+    def sampled(scale, *, fused):
+        weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+        optimizer = torch.optim.SGD([weight], lr=0.1, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        sampler, samples = Sampler(optimizer, nn.ParameterList([weight])), []
+        optimizer.register_step_pre_hook(lambda *_: sampler.before())
+        optimizer.register_step_post_hook(lambda *_: samples.append(sampler.after()))
+        for number in range(3):
+            optimizer.zero_grad()
+            for part in (torch.tensor([1.0, 0.5]), torch.tensor([0.5, float(number)])):
+                sampler.before_micro_batch()
+                scaler.scale(weight @ part).backward()
+                sampler.micro_batch()
+            scaler.step(optimizer)
+            scaler.update()
+        return samples[-1]
+
+    plain = sampled(1.0, fused=False)
+    assert plain.signal == pytest.approx(plain.gradient_norm**2 - plain.noise)
+    assert sampled(1024.0, fused=True) == sampled(1024.0, fused=False) == plain
+
+
 def test_what_rounding_swallows_is_counted():
     weight = nn.Parameter(torch.tensor([1.0, 1.0, 1.0, 0.0]).bfloat16())
     optimizer = torch.optim.SGD([weight], lr=1e-4)

@@ -80,6 +80,7 @@ class Recorder:
         # What a `GradScaler` decides on, and the steps made before.
         self._asked: list[tuple[Follower, int]] = []
         self._refused: deque[Follower] = deque()
+        self._fused: deque[tuple[Follower, Tensor, Any]] = deque()
         self._inside: Optimizer | None = None
         self._last: Follower | None = None
         self._count = 0
@@ -120,7 +121,8 @@ class Recorder:
         try:
             if self.close:
                 self._twice = normalised_twice(tensors) if isinstance(tensors, Tensor) else ""
-                for sampler in self._samplers():
+                # A scaler would divide what is left there once more, which makes nothing of it.
+                for sampler in self._samplers() if self._unscaled is None else ():
                     sampler.before_micro_batch()
                 self._see_stairs(tensors)
             if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
@@ -151,7 +153,7 @@ class Recorder:
 
     def scaled(self, loss: Any, scaled: Any) -> None:
         """Remember what a scaled loss was made from."""
-        if isinstance(loss, Tensor):
+        if isinstance(loss, Tensor) and scaled is not loss:
             self._unscaled = (id(scaled), loss.detach())
 
     def asked(self, optimizer: Optimizer) -> None:
@@ -168,11 +170,19 @@ class Recorder:
         asked, self._asked = self._asked, []
         try:
             for follower, before in asked:
-                follower.refused = follower.refused + 1 if follower.step == before else 0
-                if follower.refused >= _REFUSED and scaler.get_scale() <= _UNSCALED:
+                if follower.undone is not None:
+                    # To read it here would wait for the device.
+                    self._fused.append((follower, follower.undone, scaler))
+                    follower.undone = None
+                elif self._refuses(follower, scaler, refused=follower.step == before):
                     self._refused.append(follower)
         except Exception as error:
             self._troubled(error)
+
+    def _refuses(self, follower: Follower, scaler: Any, *, refused: bool) -> bool:
+        """Count a step that is made or not; say whether a scaler has stopped to make any."""
+        follower.refused = follower.refused + 1 if refused else 0
+        return follower.refused >= _REFUSED and scaler.get_scale() <= _UNSCALED
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what has to be known from before."""
@@ -200,6 +210,8 @@ class Recorder:
     def _write_down(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
         step = follower.step = follower.step + 1
+        if self._asked:
+            follower.undone = getattr(optimizer, "found_inf", None)
         if self._inside is not None:
             self._end_closure(optimizer)
         losses = self._losses
@@ -246,7 +258,8 @@ class Recorder:
         if self._looking.open and isinstance(subject, Follower) and subject.previous is self._last:
             value = float(loss.detach())
             scale = 1.0 if scaled is loss or value == 0.0 else float(scaled.detach()) / value
-            self._looking.before_backward(scaled, scale)
+            if scale > 0.0:  # a scaler that refuses every step ends there
+                self._looking.before_backward(scaled, scale)
 
     def _remember(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer))
@@ -268,6 +281,10 @@ class Recorder:
             value = loss if loss is None or type(loss) is float else float(loss)
             self._write(follower, step, now, value, rate)
             self._heard(follower, step, math.nan if value is None else follower.sign * value, rate)
+        while self._fused:
+            follower, undone, scaler = self._fused.popleft()
+            if self._refuses(follower, scaler, refused=bool(undone)):
+                self._refused.append(follower)
         while self._refused:
             follower = self._refused.popleft()
             self._broken(follower, follower.step + 1)

@@ -239,7 +239,9 @@ class Sampler:
                 [after - before for before, after in zip([0.0 * sums[0], *sums], sums, strict=False)]
             )
             noise = count * shares.var(dim=0).sum()
-            return sums[-1] @ sums[-1] - noise, noise
+            # Clipping and scalers have made another length of what was added up.
+            square = gradient @ gradient / (sums[-1] @ sums[-1])
+            return gradient @ gradient - square * noise, square * noise
         return gradient @ last, (gradient - last).square().sum() / 2.0
 
     def _squared(self, gradient: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> Tensor:
@@ -267,9 +269,7 @@ class Sampler:
         return mean / weight(group, state, key)
 
     def _gradients(self) -> Float[Tensor, " n"]:
-        scale = getattr(self._optimizer, "grad_scale", None)  # of a fused step, which takes it off itself
-        found = self._thinned([tensor.grad for tensor in self._tensors if tensor.grad is not None])
-        return found if scale is None else found / scale
+        return self._thinned([tensor.grad for tensor in self._tensors if tensor.grad is not None])
 
     def _thinned(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
         """One vector of all, or of every n-th coordinate, in the widest type among them."""
