@@ -306,3 +306,11 @@ def test_whatever_was_measured_each_finding_has_a_confidence_and_finite_evidence
 def test_curvature_that_is_not_negative_is_never_called_a_saddle(curvature, stderr):
     look = replace(LOOK, lowest=Along(sure(0.0), Estimate(curvature, stderr, 10.0)))
     assert Cause.SADDLE_POINT not in causes(look=look)
+
+
+def test_a_gradient_that_fades_through_time_is_named_where_little_has_been_learnt():
+    faded = replace(LOOK, unrolled=(("rnn", 60, (1e-8, 1e-6, 1e-3, 1.0)),))
+    assert causes(look=faded) == [Cause.VANISHING_GRADIENT]
+    assert causes(replace(RECENT, began=10.0), faded) == []  # it may have learnt all that there is
+    for sizes in ((0.1, 0.2, 0.5, 1.0), (0.0, 0.0, 0.0, 1.0), (1e-8, 1.0, 1.0, 1.0)):
+        assert causes(look=replace(LOOK, unrolled=(("rnn", 60, sizes),))) == []

@@ -25,6 +25,7 @@ from unstuck.findings.logged import (
     SURE,
     creeping,
     dead_units,
+    faded,
     frozen_parameters,
     mismatched_loss,
     motionless,
@@ -60,6 +61,9 @@ SHORTENED = 30.0
 
 # Beyond this the noise scale is not worth a number.
 HUGE = 1e4
+
+# A loss above this share of where it began has learnt little. And how sure it is that what is far back matters.
+LEARNT, IN_TIME = 0.5, 0.7
 
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0
@@ -193,6 +197,28 @@ def _bypassed(name: str, recent: Recent) -> bool:
     return max(earlier, default=0.0) > BYPASS * sizes.get(name, 0.0)
 
 
+def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
+    """Of a loss that has not come down far, next to nothing gets back to the first steps of a recurrence.
+
+    One that has come down has learnt from the last of them, which may have been all that there was to learn.
+    """
+    if look is None or recent.began is None or recent.level < LEARNT * recent.began:
+        return None
+    lost = [(name, times, left) for name, times, sizes in look.unrolled if (left := faded(sizes)) is not None]
+    if not lost:
+        return None
+    name, times, left = min(lost, key=lambda one: one[2])
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        IN_TIME,
+        (Evidence("gradient_left", left),),
+        f"`{name}` is applied {times} times, one after the other, and on its way back from the last quarter of them "
+        f"to the first the gradient shrinks {figure(1.0 / left)} times. What the loss depends on that far back is "
+        "not learnt; if nothing is, this is no harm.",
+        "Use an LSTM or a GRU, orthogonal recurrent weights, attention, or shorter sequences.",
+    )
+
+
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
     if look is None or look.update is None:
@@ -289,6 +315,7 @@ CHECKS: tuple[Check, ...] = (
     precision_stall,
     plateau,
     vanishing_gradient,
+    vanishing_in_time,
     stale_second_moment,
     step_too_large,
     saddle_point,

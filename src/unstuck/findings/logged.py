@@ -1,6 +1,7 @@
 """What the record of a live run says by itself, without a look at its graph."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE
@@ -140,11 +141,8 @@ def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
         return None
     # The strongest of each quarter: inside a block of attention, say, some layers always get far less than others.
     cuts = [round(number * len(layers) / PLACES) for number in range(PLACES + 1)]
-    sizes = [max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)]
-    left = sizes[0] / sizes[-1]
-    # Little by little: no one place takes more than half of it, in decades.
-    steepest = min(before / after for before, after in pairwise(sizes))
-    if left > VANISHED or steepest < math.sqrt(left):
+    left = faded([max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)])
+    if left is None:
         return None
     first, last = recent.depths[0][0], recent.depths[-1][0]
     return Finding(
@@ -155,6 +153,18 @@ def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
         f"the weights. So `{first}` is hardly told by the loss how to change.",
         "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
     )
+
+
+def faded(sizes: Sequence[float]) -> float | None:
+    """What is left of a gradient from the last place to the first, where it is lost little by little and nearly all.
+
+    No one place takes more than half of it, in decades.
+    """
+    if min(sizes) <= 0.0:
+        return None
+    left = sizes[0] / sizes[-1]
+    steepest = min(before / after for before, after in pairwise(sizes))
+    return None if left > VANISHED or steepest < math.sqrt(left) else left
 
 
 def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:

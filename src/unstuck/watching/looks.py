@@ -21,6 +21,7 @@ from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
 from unstuck.watching.activations import flat_layers
 from unstuck.watching.models import parameters_of
+from unstuck.watching.unrolled import unrolled
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
 PRODUCTS, FEWEST = 10, 6
@@ -187,6 +188,8 @@ class Looker:
             self._check(space, graph, value)
             self._sum_up(space, graph, value)
             self._numbers["flat"] = flat_layers(loss, self._names)
+            self._numbers["unrolled"] = unrolled(loss, self._names)
+            self.gradients += price.GRADIENT * len(self._numbers["unrolled"])
 
     def after(self) -> None:
         """Learn what the step after that batch has added to the weights."""

@@ -47,6 +47,8 @@ class Look:
         momentum: Share of a step that later steps repeat.
         flat: Layers before a tanh or a sigmoid that is followed by weights, and what share of its values has a slope
             below a hundredth of the largest.
+        unrolled: Layers that are applied many times, one after the other, as recurrent cells: name, times, and the
+            largest gradient at their results in each quarter, first to last.
     """
 
     step: int
@@ -68,6 +70,7 @@ class Look:
     seconds: float
     momentum: float = 0.0
     flat: tuple[tuple[str, float], ...] = ()
+    unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

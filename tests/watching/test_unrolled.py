@@ -1,0 +1,43 @@
+"""The gradient after weights that are applied over and over, against that of the values themselves."""
+
+import pytest
+import torch
+from torch import nn
+
+from unstuck.watching.unrolled import unrolled
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.kept = nn.Linear(4, 4), []
+
+    def forward(self, sequence):
+        hidden, self.kept = torch.zeros(len(sequence), 4), []
+        for inputs in sequence.unbind(1):
+            self.kept.append(self.inner(hidden))
+            hidden = (self.kept[-1] + inputs).tanh()
+        return hidden
+
+
+def found(model, loss):
+    return unrolled(loss, {id(parameter): name for name, parameter in model.named_parameters()})
+
+
+def test_the_largest_gradient_of_each_quarter_is_that_of_the_values_themselves():
+    torch.manual_seed(0)
+    model = Cell()
+    loss = model(torch.randn(8, 20, 4)).square().mean()
+    sizes = [float(one.norm()) for one in torch.autograd.grad(loss, model.kept, retain_graph=True)]
+    ((name, times, largest),) = found(model, loss)
+    assert (name, times) == ("inner", 20)
+    assert largest == pytest.approx([max(sizes[start : start + 5]) for start in range(0, 20, 5)])
+    loss.backward()  # the graph is left as it was
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_module_of_torch_is_seen_too_and_what_is_applied_side_by_side_is_not():
+    recurrent, shared = nn.RNN(4, 4, batch_first=True), nn.Linear(4, 1)
+    inputs = torch.randn(8, 30, 4)
+    assert [times for _, times, _ in found(recurrent, recurrent(inputs)[0][:, -1].sum())] == [30]
+    assert found(shared, sum(shared(part).sum() for part in inputs.unbind(1))) == ()
