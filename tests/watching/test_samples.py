@@ -1,6 +1,7 @@
 """What a sample says of three steps, against what can be worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,23 @@ def test_a_fused_step_under_a_scaler_is_sampled_as_any_other():
     plain = sampled(1.0, fused=False)
     assert plain.signal == pytest.approx(plain.gradient_norm**2 - plain.noise)
     assert sampled(1024.0, fused=True) == sampled(1024.0, fused=False) == plain
+
+
+def test_sparse_gradients_are_sampled_as_dense_ones():
+    def sampled(*, sparse):
+        torch.manual_seed(0)
+        table = nn.Embedding(6, 2, sparse=sparse)
+        optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+        sampler, found = Sampler(optimizer, table), None
+        for rows in ([0, 1, 1], [1, 2, 2], [3, 1, 0]):
+            sampler.before()
+            optimizer.zero_grad()
+            table(torch.tensor(rows)).square().sum().backward()
+            optimizer.step()
+            found = sampler.after()
+        return replace(found, descent_cosine=round(found.descent_cosine, 6))
+
+    assert sampled(sparse=True) == sampled(sparse=False)
 
 
 def test_what_rounding_swallows_is_counted():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unstuck.watching.outputs import normalised_twice
+from unstuck.watching.outputs import mismatch
 
 inputs, labels = torch.randn(6, 4), torch.randint(0, 3, (6,))
 layer = nn.Linear(4, 3)
@@ -25,7 +25,21 @@ layer = nn.Linear(4, 3)
     ],
 )
 def test_what_is_normalised_before_the_loss_does_it_is_said(loss):
-    assert "has gone through" in normalised_twice(loss())
+    assert "has gone through" in mismatch(loss())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda: functional.nll_loss(layer(inputs).softmax(1), labels),
+        lambda: functional.nll_loss(layer(inputs).softmax(1)[:, :, None], labels[:, None]),
+        lambda: functional.ctc_loss(
+            layer(inputs)[:, None].softmax(2), torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2])
+        ),
+    ],
+)
+def test_what_lacks_its_logarithm_is_said(loss):
+    assert "wants logarithms" in mismatch(loss())
 
 
 @pytest.mark.parametrize(
@@ -40,4 +54,4 @@ def test_what_is_normalised_before_the_loss_does_it_is_said(loss):
     ],
 )
 def test_what_is_normalised_once_or_within_the_model_is_not(loss):
-    assert normalised_twice(loss()) == ""
+    assert mismatch(loss()) == ""

@@ -68,17 +68,23 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+LOGITS = (
+    "Give cross_entropy and its like the raw outputs (logits) of the last layer, nll_loss and ctc_loss the "
+    "log_softmax of them, and use probabilities for predictions only."
+)
+
+
 def mismatched_loss(recent: Recent, _look: Look | None) -> Finding | None:
-    """The graph shows that the loss normalises what has been normalised already."""
+    """The graph shows that the loss normalises what has been normalised already, or lacks a logarithm."""
     if not recent.twice:
         return None
     return Finding(
         Cause.MISMATCHED_LOSS,
         SURE,
         (),
-        f"{recent.twice}. So bounded, the outputs cannot bring the loss near zero, whatever the weights, and "
-        "hardly have a slope where they are sure.",
-        "Give the loss the raw outputs (logits) of the last layer, and use probabilities for predictions only.",
+        f"{recent.twice}. So bounded, the outputs cannot bring the loss to where it could be, whatever the weights, "
+        "and hardly have a slope where they are sure.",
+        LOGITS,
     )
 
 

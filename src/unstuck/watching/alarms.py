@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unstuck.findings.live import conclude_live, conclude_logged, no_way_down
-from unstuck.findings.logged import creeping, untrained, zero_layers
+from unstuck.findings.logged import LOGITS, creeping, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
@@ -47,7 +47,6 @@ PILED = (
     "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
     "call optimizer.zero_grad() before loss.backward()"
 )
-TWICE = "; give the loss the raw outputs (logits) of the last layer"
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -151,7 +150,7 @@ class Alarms:
             if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
                 self._note(follower, step, PILED, {"piled": True})
             if follower.twice:
-                self._note(follower, step, follower.twice + TWICE, {"twice": True})
+                self._note(follower, step, f"{follower.twice}. {LOGITS}", {"twice": True})
             if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
                 self._note(follower, step, left, {"left_out": known.left_out})
 

@@ -1,4 +1,4 @@
-"""What a loss is made from, as far as its graph says: whether it normalises outputs that are normalised already.
+"""What a loss is made from, as far as its graph says: outputs that are normalised twice, or lack their logarithm.
 
 Names of nodes alone are read: no hook is called, nothing is unpacked.
 """
@@ -14,6 +14,14 @@ _NORMALISING = {
     "BinaryCrossEntropyWithLogitsBackward": "The loss, binary_cross_entropy_with_logits, takes a sigmoid itself",
 }
 _NORMALISED = {"SoftmaxBackward": "a softmax", "SigmoidBackward": "a sigmoid"}
+
+# What wants logarithms of probabilities.
+_LOGARITHMIC = {
+    "NllLossBackward": "nll_loss",
+    "NllLoss2DBackward": "nll_loss",
+    "NllLoss2dBackward": "nll_loss",
+    "CtcLossBackward": "ctc_loss",
+}
 
 # Numbers go through these as they are.
 _TRANSPARENT = (
@@ -37,8 +45,8 @@ _TRANSPARENT = (
 _MOST = 64
 
 
-def normalised_twice(loss: Tensor) -> str:
-    """Say in a sentence what is normalised twice; nothing where that is not seen."""
+def mismatch(loss: Tensor) -> str:
+    """Say in a sentence what is normalised twice, or lacks its logarithm; nothing where that is not seen."""
     waiting: deque[Any] = deque([loss.grad_fn])
     seen = 0
     while waiting and seen < _MOST:
@@ -46,11 +54,14 @@ def normalised_twice(loss: Tensor) -> str:
         if node is None:
             continue
         seen += 1
-        how = _NORMALISING.get(kind_of(node))
-        if how is None:
+        kind = kind_of(node)
+        first = _NORMALISED.get(kind_of(_origin(node)))
+        if first and kind in _NORMALISING:
+            return f"{_NORMALISING[kind]}, and what it is given has gone through {first} already"
+        if first and kind in _LOGARITHMIC:
+            return f"{_LOGARITHMIC[kind]} wants logarithms of probabilities, and is given what {first} gives"
+        if kind not in _NORMALISING:
             waiting.extend(before(node))
-        elif first := _NORMALISED.get(kind_of(_origin(node))):
-            return f"{how}, and what it is given has gone through {first} already"
     return ""
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from unstuck.watching import schema
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
-from unstuck.watching.outputs import normalised_twice
+from unstuck.watching.outputs import mismatch
 from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
@@ -120,7 +120,7 @@ class Recorder:
         """Note the loss: that which the gradient will be the gradient of."""
         try:
             if self.close:
-                self._twice = normalised_twice(tensors) if isinstance(tensors, Tensor) else ""
+                self._twice = mismatch(tensors) if isinstance(tensors, Tensor) else ""
                 # A scaler would divide what is left there once more, which makes nothing of it.
                 for sampler in self._samplers() if self._unscaled is None else ():
                     sampler.before_micro_batch()

@@ -162,7 +162,7 @@ class Sampler:
 
     def _begin(self) -> None:
         self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
-        self._tensors = [tensor for tensor in self.parameters() if _is_dense(tensor.grad)]
+        self._tensors = [tensor for tensor in self.parameters() if _is_plain(tensor.grad)]
         if self._tensors:
             self._last, self.close = self._gradients(), True
 
@@ -179,7 +179,7 @@ class Sampler:
         return sample
 
     def _complete(self) -> bool:
-        return all(_is_dense(tensor.grad) for tensor in self._tensors)
+        return all(_is_plain(tensor.grad) for tensor in self._tensors)
 
     def _forget(self) -> None:
         self._before = self._last = self._step = self._sample = None
@@ -277,7 +277,7 @@ class Sampler:
         each = max(math.ceil(size / _MOST), 1)
         self._strides = [each if tensor.numel() > each else 1 for tensor in self._tensors]
         pieces = [
-            tensor.detach().reshape(-1)[::stride]
+            tensor.detach().to_dense().reshape(-1)[::stride]
             for tensor, stride in zip(tensors, self._strides, strict=True)
         ]
         self._lengths = [piece.numel() for piece in pieces]
@@ -304,8 +304,12 @@ class Sampler:
         )
 
 
-def _is_dense(gradient: Tensor | None) -> bool:
-    return gradient is not None and gradient.layout == torch.strided and gradient.is_floating_point()
+def _is_plain(gradient: Tensor | None) -> bool:
+    """Whether its numbers can be had: those of a sparse one, as of an embedding, if all of them fit."""
+    if gradient is None or not gradient.is_floating_point():
+        return False
+    sparse = gradient.layout == torch.sparse_coo and gradient.numel() <= _MOST
+    return sparse or gradient.layout == torch.strided
 
 
 def _lengths(gradient: float, weight: float, update: float, *, stride: int) -> Group:

@@ -4,8 +4,8 @@ The gradient of the loss is asked for where each of the applications gives its r
 """
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +39,9 @@ def unrolled(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, int, tu
             continue
         edges = [GradientEdge(node, 0) for node in nodes]
         gradients = torch.autograd.grad(loss, edges, retain_graph=True, allow_unused=True)
-        sizes = [0.0 if one is None else float(one.norm()) for one in gradients]
+        sizes = [
+            0.0 if one is None else float(one.norm()) for one in cast("Sequence[Tensor | None]", gradients)
+        ]
         cuts = [round(part * len(sizes) / PARTS) for part in range(PARTS + 1)]
         largest = tuple(max(sizes[low:high]) for low, high in itertools.pairwise(cuts))
         found.append((layer_of(names[weight]), len(nodes), largest))
