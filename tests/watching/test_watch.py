@@ -528,3 +528,29 @@ def test_bad_input_is_one_clear_line(tmp_path, model, optimizer, options, messag
     with pytest.raises(UnstuckError, match=message):
         inspect.unwrap(watch)(given, own, out=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_optimizer_around_another_is_not_asked_and_weights_that_are_put_back_are_noted(tmp_path, capsys):
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner):
+            super().__init__(inner.param_groups, {})
+            self.inner, self.count = inner, 0
+            self.kept = [weight.detach().clone() for weight in inner.param_groups[0]["params"]]
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            self.inner.step()
+            self.count += 1
+            for weight, kept in zip(self.inner.param_groups[0]["params"], self.kept, strict=True):
+                if self.count % 2 == 0:
+                    weight.copy_(kept)
+
+    model, inputs, labels = problem()
+    optimizer = Around(torch.optim.SGD(model.parameters(), lr=1e-3))
+    with watch(model, [optimizer, optimizer.inner], out=tmp_path) as watched:
+        train(model, optimizer, inputs, labels, 1200)
+    stalls = rows(watched, "SELECT DISTINCT optimizer FROM events WHERE kind = 'stall'")
+    assert stalls == [(0,)]
+    assert rows(watched, "SELECT name FROM optimizers ORDER BY optimizer") == [("SGD",), ("Around",)]
+    assert "moved by something else" in capsys.readouterr().err
+    assert Cause.ILL_CONDITIONED not in {finding.cause for finding in watched.findings}

@@ -221,8 +221,8 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
 
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
-    if look is None or look.update is None:
-        return creeping(recent, look)
+    if look is None or look.update is None or recent.shifted:
+        return creeping(recent, look)  # where steps do not add up, what one of them would gain says little
     if not falls_short(look):
         return _stands(recent, look)
     times = multiple(look)
@@ -265,7 +265,7 @@ def _clipped(recent: Recent, look: Look) -> str:
 
 def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
-    if look is None or look.krylov is None or look.update is None:
+    if look is None or look.krylov is None or look.update is None or recent.shifted:
         return None
     # Where the rate is nil or far too low, or most of a step is lost to rounding, nobody knows yet which directions a
     # higher one would serve.

@@ -47,6 +47,10 @@ PILED = (
     "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
     "call optimizer.zero_grad() before loss.backward()"
 )
+SHIFTED = (
+    "between steps the weights are moved by something else than the optimizer, half as far as by a step and more: "
+    "where averages are copied back, weights clamped or loaded again, steps do not add up"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
@@ -113,7 +117,7 @@ class Alarms:
         heard = self._heard.get(follower.number) or self._begin(follower, loss)
         self._clock += 1
         heard.last = self._clock
-        if self._several(heard):
+        if self._several(heard) or self._refuses(follower):
             return
         heard.take(loss, rate)
         self._remark(follower, step, heard.heights.add(loss))
@@ -133,6 +137,10 @@ class Alarms:
         if follower.number not in self._broken:
             self._break(follower, step, "gradient")
 
+    def _refuses(self, follower: Follower) -> bool:
+        """Whether its steps are none: they leave all as it was, as was said, or another one makes them inside."""
+        return follower.around or (follower.number in self._broken and follower.refused > 0)
+
     def _begin(self, follower: Follower, loss: float) -> _Heard:
         heard = self._heard[follower.number] = _Heard(loss, self._clock)
         return heard
@@ -149,6 +157,8 @@ class Alarms:
             own = [sample for _, _, sample in follower.samples]
             if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
                 self._note(follower, step, PILED, {"piled": True})
+            if known.shifted:
+                self._note(follower, step, SHIFTED, {"shifted": known.shifted})
             if follower.twice:
                 self._note(follower, step, f"{follower.twice}. {LOGITS}", {"twice": True})
             if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
@@ -259,6 +269,8 @@ class Alarms:
         self._ending = True
         for follower in self._followers():
             heard = self._heard.get(follower.number)
+            if self._refuses(follower):
+                continue
             if follower.wanted:
                 self.diagnose(follower, self.look if self.looking.subject is follower else None)
             elif heard is not None and follower.number not in self.standing and not self._several(heard):

@@ -26,6 +26,7 @@ class Follower:
         self.twice = ""  # what is normalised twice on its way to the loss
         self.stairs = NO_STAIRS  # what lies behind step functions
         self.refused = 0  # steps in a row that a `GradScaler` has not made
+        self.around = False  # whether its steps are made by another optimizer inside, as Lookahead's are
         self.undone: Tensor | None = None  # whether a fused step under a `GradScaler` has left all as it was
         self.shares = False  # whether its loss is that of another optimizer's backward pass
         self.previous: Follower | None = None  # whose step came before its last

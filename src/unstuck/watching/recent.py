@@ -17,6 +17,9 @@ from unstuck.watching.stairs import NO_STAIRS, Stairs
 # Bytes of a float32.
 _SINGLE = 4
 
+# Beyond this share of a step's length, what moves the weights between two steps matters as the steps do.
+SHIFTED = 0.5
+
 # Fewer samples than this have no spread to tell an error from.
 FEWEST = 4
 
@@ -89,6 +92,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         depths=_depths(own, wired.layers),
         rate=rate,
         first_rate=first_rate,
+        shifted=_shifted(own),
         twice=twice,
     )
 
@@ -134,6 +138,11 @@ def _descent(sample: Sample) -> float | None:
     if sample.descent_cosine is None:
         return None
     return sample.descent_cosine * sample.gradient_norm * sample.update_norm
+
+
+def _shifted(samples: Sequence[Sample]) -> float:
+    moved = [sample.outside > SHIFTED * sample.update_norm for sample in samples if sample.update_norm > 0.0]
+    return sum(moved) / len(moved) if moved else 0.0
 
 
 def _finite(samples: Sequence[Sample], what: Callable[[Sample], float | None]) -> list[float]:

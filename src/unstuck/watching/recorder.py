@@ -349,6 +349,9 @@ class Recorder:
 
     def _introduce(self, follower: Follower, optimizer: Optimizer, now: float) -> Sampler:
         sampler = follower.sampler = Sampler(optimizer, follower.model and follower.model())
+        own = set(map(id, sampler.parameters()))
+        inside = [set(map(id, one.parameters())) for one in self._samplers() if one is not sampler]
+        follower.around = follower.shares and any(own <= other for other in inside)
         model = None if sampler.model is None else type(sampler.model).__name__
         row = (follower.number, type(optimizer).__name__, model, sampler.size)
         self._store.put(schema.OPTIMIZERS, row)

@@ -55,6 +55,7 @@ class Sample:
             began, with the sign turned: -1 where the loss is a straight line, 0 where the step ends at the bottom,
             1 where it ends as high on the other side. The noise of $g_{k+1}$ does not know the step and averages out.
         piled: Whether $g_k$ was added to $g_{k-1}$, which nobody had set to zero.
+        outside: How far the parameters were moved between step k-1 and step k, by something other than the steps.
     """
 
     gradient_norm: float
@@ -71,6 +72,7 @@ class Sample:
     layers: dict[str, Group]
     groups: tuple[Group, ...]
     piled: bool = False
+    outside: float = 0.0
 
     @property
     def numb(self) -> bool:
@@ -100,12 +102,13 @@ class Sampler:
         self.reached: set[int] = set()
         self.close = False
         self._tensors: list[Tensor] = []
+        self._left: Tensor | None = None  # the weights after step k-1
         self._before: Tensor | None = None
         self._last: Tensor | None = None
         self._micro: list[Tensor] = []
         self._step: Tensor | None = None
         self._down = 0.0
-        self._piled = False
+        self._piled, self._outside = False, 0.0
         self._sample: Sample | None = None
 
     @property
@@ -133,6 +136,9 @@ class Sampler:
         """Before a step: remember the weights, if it is step k."""
         if self._last is not None:
             self._before = self._thinned(self._tensors)
+            if self._left is not None:
+                self._outside = float((self._before - self._left).norm())
+                self._left = None
 
     def before_micro_batch(self) -> None:
         """Before a backward pass: see whether the gradient of the step before is still there, if it is for step k."""
@@ -164,7 +170,7 @@ class Sampler:
         self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
         self._tensors = [tensor for tensor in self.parameters() if _is_plain(tensor.grad)]
         if self._tensors:
-            self._last, self.close = self._gradients(), True
+            self._last, self._left, self.close = self._gradients(), self._thinned(self._tensors), True
 
     def _finish(self, step: Float[Tensor, " n"]) -> Sample | None:
         sample = self._sample
@@ -182,9 +188,10 @@ class Sampler:
         return all(_is_plain(tensor.grad) for tensor in self._tensors)
 
     def _forget(self) -> None:
-        self._before = self._last = self._step = self._sample = None
+        self._left = self._before = self._last = self._step = self._sample = None
         self._tensors, self._micro = [], []
         self.close = self._piled = False
+        self._outside = 0.0
 
     def _compared(self, before: Tensor, after: Tensor, last: Tensor, gradient: Tensor) -> Sample:
         update = self._step = after - before
@@ -228,6 +235,7 @@ class Sampler:
             layers=self._by_layer(parts),
             groups=self._by_group(parts),
             piled=self._piled,
+            outside=self._outside,
         )
 
     def _noise(self, last: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:

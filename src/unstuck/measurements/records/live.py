@@ -105,6 +105,7 @@ class Recent:
         depths: Length of the gradient of each layer over that of its weights, in the model's order.
         rate: Present learning rate, if there is one.
         first_rate: The highest that it was.
+        shifted: Share of the samples in which something other than a step moved the weights, half as far or more.
         twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
         not_finite: The first step at which loss or gradient were NaN or Inf.
         broken: What was: "loss", "gradient" or "parameters".
@@ -137,6 +138,7 @@ class Recent:
     depths: tuple[tuple[str, float], ...] = ()
     rate: float | None = None
     first_rate: float | None = None
+    shifted: float = 0.0
     twice: str = ""
     not_finite: int | None = None
     broken: str | None = None
