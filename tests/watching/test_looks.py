@@ -77,6 +77,34 @@ def test_the_step_is_judged_by_the_batches_that_follow(decay):
     assert found.update.slope.stderr > 0.0
 
 
+def test_weights_that_something_else_moves_between_steps_are_seen_meanwhile():
+    for moved in (False, True):
+        model, optimizer, batches = training()
+        looker = Looker(optimizer, 1, 2)
+        for number, batch in enumerate(batches[: JUDGES + 1]):
+            loss = loss_of(model, batch)
+            looker.judge(loss, 1.0) if looker.found else looker.find(loss, 1.0, lambda: True)
+            optimizer.zero_grad()
+            loss.backward()
+            looker.before()
+            optimizer.step()
+            looker.after()
+            with torch.no_grad():
+                model[0].weight.mul_(0.5 if moved and number == 2 else 1.0)
+        assert looker.look().shifted is moved
+
+
+def test_sparse_gradients_have_the_products_of_dense_ones():
+    products = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 2, sparse=sparse), nn.Tanh(), nn.Linear(2, 1))
+        loss = model(torch.tensor([0, 1, 1, 3])).square().mean()
+        graph = Graph(loss, list(model.parameters()), 1.0)
+        products.append(graph.product(torch.arange(13.0)))
+    assert torch.allclose(*products)
+
+
 def test_more_judges_go_on_with_a_lowest_direction_that_is_lower():
     model, optimizer, batches = training()
     looker = Looker(optimizer, 1)

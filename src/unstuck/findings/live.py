@@ -221,7 +221,7 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
 
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
-    if look is None or look.update is None or recent.shifted:
+    if look is None or look.update is None or shifted(recent, look):
         return creeping(recent, look)  # where steps do not add up, what one of them would gain says little
     if not falls_short(look):
         return _stands(recent, look)
@@ -241,6 +241,11 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         f"{spent(recent)}{_clipped(recent, look)}",
         "Raise the learning rate, or is its schedule at an end?",
     )
+
+
+def shifted(recent: Recent, look: Look | None) -> bool:
+    """Whether something other than the steps has been seen to move the weights."""
+    return recent.shifted > 0.0 or (look is not None and look.shifted)
 
 
 def _stands(recent: Recent, look: Look) -> Finding | None:
@@ -265,7 +270,7 @@ def _clipped(recent: Recent, look: Look) -> str:
 
 def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
-    if look is None or look.krylov is None or look.update is None or recent.shifted:
+    if look is None or look.krylov is None or look.update is None or shifted(recent, look):
         return None
     # Where the rate is nil or far too low, or most of a step is lost to rounding, nobody knows yet which directions a
     # higher one would serve.

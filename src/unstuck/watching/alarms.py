@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from unstuck.findings.live import conclude_live, conclude_logged, no_way_down
+from unstuck.findings.live import conclude_live, conclude_logged, no_way_down, shifted
 from unstuck.findings.logged import LOGITS, creeping, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
@@ -260,6 +260,8 @@ class Alarms:
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
             return False
         follower.wanted = False
+        if shifted(known, look):
+            self._note(follower, follower.step, SHIFTED, {"shifted": known.shifted})
         if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
             self._conclude(follower, follower.step, findings, self._unsure(known, look))
         return True

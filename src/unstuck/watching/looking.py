@@ -125,10 +125,18 @@ class Looking:
         except (RuntimeError, MeasurementError, TypeError) as error:  # as autograd complains
             self._fail(looker, error)
 
+    def before_step(self) -> None:
+        """Before a step of the subject."""
+        if self._looker is not None and self._guard is None:
+            self._looker.before()
+
     def after_step(self, now: float) -> None:
         """After a step of the subject: go on, or sum up."""
         looker = self._looker
-        if looker is None or self._guard is not None:
+        if looker is None:
+            return
+        if self._guard is not None:
+            looker.miss()
             return
         looker.after()
         if looker.moved and not looker.wanting:

@@ -21,6 +21,7 @@ from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
 from unstuck.watching.activations import flat_layers
 from unstuck.watching.models import parameters_of
+from unstuck.watching.recent import SHIFTED
 from unstuck.watching.unrolled import unrolled
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
@@ -74,6 +75,7 @@ class Graph:
             found = torch.autograd.grad(
                 loss, self._leaves, create_graph=True, allow_unused=True, materialize_grads=True
             )
+            found = [gradient.to_dense() for gradient in found]  # embeddings may give sparse ones
         self._curved = [index for index, gradient in enumerate(found) if gradient.requires_grad]
         self._gradients = found
         self._decay = (
@@ -110,7 +112,7 @@ class Looker:
     """One look: found on one batch, then judged by the next ones.
 
     In this order: `find` before a backward pass, `after` the step, `judge` before as many backward passes as it is
-    `wanting`, then `look`. All of them leave the training as it is.
+    `wanting`, with `before` and `after` each step, then `look`. All of them leave the training as it is.
     """
 
     def __init__(
@@ -134,6 +136,8 @@ class Looker:
         self._bent: list[Tensor] = []  # products with the lowest direction
         self._weights = self._gradient = torch.empty(0)
         self._descent: float | None = None
+        self._left: Tensor | None = None  # the weights after the last step
+        self._shifted = False
         self.gradients = 0.0
         self.seconds = 0.0
 
@@ -160,6 +164,7 @@ class Looker:
         one batch shows mostly that batch's noise; and it is judged by batches that it does not come from again.
         """
         self._judges += MORE
+        self.miss()
         lowest = self._directions.get("lowest")
         if lowest is not None and self._bent:
             shift = _SHIFT * self._numbers["lambda_max"].value
@@ -191,13 +196,27 @@ class Looker:
             self._numbers["unrolled"] = unrolled(loss, self._names)
             self.gradients += price.GRADIENT * len(self._numbers["unrolled"])
 
+    def before(self) -> None:
+        """See whether something else than the steps has moved the weights, half as far as a step or more."""
+        if self._left is not None:
+            with self._timed():
+                moved = _flat(self._leaves, self._weights) - self._left
+                self._shifted |= bool(moved.norm() > SHIFTED * self._directions["update"].norm())
+
     def after(self) -> None:
         """Learn what the step after that batch has added to the weights."""
-        if self.found and not self.moved:
-            with self._timed():
-                step = _flat(self._leaves, self._weights) - self._weights
+        if not self.found:
+            return
+        with self._timed():
+            self._left = _flat(self._leaves, self._weights)
+            if not self.moved:
+                step = self._left - self._weights
                 self._directions["update"] = step
                 self._descent = -float(self._gradient @ step)
+
+    def miss(self) -> None:
+        """Learn that there was a step of which nothing was heard."""
+        self._left = None
 
     def judge(self, loss: Tensor, factor: float) -> None:
         """Measure slope and curvature along what was found, on another batch."""
@@ -226,6 +245,7 @@ class Looker:
             seconds=self.seconds,
             descent=self._descent,
             momentum=self._momentum,
+            shifted=self._shifted,
             **self._numbers,
         )
 
@@ -305,4 +325,4 @@ def differentiable(optimizer: Optimizer) -> list[Tensor]:
 
 def _flat(tensors: Sequence[Tensor], like: Tensor) -> Float[Tensor, " n"]:
     """One vector of all, of the type and on the device of another."""
-    return torch.cat([tensor.detach().reshape(-1).to(like) for tensor in tensors])
+    return torch.cat([tensor.detach().to_dense().reshape(-1).to(like) for tensor in tensors])

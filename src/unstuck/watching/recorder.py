@@ -263,6 +263,8 @@ class Recorder:
 
     def _remember(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer))
+        if follower is not None and self._looking.subject is follower:
+            self._looking.before_step()
         if follower is not None and follower.sampler is not None and follower.sampler.close:
             started = time.perf_counter()
             follower.sampler.before()

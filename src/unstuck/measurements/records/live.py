@@ -45,6 +45,7 @@ class Look:
         gradients: What it cost, in evaluations of the gradient.
         seconds: What it cost.
         momentum: Share of a step that later steps repeat.
+        shifted: Whether something other than a step moved the weights meanwhile, half as far or more.
         flat: Layers before a tanh or a sigmoid that is followed by weights, and what share of its values has a slope
             below a hundredth of the largest.
         unrolled: Layers that are applied many times, one after the other, as recurrent cells: name, times, and the
@@ -69,6 +70,7 @@ class Look:
     gradients: float
     seconds: float
     momentum: float = 0.0
+    shifted: bool = False
     flat: tuple[tuple[str, float], ...] = ()
     unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
 
