@@ -172,5 +172,20 @@ def test_layers_and_groups_add_up_to_the_whole():
 def test_gradients_that_are_gone_after_the_step_give_no_sample_and_no_error():
     optimizer = torch.optim.SGD([parameter(1.0)], lr=0.1)
     sampler = Sampler(optimizer)
-    assert sampler.after() is None
+    for _ in range(2):
+        sampler.before()
+        assert sampler.after() is None
     assert not sampler.close
+    assert not sampler.erased
+
+
+def test_gradients_that_the_step_itself_clears_are_not_called_erased():
+    weight = parameter(1.0)
+    sampler = Sampler(torch.optim.SGD([weight], lr=0.1))
+    for _ in range(4):
+        weight.grad = vector(1.0)
+        sampler.micro_batch()
+        sampler.before()
+        weight.grad = None
+        sampler.after()
+        assert not sampler.erased

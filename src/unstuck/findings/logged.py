@@ -74,8 +74,19 @@ LOGITS = (
 )
 
 
+ONE_BY_ONE = "Give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)."
+
+
 def mismatched_loss(recent: Recent, _look: Look | None) -> Finding | None:
     """The graph shows that the loss normalises what has been normalised already, or lacks a logarithm."""
+    if recent.crossed:
+        return Finding(
+            Cause.MISMATCHED_LOSS,
+            SURE,
+            (),
+            f"{recent.crossed}. The best that can be given then is the same for every example.",
+            ONE_BY_ONE,
+        )
     if not recent.twice:
         return None
     return Finding(
@@ -275,8 +286,17 @@ def motionless(recent: Recent) -> Finding | None:
     )
 
 
+ERASED = (
+    "gradients come with the backward pass, and are gone when the optimizer steps: zero_grad() is called between "
+    "backward() and step(), or they are clipped to nothing"
+)
+BEFORE_BACKWARD = "Call optimizer.zero_grad() before loss.backward(), or after optimizer.step()."
+
+
 def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
     """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
+    if recent.erased:
+        return Finding(Cause.FROZEN_PARAMETERS, SURE, (), f"Nothing is trained: {ERASED}.", BEFORE_BACKWARD)
     left = untrained(recent)
     if not left:
         return None

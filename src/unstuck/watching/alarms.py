@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unstuck.findings.live import conclude_live, conclude_logged, no_way_down, shifted
-from unstuck.findings.logged import LOGITS, creeping, untrained, zero_layers
+from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
@@ -149,20 +149,26 @@ class Alarms:
         """Say what is worth a word whether or not the loss stands still."""
         if high is not None:
             self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
-        recorder = self.recorder
         # Now and then: it takes a few samples to know what is reached.
-        if recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
-            known = self._known(follower, 1, self._heard[follower.number].mean)
-            left = untrained(known)
-            own = [sample for _, _, sample in follower.samples]
-            if len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own):
-                self._note(follower, step, PILED, {"piled": True})
-            if known.shifted:
-                self._note(follower, step, SHIFTED, {"shifted": known.shifted})
-            if follower.twice:
-                self._note(follower, step, f"{follower.twice}. {LOGITS}", {"twice": True})
-            if left and (len(follower.samples) >= FEWEST or not recorder.reached()):
-                self._note(follower, step, left, {"left_out": known.left_out})
+        if self.recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
+            for what, message in self._hindering(follower, self.recorder):
+                self._note(follower, step, message, {what: True})
+
+    def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str]]:
+        """What the record says of how the loss is made and the steps are, in a word and in a sentence each."""
+        known = self._known(follower, 1, self._heard[follower.number].mean)
+        own = [sample for _, _, sample in follower.samples]
+        piled = len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own)
+        certain = len(own) >= FEWEST or not recorder.reached()
+        said = (
+            ("piled", PILED if piled else ""),
+            ("shifted", SHIFTED if known.shifted else ""),
+            ("twice", known.twice and f"{known.twice}. {LOGITS}"),
+            ("crossed", known.crossed and f"{known.crossed}. {ONE_BY_ONE}"),
+            ("erased", ERASED if known.erased else ""),
+            ("left_out", untrained(known) if certain and not known.erased else ""),
+        )
+        return [(what, message) for what, message in said if message]
 
     def _note(self, follower: Follower, step: int, message: str, document: dict[str, Any]) -> None:
         """Say it once, whatever its numbers."""
@@ -309,6 +315,8 @@ class Alarms:
             rate=heard.rates[1] if heard.rates[0] else None,
             first_rate=heard.rates[0] or None,
             twice=follower.twice,
+            crossed=follower.crossed,
+            erased=follower.erased(),
             wired=self._wired(follower),
         )
 

@@ -24,6 +24,7 @@ class Follower:
         self.micro = 1
         self.wanted = False
         self.twice = ""  # what is normalised twice on its way to the loss
+        self.crossed = ""  # what is broadcast to a table there
         self.stairs = NO_STAIRS  # what lies behind step functions
         self.refused = 0  # steps in a row that a `GradScaler` has not made
         self.around = False  # whether its steps are made by another optimizer inside, as Lookahead's are
@@ -42,6 +43,10 @@ class Follower:
     def model_now(self) -> nn.Module | None:
         """Whose parameters they are, if that is known."""
         return None if self.sampler is None else self.sampler.model
+
+    def erased(self) -> bool:
+        """Whether its gradients are gone before it steps."""
+        return self.sampler is not None and self.sampler.erased
 
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""

@@ -58,6 +58,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     rate: float | None = None,
     first_rate: float | None = None,
     twice: str = "",
+    crossed: str = "",
+    erased: bool = False,
     wired: Wiring = Wiring(),
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
@@ -94,6 +96,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         first_rate=first_rate,
         shifted=_shifted(own),
         twice=twice,
+        crossed=crossed,
+        erased=erased,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.watching import schema
+from unstuck.watching.crossed import crossed
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
 from unstuck.watching.outputs import mismatch
@@ -76,7 +77,7 @@ class Recorder:
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
         self._losses: list[Any] = []  # numbers, or tensors on a device
         self._unscaled: tuple[int, Any] | None = None
-        self._twice = ""
+        self._twice = self._crossed = ""
         # What a `GradScaler` decides on, and the steps made before.
         self._asked: list[tuple[Follower, int]] = []
         self._refused: deque[Follower] = deque()
@@ -120,7 +121,8 @@ class Recorder:
         """Note the loss: that which the gradient will be the gradient of."""
         try:
             if self.close:
-                self._twice = mismatch(tensors) if isinstance(tensors, Tensor) else ""
+                given = isinstance(tensors, Tensor)
+                self._twice, self._crossed = (mismatch(tensors), crossed(tensors)) if given else ("", "")
                 # A scaler would divide what is left there once more, which makes nothing of it.
                 for sampler in self._samplers() if self._unscaled is None else ():
                     sampler.before_micro_batch()
@@ -339,6 +341,7 @@ class Recorder:
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler or self._introduce(follower, optimizer, now)
         follower.twice = follower.twice or self._twice
+        follower.crossed = follower.crossed or self._crossed
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:

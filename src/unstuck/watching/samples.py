@@ -87,6 +87,7 @@ class Sampler:
         size: Number of parameters that it moves.
         reached: Ids of those that ever had a gradient when a sample was taken.
         close: Whether a sample is being taken.
+        erased: Whether gradients were seen to come, and were gone at the step.
     """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module | None = None) -> None:
@@ -100,7 +101,8 @@ class Sampler:
         self.size = sum(tensor.numel() for tensor in everything)
         self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
         self.reached: set[int] = set()
-        self.close = False
+        self.close = self.erased = False
+        self._probing = self._came = self._had = False
         self._tensors: list[Tensor] = []
         self._left: Tensor | None = None  # the weights after step k-1
         self._before: Tensor | None = None
@@ -134,6 +136,11 @@ class Sampler:
 
     def before(self) -> None:
         """Before a step: remember the weights, if it is step k."""
+        if self.close:
+            # A step may itself clear what it has used.
+            self._had = any(
+                tensor.grad is not None and bool(tensor.grad.any()) for tensor in self.parameters()
+            )
         if self._last is not None:
             self._before = self._thinned(self._tensors)
             if self._left is not None:
@@ -147,6 +154,10 @@ class Sampler:
 
     def micro_batch(self) -> None:
         """After a backward pass: remember what has been added up so far, if it is for step k."""
+        if self._probing:
+            came = {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
+            self._came |= bool(came)
+            self.reached |= came
         if self._last is not None and self._complete():
             self._micro.append(self._gradients())
 
@@ -154,6 +165,9 @@ class Sampler:
         """After a step: begin, go on, or give the sample, which is `close` no more."""
         if not self.close:
             self._begin()
+        elif self._probing:
+            self.erased = self._came and not self._had
+            self._forget()
         elif self._step is not None:
             return self._finish(self._step)
         elif self._before is not None and self._last is not None and self._complete():
@@ -171,6 +185,8 @@ class Sampler:
         self._tensors = [tensor for tensor in self.parameters() if _is_plain(tensor.grad)]
         if self._tensors:
             self._last, self._left, self.close = self._gradients(), self._thinned(self._tensors), True
+        elif all(tensor.grad is None for tensor in self.parameters()):
+            self._probing = self.close = True
 
     def _finish(self, step: Float[Tensor, " n"]) -> Sample | None:
         sample = self._sample
@@ -190,11 +206,12 @@ class Sampler:
     def _forget(self) -> None:
         self._left = self._before = self._last = self._step = self._sample = None
         self._tensors, self._micro = [], []
-        self.close = self._piled = False
+        self.close = self._piled = self._probing = self._came = False
         self._outside = 0.0
 
     def _compared(self, before: Tensor, after: Tensor, last: Tensor, gradient: Tensor) -> Sample:
         update = self._step = after - before
+        self.erased = bool(self._micro) and bool(self._micro[-1].any()) and not self._had
         moved = gradient != 0.0
         signal, noise = self._noise(last, gradient)
         numbers = torch.stack(

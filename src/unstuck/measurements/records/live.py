@@ -109,6 +109,8 @@ class Recent:
         first_rate: The highest that it was.
         shifted: Share of the samples in which something other than a step moved the weights, half as far or more.
         twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
+        crossed: Which outputs are compared with the targets of all examples, in a sentence; empty if none are.
+        erased: Whether gradients are set to zero between the backward pass and the step.
         not_finite: The first step at which loss or gradient were NaN or Inf.
         broken: What was: "loss", "gradient" or "parameters".
     """
@@ -142,5 +144,7 @@ class Recent:
     first_rate: float | None = None
     shifted: float = 0.0
     twice: str = ""
+    crossed: str = ""
+    erased: bool = False
     not_finite: int | None = None
     broken: str | None = None

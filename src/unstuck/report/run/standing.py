@@ -24,7 +24,7 @@ _DAY = 86_400.0
 
 # What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
 # that are normalised twice, gradients that pile up.
-_HINDERING = {"left_out", "twice", "piled"}
+_HINDERING = {"left_out", "twice", "crossed", "piled", "erased"}
 
 
 @dataclass(frozen=True)
