@@ -300,6 +300,41 @@ def test_a_loss_that_its_first_steps_have_thrown_up_is_noted_once(tmp_path, caps
     assert capsys.readouterr().err.count("has never been as low as it began") == 1
 
 
+def test_a_loss_that_grows_while_its_steps_lead_down_is_not_called_thrown(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for step in range(600):  # as returns do that a critic learns
+            inputs = torch.randn(32, 8)
+            optimizer.zero_grad()
+            (functional.mse_loss(model(inputs), inputs[:, :1]) * (1 + step)).backward()
+            optimizer.step()
+    assert "has never been as low as it began" not in capsys.readouterr().err
+
+
+def test_what_is_trained_is_known_while_a_functional_call_exchanges_the_parameters(tmp_path):
+    known = []
+
+    class Asking(nn.Linear):
+        def forward(self, inputs):
+            if len(watched._recorder.followers) and watched._recorder.followers[0].samples:
+                watched._alarms.hear(watched._recorder.followers[0], 1, 1.0, None)
+                known.append(watched._alarms._wired(watched._recorder.followers[0]))
+            return super().forward(inputs)
+
+    model = Asking(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(20):
+            exchanged = {name: 1.0 * weight for name, weight in model.named_parameters()}
+            optimizer.zero_grad()
+            torch.func.functional_call(model, exchanged, torch.randn(4, 8)).square().mean().backward()
+            optimizer.step()
+    assert known
+    assert all(not one.unlisted for one in known)
+
+
 def test_what_no_optimizer_has_is_noted_though_the_loss_falls(tmp_path, capsys):
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model[2].parameters(), lr=0.05)

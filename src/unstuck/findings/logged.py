@@ -201,6 +201,11 @@ def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+def leads_down(recent: Recent) -> bool:
+    """Whether the loss surely still falls along a step where it ends: it may rise, but no step throws it up."""
+    return recent.overshoot is not None and recent.overshoot.surely_below(0.0, sigmas=2.0)
+
+
 def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     """From the start the steps have led down, and nowhere: they cannot have moved the loss, however noisy it is.
 
@@ -220,7 +225,7 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     if overshoot is None:
         return _adrift(recent, steps)
     left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
-    if not overshoot.surely_below(0.0, sigmas=2.0) or left / share < NEGLIGIBLE * recent.scale:
+    if not leads_down(recent) or left / share < NEGLIGIBLE * recent.scale:
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unstuck.findings.live import conclude_live, conclude_logged, no_way_down, shifted
-from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, untrained, zero_layers
+from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, leads_down, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
@@ -147,7 +147,7 @@ class Alarms:
 
     def _remark(self, follower: Follower, step: int, high: High | None) -> None:
         """Say what is worth a word whether or not the loss stands still."""
-        if high is not None:
+        if high is not None and not leads_down(self._known(follower, high.since, high.began)):
             self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
         # Now and then: it takes a few samples to know what is reached.
         if self.recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
@@ -324,9 +324,7 @@ class Alarms:
         """What of the model is trained; of one that is gone, what was known last."""
         heard, recorder = self._heard[follower.number], self.recorder
         if recorder is not None and (listed := recorder.listed()):
-            known = wiring(follower.model_now(), listed, recorder.reached(), follower.stairs)
-            if follower.model_now() is not None or not heard.wired.layers:
-                heard.wired = known
+            heard.wired = wiring(follower.inventory(), listed, recorder.reached(), follower.stairs)
         return heard.wired
 
     def _unsure(self, known: Recent, look: Look | None) -> str:

@@ -6,6 +6,7 @@ from collections import deque
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unstuck.watching.models import Inventory
 from unstuck.watching.samples import Sample, Sampler
 from unstuck.watching.stairs import NO_STAIRS
 
@@ -40,9 +41,9 @@ class Follower:
         self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
         self.together = [0, 0.0, 0]  # steps of one row, the sum of their losses, and how many are NaN
 
-    def model_now(self) -> nn.Module | None:
-        """Whose parameters they are, if that is known."""
-        return None if self.sampler is None else self.sampler.model
+    def inventory(self) -> Inventory | None:
+        """What the model has whose parameters they are, if that is known."""
+        return None if self.sampler is None else self.sampler.inventory
 
     def erased(self) -> bool:
         """Whether its gradients are gone before it steps."""

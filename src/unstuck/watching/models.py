@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,29 @@ from torch.optim import Optimizer
 
 # What a compiled module calls the one it was made from.
 _COMPILED_FROM = "_orig_mod"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a model has to be trained, while nobody computes with others in its parameters' places.
+
+    Attributes:
+        trainable: Name, id and number of entries of each parameter that requires a gradient.
+        matrices: Names of the layers that multiply by a matrix.
+    """
+
+    trainable: tuple[tuple[str, int, int], ...]
+    matrices: tuple[str, ...]
+
+
+def inventory(model: nn.Module) -> Inventory:
+    """Take stock of a model, but not during a forward pass: functional calls exchange what it has."""
+    trainable = tuple(
+        (name, id(tensor), tensor.numel())
+        for name, tensor in model.named_parameters()
+        if tensor.requires_grad
+    )
+    return Inventory(trainable, tuple(matrices_of(model)))
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.logged import ORPHANS
 from unstuck.measurements.records.live import Recent
-from unstuck.watching.models import layer_of, matrices_of
+from unstuck.watching.models import Inventory, layer_of
 from unstuck.watching.samples import Group, Sample
 from unstuck.watching.stairs import NO_STAIRS, Stairs
 
@@ -102,7 +102,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
 
 
 def wiring(
-    model: nn.Module | None, listed: Sequence[Tensor], reached: Set[int], stairs: Stairs = NO_STAIRS
+    model: Inventory | None, listed: Sequence[Tensor], reached: Set[int], stairs: Stairs = NO_STAIRS
 ) -> Wiring:
     """Compare what the model has with what the optimizers move; `reached` are ids of what had a gradient."""
     narrow = any(tensor.element_size() < _SINGLE for tensor in listed)
@@ -111,25 +111,20 @@ def wiring(
     if model is None or not listed:  # the optimizers may be gone by now
         return Wiring(narrow=narrow)
     known = {id(tensor) for tensor in listed}
-    trainable = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    unlisted = [name for name, tensor in trainable.items() if id(tensor) not in known]
-    unreached = [
-        name for name, tensor in trainable.items() if id(tensor) in known and id(tensor) not in reached
-    ]
-    stepped = [
-        name
-        for name, tensor in trainable.items()
-        if id(tensor) in stairs.behind & reached and id(tensor) in known
-    ]
-    total = sum(tensor.numel() for tensor in trainable.values())
-    left = sum(trainable[name].numel() for name in (*unlisted, *unreached, *stepped))
+    unlisted = [name for name, tensor, _ in model.trainable if tensor not in known]
+    unreached = [name for name, tensor, _ in model.trainable if tensor in known and tensor not in reached]
+    behind = stairs.behind & reached & known
+    stepped = [name for name, tensor, _ in model.trainable if tensor in behind]
+    sizes = {name: size for name, _, size in model.trainable}
+    total = sum(sizes.values())
+    left = sum(sizes[name] for name in (*unlisted, *unreached, *stepped))
     return Wiring(
         tuple(unreached),
         tuple(unlisted),
         tuple(stepped),
         stairs.ends,
         left / total if total else 0.0,
-        tuple(matrices_of(model)),
+        model.matrices,
         narrow,
     )
 

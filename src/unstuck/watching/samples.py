@@ -12,7 +12,15 @@ from torch.optim import Optimizer
 
 from unstuck.measurements.second_moments import holds, known_key, weight
 from unstuck.objective.decay import coupled
-from unstuck.watching.models import layer_of, model_of, names_of, parameters_of, unwrapped
+from unstuck.watching.models import (
+    Inventory,
+    inventory,
+    layer_of,
+    model_of,
+    names_of,
+    parameters_of,
+    unwrapped,
+)
 
 # Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
 # taken; the relative error of a length over so many is below a thousandth.
@@ -86,6 +94,7 @@ class Sampler:
     Attributes:
         size: Number of parameters that it moves.
         reached: Ids of those that ever had a gradient when a sample was taken.
+        inventory: What the model has, when last seen.
         close: Whether a sample is being taken.
         erased: Whether gradients were seen to come, and were gone at the step.
     """
@@ -101,6 +110,7 @@ class Sampler:
         self.size = sum(tensor.numel() for tensor in everything)
         self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
         self.reached: set[int] = set()
+        self.inventory: Inventory | None = None
         self.close = self.erased = False
         self._probing = self._came = self._had = False
         self._tensors: list[Tensor] = []
@@ -181,6 +191,8 @@ class Sampler:
         return None
 
     def _begin(self) -> None:
+        if (model := self.model) is not None:
+            self.inventory = inventory(model)
         self.reached |= {id(tensor) for tensor in self.parameters() if tensor.grad is not None}
         self._tensors = [tensor for tensor in self.parameters() if _is_plain(tensor.grad)]
         if self._tensors:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from typing import Any
 
+from unstuck.estimate import weighted_mean
 from unstuck.findings.live import THROWN
 from unstuck.findings.records import Cause
 from unstuck.report.numbers import count, probability, seconds
@@ -15,6 +16,9 @@ from unstuck.report.words import Tone, cause_word
 from unstuck.watching.heights import stays_above
 from unstuck.watching.recorded import Course, Event, Recorded
 from unstuck.watching.stalls import FIRST_LOOK
+
+# Fewer samples have no spread, see FEWEST in watching/recent.py.
+_FEWEST = 4
 
 # Marks nearer to each other than this share of the axis are drawn as one.
 _TOGETHER = 0.025
@@ -232,7 +236,12 @@ def _is_high(course: Course) -> bool:
         return False
     above = sum(part.count for part in half if part.mean is not None and part.mean > THROWN * began)
     lowest = min(part.low for part in half if part.low is not None)
-    return stays_above(began, lowest, above / sum(part.count for part in half))
+    high = stays_above(began, lowest, above / sum(part.count for part in half))
+    ends = [sample.overshoot for sample in course.samples if sample.overshoot is not None]
+    # Where steps still lead down at their ends, they are not what has thrown it up.
+    return high and not (
+        len(ends) >= _FEWEST and weighted_mean(ends, [1.0] * len(ends)).surely_below(0.0, sigmas=2.0)
+    )
 
 
 def _telling(kinds: Sequence[str]) -> str:
