@@ -63,7 +63,7 @@ SHORTENED = 30.0
 HUGE = 1e4
 
 # A loss above this share of where it began has learnt little. And how sure it is that what is far back matters.
-LEARNT, IN_TIME = 0.5, 0.7
+LEARNT, IN_TIME = 0.5, 0.5
 
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0

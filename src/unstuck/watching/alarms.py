@@ -151,24 +151,24 @@ class Alarms:
             self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
         # Now and then: it takes a few samples to know what is reached.
         if self.recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
-            for what, message in self._hindering(follower, self.recorder):
-                self._note(follower, step, message, {what: True})
+            for what, message, how in self._hindering(follower, self.recorder):
+                self._note(follower, step, message, {what: how})
 
-    def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str]]:
-        """What the record says of how the loss is made and the steps are, in a word and in a sentence each."""
+    def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str, bool | float]]:
+        """What the record says of how the loss is made and the steps are: a word, a sentence, how much of it."""
         known = self._known(follower, 1, self._heard[follower.number].mean)
         own = [sample for _, _, sample in follower.samples]
         piled = len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own)
         certain = len(own) >= FEWEST or not recorder.reached()
         said = (
-            ("piled", PILED if piled else ""),
-            ("shifted", SHIFTED if known.shifted else ""),
-            ("twice", known.twice and f"{known.twice}. {LOGITS}"),
-            ("crossed", known.crossed and f"{known.crossed}. {ONE_BY_ONE}"),
-            ("erased", ERASED if known.erased else ""),
-            ("left_out", untrained(known) if certain and not known.erased else ""),
+            ("piled", PILED if piled else "", True),
+            ("shifted", SHIFTED if known.shifted else "", True),
+            ("twice", known.twice and f"{known.twice}. {LOGITS}", True),
+            ("crossed", known.crossed and f"{known.crossed}. {ONE_BY_ONE}", True),
+            ("erased", ERASED if known.erased else "", True),
+            ("left_out", untrained(known) if certain and not known.erased else "", known.left_out),
         )
-        return [(what, message) for what, message in said if message]
+        return [one for one in said if one[1]]
 
     def _note(self, follower: Follower, step: int, message: str, document: dict[str, Any]) -> None:
         """Say it once, whatever its numbers."""
@@ -267,7 +267,7 @@ class Alarms:
             return False
         follower.wanted = False
         if shifted(known, look):
-            self._note(follower, follower.step, SHIFTED, {"shifted": known.shifted})
+            self._note(follower, follower.step, SHIFTED, {"shifted": True})
         if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
             self._conclude(follower, follower.step, findings, self._unsure(known, look))
         return True
