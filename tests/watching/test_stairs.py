@@ -47,3 +47,18 @@ def test_a_watched_network_of_step_functions_is_told_why_it_does_not_learn(tmp_p
             optimizer.step()
     assert [finding.cause for finding in watched.findings] == [Cause.FROZEN_PARAMETERS]
     assert "behind `sign`" in watched.findings[0].explanation
+
+
+def test_weights_that_are_rounded_are_told_though_a_gradient_comes_to_the_bias(tmp_path, capsys):
+    class Rounded(nn.Linear):
+        def forward(self, values):
+            return nn.functional.linear(values, (4.0 * self.weight).round() / 4.0, self.bias)
+
+    model = Rounded(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for _ in range(300):
+            optimizer.zero_grad()
+            model(inputs).square().mean().backward()
+            optimizer.step()
+    assert "`weight` is behind `round`" in capsys.readouterr().err

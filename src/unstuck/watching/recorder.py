@@ -135,7 +135,7 @@ class Recorder:
             self._troubled(error)
 
     def _see_stairs(self, loss: Any) -> None:
-        """Where no gradient came to a layer, see whether it could."""
+        """Where no gradient came to a parameter, see whether it could."""
         for follower in self._followers.values() if isinstance(loss, Tensor) else ():
             sampler = follower.sampler
             if sampler is not None and sampler.close and follower.samples and follower.samples[-1][2].numb:

@@ -64,6 +64,7 @@ class Sample:
             1 where it ends as high on the other side. The noise of $g_{k+1}$ does not know the step and averages out.
         piled: Whether $g_k$ was added to $g_{k-1}$, which nobody had set to zero.
         outside: How far the parameters were moved between step k-1 and step k, by something other than the steps.
+        numb: Whether nothing but zeros came to one of the parameters.
     """
 
     gradient_norm: float
@@ -81,11 +82,7 @@ class Sample:
     groups: tuple[Group, ...]
     piled: bool = False
     outside: float = 0.0
-
-    @property
-    def numb(self) -> bool:
-        """Whether nothing but zeros came to a layer."""
-        return any(layer.gradient_norm == 0.0 for layer in self.layers.values())
+    numb: bool = False
 
 
 class Sampler:
@@ -265,6 +262,7 @@ class Sampler:
             groups=self._by_group(parts),
             piled=self._piled,
             outside=self._outside,
+            numb=any(part.gradient_norm == 0.0 for part in parts),
         )
 
     def _noise(self, last: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
