@@ -314,3 +314,11 @@ def test_a_gradient_that_fades_through_time_is_named_where_little_has_been_learn
     assert causes(replace(RECENT, began=10.0), faded) == []  # it may have learnt all that there is
     for sizes in ((0.1, 0.2, 0.5, 1.0), (0.0, 0.0, 0.0, 1.0), (1e-8, 1.0, 1.0, 1.0)):
         assert causes(look=replace(LOOK, unrolled=(("rnn", 60, sizes),))) == []
+
+
+def test_where_layers_are_zero_or_behind_steps_no_look_calls_the_loss_flat():
+    flat = replace(LOOK, gradient_norm=0.0, lambda_min=sure(0.0), lambda_max=sure(1e-6), weight_norm=0.0)
+    assert causes(look=flat) == [Cause.PLATEAU]
+    assert causes(replace(RECENT, zeros=("users", "items")), flat) == [Cause.SADDLE_POINT]
+    behind = replace(RECENT, stepped=("0.weight",), ends=("sign",), left_out=1.0)
+    assert causes(behind, flat) == [Cause.FROZEN_PARAMETERS]

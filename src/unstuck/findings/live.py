@@ -297,6 +297,8 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
     """Neither gradient nor curvature could change the loss within the length of the weights."""
     if look is None or recent.stepped:
         return None  # autograd knows nothing of what the loss does behind a step function
+    if zero_layers(recent, look) is not None:
+        return None  # as far as nothing reaches all is flat
     reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything
     steepest = max(abs(look.lambda_max.value), abs(look.lambda_min.value))
     most = look.gradient_norm * reach + 0.5 * steepest * reach**2
