@@ -225,6 +225,35 @@ def test_an_escape_alone_leaves_the_saddle_in_place():
     assert treated.after < 1e-3 < treated.before
 
 
+def test_an_escape_ends_before_it_learns_by_heart():
+    """Of labels a part of which is chance: followed to its end, the loss of other data is ten times as high."""
+    torch.manual_seed(0)
+    x = torch.randn(192, 8)
+    y = torch.where(torch.rand(192) < 0.7, (x[:, 0] > 0).long(), torch.randint(2, (192,)))
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 2))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    loss = unstuck.supervised(nn.CrossEntropyLoss())
+    held = [(x[96:], y[96:])]
+    training = Training(model, loss, [(x[:96], y[:96])], validation=held)
+    treated = unstuck.escape(training, budget=10.0)
+    after = float(loss(model, held[0]).detach())
+    assert after == pytest.approx(treated.after, rel=1e-5)
+    assert after < treated.before
+    assert treated.on == "96 validation examples"
+
+
+def test_ctrl_c_in_an_escape_changes_nothing():
+    training = DEMOS["lecture"].setup()
+
+    def interrupted(_stage, share):
+        if share > 0.0:
+            raise KeyboardInterrupt
+
+    with unchanged(training), pytest.raises(KeyboardInterrupt):
+        unstuck.escape(training, progress=interrupted)
+
+
 def test_where_there_is_no_way_down_an_escape_changes_nothing():
     class Bowl(nn.Module):
         def __init__(self):

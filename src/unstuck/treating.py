@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-import psutil
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,28 +13,31 @@ from unstuck import processes
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
-from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.pace import seconds_per_gradient
+from unstuck.landscape.ground import limits_of
+from unstuck.objective import Batch, Objective
+from unstuck.objective.pace import threads_kept
 from unstuck.progress import Told, untold
 from unstuck.remedies.catalogue import NAMES, proposed
 from unstuck.remedies.commit import commit, commit_point
-from unstuck.remedies.escape import escape as search
+from unstuck.remedies.records import End
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
+from unstuck.trials.outward import outward
 from unstuck.trials.sample import sampled
 from unstuck.trials.side import Side, validation_batches
 
 # Without a trial to go by: as many batches as a trial would take.
 _STEPS = 80
 
-# Gradients that an escape takes, roughly, the weakest saddles included.
-_GRADIENTS = 300.0
-
-# Share of the memory for the graphs that products with the Hessian are made over.
-_GRAPHS = 0.35
+_UNTIL = {
+    End.STATIONARY: "no direction leads down any more",
+    End.BUDGET: "the time was over",
+    End.NO_WAY_DOWN: "no way down was found any more",
+    End.BY_HEART: "what it gained no longer held on other data",
+}
 
 # Its order is none of those that the proof rests on.
 _ORDER = 1_000
@@ -55,6 +57,7 @@ class Treated:
         code: The lines of code that make the change in the user's script.
         before: The loss on the held sample, before; on the validation data, where the trials went by them.
         after: The same after.
+        on: The data that both are the loss of, in words.
         steps: Gradient evaluations of a batch that were made, the remedy's own cost included.
         seconds: What it took.
         optimizer: The one to go on with: the training's own, if it has one, or another where the remedy puts one
@@ -69,6 +72,7 @@ class Treated:
     code: tuple[str, ...]
     before: float
     after: float
+    on: str
     steps: float
     seconds: float
     optimizer: Optimizer | None
@@ -76,10 +80,12 @@ class Treated:
     state: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
-        share = (self.before - self.after) / abs(self.before) if self.before else 0.0
+        # Of a loss that can be negative a share says nothing.
+        lower = self.before - self.after
+        share = f" ({100 * lower / self.before:.1f} % lower)" if 0.0 <= self.after < self.before else ""
         lines = [
             f"{self.remedy}: {self.change}",
-            f"loss {self.before:.6g} -> {self.after:.6g} ({100 * share:.1f} % lower)",
+            f"loss {self.before:.6g} -> {self.after:.6g}{share} on {self.on}",
             f"after {self.steps:.0f} gradient evaluations of a batch, {self.seconds:.1f} s",
         ]
         return "\n".join([*lines, *self.code])
@@ -162,7 +168,8 @@ def escape(
     """Leave the saddle point that a training stands at, in place: one remedy alone, without a diagnosis.
 
     Displaced at random, along negative curvature, and down, until no way down is left or the time is over; see
-    `unstuck.remedies.escape`. The optimizer begins anew from there.
+    `unstuck.remedies.escape`. It goes no further than the loss of data falls on which the way was not looked for:
+    half of the sample, or where that is all the data, the validation data. The optimizer begins anew from there.
 
     Args:
         training: Where it stands.
@@ -172,53 +179,45 @@ def escape(
 
     Raises:
         TreatmentError: No way down was found; the training is as it was.
+        KeyboardInterrupt: At Ctrl-C; the training is as it was.
     """
-    if not 0.0 < budget < math.inf:
-        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
-        raise UnstuckError(msg)
     told = progress or untold
     begun = time.monotonic()
+    limits = limits_of(budget, None, seed)
     told("looking for a way down", 0.0)
-    sample = _affordable(training, budget, seed)
 
     def over() -> bool:
         told("looking for a way down", min((time.monotonic() - begun) / budget, 0.99))
-        return time.monotonic() - begun > budget
+        return limits.over()
 
-    found = search(sample, seed=seed, over=over, memory=_GRAPHS * psutil.virtual_memory().available)
-    if not bool(found.displacement.any()):
-        msg = f"nothing was changed: no way down from loss {found.before:.6g} ({found.end})"
-        raise TreatmentError(msg)
-    theta = sample.theta + found.displacement
-    side = Side(training, sample, ())
-    side.objective.values(theta)
-    commit_point(training, sample.parameters, theta, side.buffers)
+    with threads_kept():
+        led = outward(training, limits, over)
+        found = led.found
+        if not led.holds:
+            hint = "; a larger budget may find one" if found.end is End.BUDGET else ""
+            msg = (
+                f"nothing was changed: no way down from loss {led.before:.6g} on {led.on} ({found.end}){hint}"
+            )
+            raise TreatmentError(msg)
+        side = Side(training, led.objective, ())
+        side.objective.values(led.theta)
+    commit_point(training, led.objective.parameters, led.theta, side.buffers)
     ways = ", ".join(dict.fromkeys(round_.way for round_ in found.rounds))
     state: dict[str, Any] = {"model_state_dict": training.model.state_dict()}
     if training.optimizer is not None:
         state["optimizer_state_dict"] = training.optimizer.state_dict()
     return Treated(
         remedy="escape",
-        change=f"a way down by {ways}; ended {found.end}",
+        change=f"a way down by {ways}, until {_UNTIL[found.end]}",
         code=("# load the checkpoint, and train on",),
-        before=found.before,
-        after=found.after,
-        steps=found.gradients * len(sample.batches),
+        before=led.before,
+        after=led.before - led.gain.value,
+        on=led.on,
+        steps=led.evaluations,
         seconds=time.monotonic() - begun,
         optimizer=training.optimizer,
         training=training,
         state=state,
-    )
-
-
-def _affordable(training: Training, budget: float, seed: int) -> Objective:
-    """Draw as many batches as the time allows to evaluate a few hundred times."""
-    first = draw(training.data, seed=seed, enough=lambda batches, _: batches >= 1)
-    objective = Objective(training, first.batches)
-    seconds = seconds_per_gradient(objective) / first.examples
-    most = max(budget / _GRADIENTS / seconds, 1.0)
-    return Objective(
-        training, draw(training.data, seed=seed, enough=lambda _, examples: examples >= most).batches
     )
 
 
@@ -227,7 +226,7 @@ def _finished(
 ) -> Treated:
     before, batch, begun = facts
     validation = course.validation()
-    after = course.end() if validation is None else validation
+    after = course.held.mean(course.looks[-1][1]) if validation is None else validation
     if not after < before:
         msg = (
             f"nothing was changed: after {chosen.name} the loss was {after:.6g}, not below {before:.6g}; "
@@ -242,6 +241,9 @@ def _finished(
         code=chosen.code,
         before=before,
         after=after,
+        on=f"{course.run.objective.examples:,} training examples"
+        if validation is None
+        else f"{round(sum(course.side.weights)) if course.side else 0:,} validation examples",
         steps=course.spent / batch,
         seconds=time.monotonic() - begun,
         optimizer=optimizer,

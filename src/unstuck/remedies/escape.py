@@ -18,7 +18,7 @@ from unstuck.measurements.descent import shaken
 from unstuck.objective import Objective
 from unstuck.remedies.lbfgs import descend, stride
 from unstuck.remedies.records import End, Escape, Round
-from unstuck.remedies.surface import Point, SpentError, Surface
+from unstuck.remedies.surface import ByHeartError, Point, SpentError, Surface
 
 # Random displacements, as shares of the one that `shaken` draws, in the order in which they are tried. At a share
 # of one, nine saddles (benchmarks/results/escape.md) were left soonest, of orders two to four; a third of it took
@@ -56,10 +56,11 @@ _LOOKS, _FIRST = (0.3, 0.03, 0.003), 0.1
 _MOST_ROUNDS = 50
 
 
-def escape(
+def escape(  # noqa: PLR0913 - what counts, what judges, and what may be spent
     objective: Objective,
     *,
     only: Sequence[int] | None = None,
+    judges: Sequence[int] = (),
     seed: int,
     gradients: float = math.inf,
     over: Callable[[], bool] = lambda: False,
@@ -70,6 +71,8 @@ def escape(
     Args:
         objective: The loss; nothing of it is changed.
         only: Batches that count, by index; all by default.
+        judges: Batches that the way down is not looked for on: of the points that were the lowest in turn, the one
+            with the lowest loss on these is the result, and it ends where they have long gained no more.
         seed: Of the random displacements and starts.
         gradients: Most evaluations of the gradient to spend, over the batches that count.
         over: Asked before every evaluation: whether to stop.
@@ -79,17 +82,19 @@ def escape(
         MeasurementError: The loss is not finite where it begins.
         KeyboardInterrupt: Only before anything is known; later the result says `INTERRUPTED`.
     """
-    surface = Surface(objective, only, gradients=gradients, over=over, memory=memory)
+    surface = Surface(objective, only, judges, gradients=gradients, over=over, memory=memory)
     search = _Search(surface, lambda turn: shaken(objective.parameters, objective.theta, seed + turn), seed)
     start = surface.start()
     try:
         end = search.run(start)
+    except ByHeartError:
+        end = End.BY_HEART
     except SpentError:
         end = End.BUDGET
     except KeyboardInterrupt:
         end = End.INTERRUPTED
     return Escape(
-        displacement=surface.theta - objective.theta,
+        displacement=surface.judged - objective.theta,
         before=start.loss,
         after=surface.loss,
         gradients=surface.spent,

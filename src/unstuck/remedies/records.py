@@ -15,6 +15,7 @@ class End(StrEnum):
     STATIONARY = "second-order stationary"
     BUDGET = "out of budget"
     NO_WAY_DOWN = "no way down"
+    BY_HEART = "other data gain no more"
     INTERRUPTED = "interrupted"
 
 
@@ -42,9 +43,11 @@ class Escape:
     """Where the way down led.
 
     Attributes:
-        displacement: From `objective.theta` to the lowest point found; zero if none was lower.
+        displacement: From `objective.theta` to the lowest point found, by the batches that judge, if some did;
+            zero if none was lower.
         before: Loss at `objective.theta`, over the batches asked for.
-        after: Loss at the lowest point; never above `before`.
+        after: Loss at the lowest point of them, which without batches that judge is that of `displacement`; never
+            above `before`.
         gradients: Spent, in evaluations of the gradient over those batches.
         rounds: What was done, in order.
         end: Why it ended.

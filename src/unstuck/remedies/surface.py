@@ -18,9 +18,16 @@ from unstuck.space import Space
 # trusted (`objective.trust`), and where they cannot, gradients of all, to find the step of differences.
 _TRUST, _CALIBRATION = 42.0, 18.0
 
+# What gains nothing on the batches that judge over so many points, each the lowest so far, is learning by heart.
+_BY_HEART = 20
+
 
 class SpentError(Exception):
     """The budget is used up, or the time is over."""
+
+
+class ByHeartError(SpentError):
+    """The batches that judge have long gained no more."""
 
 
 class Point(NamedTuple):
@@ -39,12 +46,15 @@ class Surface:
     Attributes:
         theta: The lowest point.
         loss: There; infinite as long as nothing was evaluated.
+        judged: Of the points that were the lowest in turn, the one with the lowest loss on the batches that judge;
+            without such batches the lowest point.
     """
 
     def __init__(
         self,
         objective: Objective,
         only: Sequence[int] | None,
+        judges: Sequence[int] = (),
         *,
         gradients: float,
         over: Callable[[], bool],
@@ -53,10 +63,10 @@ class Surface:
         self._objective = objective
         self._only = tuple(range(len(objective.batches)) if only is None else only)
         self._examples = sum(objective.batches[index].examples for index in self._only)
-        self._shares = [objective.batches[index].examples / self._examples for index in self._only]
+        self._judges, self._elsewhere, self._since = tuple(judges), math.inf, 0
         self._begun = objective.ledger.examples
         self._gradients, self._over, self._memory = gradients, over, memory
-        self.theta, self.loss = objective.theta, math.inf
+        self.theta, self.loss, self.judged = objective.theta, math.inf, objective.theta
 
     @property
     def space(self) -> Space:
@@ -71,10 +81,7 @@ class Surface:
     def value(self, theta: Float[Tensor, " n"]) -> float:
         """Evaluate the loss."""
         self._check()
-        values = self._objective.values(theta, self._only)
-        return self._note(
-            theta, sum(share * value for share, value in zip(self._shares, values, strict=True))
-        )
+        return self._note(theta, self._mean(theta, self._only))
 
     def start(self) -> Point:
         """Evaluate where it begins, whatever the budget.
@@ -129,4 +136,20 @@ class Surface:
         value = value if math.isfinite(value) else math.inf
         if value < self.loss:
             self.theta, self.loss = theta.detach().clone(), value
+            self._judge()
         return value
+
+    def _judge(self) -> None:
+        elsewhere = self._mean(self.theta, self._judges) if self._judges else self.loss
+        if elsewhere < self._elsewhere or not self._judges:
+            self.judged, self._elsewhere, self._since = self.theta, elsewhere, 0
+            return
+        self._since += 1
+        if self._since >= _BY_HEART:
+            raise ByHeartError
+
+    def _mean(self, theta: Float[Tensor, " n"], indices: Sequence[int]) -> float:
+        batches = [self._objective.batches[index] for index in indices]
+        total = sum(batch.examples for batch in batches)
+        values = self._objective.values(theta, indices)
+        return sum(batch.examples / total * value for batch, value in zip(batches, values, strict=True))
