@@ -353,6 +353,35 @@ def test_what_cannot_be_is_one_by_one_and_says_why(kind):
     assert_same(fast, slow, 0.0)
 
 
+def test_names_of_the_examples_beside_their_tensors_are_said_to_be_the_reason():
+    made = training(perceptron)
+    content = {
+        "inputs": made.data[0][0],
+        "targets": made.data[0][1],
+        "names": [f"{n}" for n in range(EXAMPLES)],
+    }
+
+    def loss(model, batch):
+        return functional.cross_entropy(model(batch["inputs"]), batch["targets"])
+
+    (fast, slow), _ = both(Training(made.model, loss, [content], made.optimizer))
+    assert fast.singly == "batches hold lists with a str for each example"
+    assert_same(fast, slow, 0.0)
+
+
+def test_nothing_is_printed_of_what_cannot_be_many_at_a_time(capfd):
+    class Packed(Recurrent):
+        def forward(self, x):
+            lengths = torch.full((len(x),), 4)
+            packed = nn.utils.rnn.pack_padded_sequence(x.unflatten(1, (4, 4)), lengths, batch_first=True)
+            return self.head(self.cell(packed)[1][0][-1])
+
+    (fast, slow), _ = both(training(Packed))
+    assert fast.singly
+    assert_same(fast, slow, 0.0)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_comes_out_otherwise_is_one_by_one():
     class Wrong(torch.autograd.Function):
         """Has a rule for `vmap` that does something else."""

@@ -87,6 +87,7 @@ def test_of_all_examples_the_scale_is_the_exact_one(kind):
     assert noise.simple.estimate.value == pytest.approx(exact(gradients), rel=1e-9)
     # All that is left open is whether to divide by N or by N - 1.
     assert noise.simple.estimate.stderr == pytest.approx(noise.simple.estimate.value / EXAMPLES, rel=1e-6)
+    assert noise.simple.high - noise.simple.low == pytest.approx(2.0 * noise.simple.estimate.stderr, rel=1e-6)
     start = 0
     for layer in noise.layers:
         part = gradients[:, start : start + layer.parameters]

@@ -92,7 +92,9 @@ class _Pair:
         value = above / below
         error = math.sqrt(max(errors[0] - 2.0 * value * errors[1] + value**2 * errors[2], 0.0)) / below
         # Whether the data are a sample or all there is, N or N - 1, is a question of definition.
-        return Scale(Estimate(value, max(error, value / self._examples), self._groups - 1.0), low, high)
+        either = value / self._examples
+        estimate = Estimate(value, max(error, either), self._groups - 1.0)
+        return Scale(estimate, min(low, value - either), max(high, value + either))
 
     def _errors(self) -> tuple[float, float, float]:
         """Squared errors of the numerator, of both, and of the denominator, for what was not looked at."""

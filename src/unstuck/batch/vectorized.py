@@ -7,6 +7,7 @@ it gives a gradient. The first time, two pieces are evaluated by themselves too,
 """
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -26,13 +27,15 @@ from unstuck.batch.taps import Tapping
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Batch, Objective
 from unstuck.objective import ledger as price
-from unstuck.objective.sampling import mapped, one_line
+from unstuck.objective.sampling import mapped, reason
 
 # As many at a time as take so many seconds, so that it can be ended; with small networks, overhead is what costs.
 _SECONDS, _FEWEST, _MOST = 1.0, 16, 512
 
 # Of what a graph saves, so much is needed to go back through it, with what is kept of it; and of a copy's gradient.
 _GRAPH, _COPY = 3.0, 4.0
+
+_FALLBACK = "There is a performance drop"
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,7 @@ class Vectorized:
             MeasurementError: They cannot be evaluated together; the message says why.
         """
         begun = time.perf_counter()
-        with _reasons(), warnings.catch_warnings():
-            # What `vmap` has no rule for it does one by one, no cheaper than we do.
-            warnings.filterwarnings("error", "There is a performance drop")
+        with _reasons(), _no_fallback():
             found = self._differentiated(numbers)
         self._seconds = (time.perf_counter() - begun) / len(numbers)
         if not self._compared:
@@ -164,6 +165,10 @@ class Vectorized:
             MeasurementError: They differ in something that is no tensor.
         """
         one, all_of_them = _leaves(self._first.content), _leaves(together.content)
+        if len(one) != len(all_of_them):
+            kinds = {type(leaf).__name__ for leaf in one if not _is_tensor(leaf)} or {"tensor"}
+            msg = f"batches hold lists with a {' or '.join(sorted(kinds))} for each example"
+            raise MeasurementError(msg)
         parts: list[Tensor] = []
         dims: list[int | None] = []
         for own, whole in zip(one, all_of_them, strict=True):
@@ -219,14 +224,14 @@ def _check(objective: Objective) -> None:
         MeasurementError: Something does.
     """
     replay = objective.replay
-    reasons = {
+    refused = {
         "the model is on several processes": processes.count() > 1 or replay.parameters.sharded is not None,
         "the model writes on its parameters": replay.writes_parameters,
         "the loss draws random numbers": objective.stochastic,
     }
-    for reason, holds in reasons.items():
+    for why, holds in refused.items():
         if holds:
-            raise MeasurementError(reason)
+            raise MeasurementError(why)
 
 
 @contextmanager
@@ -236,7 +241,23 @@ def _reasons() -> Generator[None]:
         yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error, UnstuckError) else error
-        raise MeasurementError(one_line(cause if isinstance(cause, Exception) else error)) from error
+        raise MeasurementError(reason(cause if isinstance(cause, Exception) else error)) from error
+
+
+@contextmanager
+def _no_fallback() -> Generator[None]:
+    """Refuse what `vmap` has no rule for and does one by one, no cheaper than we do.
+
+    Its warnings are kept, not made errors: beside another error such a one could only be printed.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.filterwarnings("always", _FALLBACK)
+        yield
+    for each in told:
+        if re.match(_FALLBACK, str(each.message)):
+            raise MeasurementError(str(each.message))
+    for each in told:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def _copies(leaf: Tensor, count: int) -> Tensor:
