@@ -39,6 +39,11 @@ def frozen() -> nn.Module:
     return model().requires_grad_(requires_grad=False)
 
 
+def inferring() -> nn.Module:
+    with torch.inference_mode():
+        return nn.Linear(2, 2)
+
+
 def complex_() -> nn.Module:
     return nn.Linear(2, 2, dtype=torch.complex64)
 
@@ -64,6 +69,7 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "model: complex": ({"model": complex_()}, "`model`: parameter `weight` is complex; hold its real"),
     "model: meta": ({"model": model().to("meta")}, "`model`: parameter `0.weight` is on the meta device"),
+    "model: inference": ({"model": inferring()}, "`model`: parameter `weight` is of torch.inference_mode"),
     "loss: a string": (
         {"loss": "mse"},
         r"`loss` must be a function loss\(model, batch\) .*, not 'mse' \(str\)",
@@ -207,7 +213,10 @@ WHEN_MEASURED: dict[str, tuple[dict[str, Any], str]] = {
         {"data": [INPUTS]},
         r"`data` must give batches \(inputs, targets\) for `supervised`, not",
     ),
-    "data: triples": ({"data": [(INPUTS, TARGETS, 1)]}, r"`data` must give batches \(inputs, targets\) for"),
+    "data: triples": (
+        {"data": [(INPUTS, TARGETS, 1)]},
+        r"`data` must give batches .*, not a tuple of 3; pass",
+    ),
     "data: nothing after all": ({"data": Barren()}, "`data` gave no batch: pass a DataLoader or a list"),
     "data: fails at once": ({"data": Failing(0)}, "`data` failed to give batch 1: OSError: file not found"),
     "data: fails later": ({"data": Failing(2)}, "`data` failed to give batch 3: OSError: file not found"),

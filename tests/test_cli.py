@@ -137,8 +137,8 @@ class TestBadInputIsOneLineOnStandardErrorAndExitsWithTwo:
                 ["diagnose", "demo:lecture", "--budget", "soon"],
                 "Invalid value for --budget: 'soon' is not a time above zero such as 90s, 2m or 1h",
             ),
-            (["diagnose", "demo:lecture", "--steps", "-1"], "Invalid value for '--steps': .*"),
-            (["diagnose", "demo:lecture", "--seed", "x"], "Invalid value for '--seed': .*"),
+            (["diagnose", "demo:lecture", "--steps", "-1"], "Invalid value for '--steps': .*, not '-1'"),
+            (["diagnose", "demo:lecture", "--seed=x"], "Invalid value for '--seed': .*, not 'x'"),
             (["diagnose", "demo:lecture", "--html", "."], "cannot write .: it is a folder"),
             (
                 ["diagnose", "demo:lecture", "--json", "file/report.json"],

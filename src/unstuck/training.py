@@ -1,7 +1,7 @@
 """What the user brings: everything that is needed to evaluate the loss of a run again."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
         if not isinstance(batch, tuple | list) or len(batch) != 2:  # noqa: PLR2004
             msg = (
                 "`data` must give batches (inputs, targets) for `supervised`, "
-                f"not {_show(batch)}; pass your own loss(model, batch) for other batches"
+                f"not {_form(batch)}; pass your own loss(model, batch) for other batches"
             )
             raise TrainingError(msg)
         inputs, targets = batch
@@ -114,6 +114,9 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
         raise TrainingError(msg)
     if parameter.is_meta:
         msg = f"`model`: parameter `{name}` is on the meta device and has no values: load the model first"
+        raise TrainingError(msg)
+    if parameter.is_inference():
+        msg = f"`model`: parameter `{name}` is of torch.inference_mode(), which cannot train: make it outside"
         raise TrainingError(msg)
 
 
@@ -165,6 +168,15 @@ def _is_wider_copy(tensor: Tensor, parameter: Tensor) -> bool:
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf
+
+
+def _form(batch: Any) -> str:
+    """What a batch is made of, whose numbers say nothing."""
+    if isinstance(batch, Mapping):
+        return f"a {type(batch).__name__} with {', '.join(map(repr, batch))}"
+    if isinstance(batch, Tensor):
+        return f"a tensor of shape {list(batch.shape)}"
+    return f"a {type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else _show(batch)
 
 
 def _show(value: object) -> str:

@@ -473,7 +473,7 @@ def _run(arguments: list[str], *, debug: bool) -> int | Callable[[], Any]:
     try:
         code: Any = app(arguments, prog_name="unstuck", standalone_mode=False)
     except USAGE_ERROR as error:
-        return _complain(str(cast("Any", error).format_message()), BAD_INPUT)
+        return _complain(str(cast("Any", error).format_message()) + _what_came(error, arguments), BAD_INPUT)
     except UnstuckError as error:
         _trace(debug=debug)
         return _complain(str(error), BAD_INPUT)
@@ -483,6 +483,17 @@ def _run(arguments: list[str], *, debug: bool) -> int | Callable[[], Any]:
             f"{type(error).__name__}: {error}{'' if debug else ' (--debug shows where)'}", BAD_INPUT
         )
     return code if isinstance(code, int) or callable(code) else DONE  # a script still to be run
+
+
+def _what_came(error: Exception, arguments: Sequence[str]) -> str:
+    """Repeat what was passed to the option that an error is about, unless its message does."""
+    names: Sequence[str] = getattr(getattr(error, "param", None), "opts", ())
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        value = value if equals else following
+        if isinstance(error, typer.BadParameter) and name in names and f"'{value}'" not in str(error):
+            return f", not '{value}'"
+    return ""
 
 
 def _trace(*, debug: bool) -> None:

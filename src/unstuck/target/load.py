@@ -66,7 +66,8 @@ def _look_up(loaded: Loaded, name: str) -> object:
     if found is missing:
         names = _candidates(loaded)
         said = f"has no '{name}'{_did_you_mean(name, names)}" if name else "needs a function after the colon"
-        has = f"it defines: {', '.join(names[:_MOST_NAMES])}" if names else "it defines no function"
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        has = f"it defines: {', '.join(names[:_MOST_NAMES])}{more}" if names else "it defines no function"
         msg = f"{loaded.shown} {said}; {has}"
         raise TargetError(msg)
     return found
