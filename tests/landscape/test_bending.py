@@ -153,3 +153,9 @@ def test_of_several_starts_a_bin_has_the_mean_and_its_error():
     assert (middle.share.value, middle.share.stderr) == pytest.approx((0.5, 0.0))
     assert low.low < -1.0 < low.high < middle.low <= 0.0 < middle.high < high.low < 1.0 < high.high
     assert math.isclose(middle.low, 0.0, abs_tol=1e-12)
+
+
+def test_of_one_start_nobody_knows_the_error_unless_it_holds_every_eigenvalue():
+    one = [Density((-1.0, 1.0), (0.3, 0.7))]
+    assert [each.share.stderr for each in binned(one, 0.1)] == [math.inf, math.inf]
+    assert [each.share.stderr for each in binned(one, 0.1, exact=True)] == [0.0, 0.0]

@@ -139,7 +139,11 @@ class Bender:
                 highest=ends.highest,
                 judged_lowest=_judged(ground, ends.found.lowest, metric),
                 judged_highest=_judged(ground, ends.found.highest, metric),
-                bins=binned(ends.densities, ends.found.spectrum.flat * ends.found.spectrum.radius),
+                bins=binned(
+                    ends.densities,
+                    ends.found.spectrum.flat * ends.found.spectrum.radius,
+                    exact=ends.found.spectrum.exact,
+                ),
                 starts=len(ends.densities),
                 gradients=ground.spent - spent,
             )
@@ -195,12 +199,13 @@ class Bender:
         return self._ground.limits.left() <= self._reserve
 
 
-def binned(densities: Sequence[Density], unit: float) -> tuple[Bin, ...]:
+def binned(densities: Sequence[Density], unit: float, *, exact: bool = False) -> tuple[Bin, ...]:
     r"""Average densities in bins of equal width on $\mathrm{asinh}(\lambda / u)$, with the scatter of the starts.
 
     Args:
-        densities: One of each start; of an exact one alone there is no error.
+        densities: One of each start; of one start alone nobody knows the error.
         unit: Half of the flat zone, $u$.
+        exact: Whether they hold every eigenvalue: then there is no error.
     """
     scale, width = unit or 1.0, 2.0 * math.asinh(1.0) / _IN_FLAT
     shares: defaultdict[int, list[float]] = defaultdict(lambda: [0.0] * len(densities))
@@ -211,17 +216,17 @@ def binned(densities: Sequence[Density], unit: float) -> tuple[Bin, ...]:
         Bin(
             scale * math.sinh(index * width),
             scale * math.sinh((index + 1) * width),
-            _scatter(shares[index]),
+            _scatter(shares[index], exact=exact),
         )
         for index in sorted(shares)
     )
 
 
-def _scatter(values: Sequence[float]) -> Estimate:
+def _scatter(values: Sequence[float], *, exact: bool) -> Estimate:
     count = len(values)
     mean = math.fsum(values) / count
-    if count == 1:
-        return Estimate(mean, 0.0)
+    if exact or count == 1:
+        return Estimate(mean, 0.0 if exact else math.inf)
     spread = math.hypot(*(value - mean for value in values)) / math.sqrt((count - 1) * count)
     return Estimate(mean, spread, float(count - 1))
 

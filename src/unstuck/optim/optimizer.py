@@ -28,7 +28,8 @@ class Optimizer(torch.optim.Optimizer):
     r"""Steps parameters by a rule: $\theta \leftarrow (1 - \eta\lambda)\theta - \frac{\eta}{\sigma} m$.
 
     With a recipe's rule every step is to the bit that of the `torch.optim` optimizer of that name with
-    `foreach=False`, and with `fused=True` that of its `fused=True`. What is remembered has PyTorch's names in the
+    `foreach=False`, and with `fused=True` that of its `fused=True`; in half precision, where those two round
+    differently, some roundings are those of `foreach=True`. What is remembered has PyTorch's names in the
     state: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq`, `momentum_buffer`, `sum`, `grad_avg`; `step` is a number.
     Complex parameters are stepped as pairs of real ones, like PyTorch's but for rounding.
 

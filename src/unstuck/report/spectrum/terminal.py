@@ -47,6 +47,7 @@ def _histogram(spread: Spread) -> RenderableType:
     rows = facts.histogram(spread)
     longest = max((number for _, _, number in rows), default=0.0)
     table = laid.table("between", "eigenvalues", "")
+    table.columns[-1].header = "(bars on a log scale)"
     for interval, number, value in rows:
         bar = round(_WIDTH * math.log1p(value) / math.log1p(longest)) if longest else 0
         table.add_row(laid.safe(interval), laid.safe(number), "#" * max(bar, 1))
