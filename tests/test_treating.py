@@ -192,6 +192,18 @@ def test_safetensors_hold_the_model(diagnosis, tmp_path):
     assert loss_of(again) == pytest.approx(loss_of(training), rel=1e-6)
 
 
+@pytest.mark.parametrize("key", ["model", "state_dict", None])
+def test_safetensors_hold_the_model_of_a_checkpoint_of_any_layout_tied_tensors_too(key, tmp_path):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    state = model.state_dict()
+    write_checkpoint(tmp_path / "w.safetensors", {key: state, "epoch": 3} if key else state)
+    again = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    again[1].weight = again[0].weight
+    load_checkpoint(Training(again, LOSS, [0]), tmp_path / "w.safetensors")
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in state.items())
+
+
 def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
     drawn = torch.Generator().manual_seed(0)
     x = torch.randn(400, 20, generator=drawn)

@@ -32,6 +32,9 @@ from unstuck.trials.side import Side, validation_batches
 # Without a trial to go by: as many batches as a trial would take.
 _STEPS = 80
 
+# Of a change of the code, which the weights that come of it are made for.
+_FIRST = "# change this first: the weights are made for it"
+
 _UNTIL = {
     End.STATIONARY: "no direction leads down any more",
     End.BUDGET: "the time was over",
@@ -238,7 +241,7 @@ def _finished(
     return Treated(
         remedy=chosen.name,
         change=chosen.change,
-        code=chosen.code,
+        code=chosen.code if chosen.in_place else (_FIRST, *chosen.code),
         before=before,
         after=after,
         on=f"{course.run.objective.examples:,} training examples"
@@ -264,7 +267,8 @@ def _state(training: Training, objective: Objective, theta: Tensor, optimizer: O
     )
     state: dict[str, Any] = {
         "model_state_dict": {
-            name: wide[name].detach().clone() if name in wide else value for name, value in model.items()
+            name: wide.get(name, value).detach().clone() if isinstance(value, Tensor) else value
+            for name, value in model.items()
         },
         "optimizer_state_dict": optimizer.state_dict(),
     }

@@ -159,6 +159,20 @@ def test_a_decaying_rate_ends_near_zero_and_is_put_back_between_steps(plain):
     assert run.optimizer.param_groups[0]["lr"] == 0.1
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Rprop])
+def test_no_further_training_is_no_step_and_a_hundredth_of_the_rate_a_hundredth_of_the_step(make):
+    run = run_of(training(make=lambda parameters: make(parameters, lr=1e-3)))
+    places = [run.theta()]
+    for factor in (0.0, 0.01, 1.0):
+        run.factor = lambda _, factor=factor: factor
+        with run.objective.replay.session():
+            run.step((run.objective.batches[0],), 0.5, lambda _: None)
+        places.append(run.theta())
+    still, short, whole = (float((b - a).norm()) for a, b in itertools.pairwise(places))
+    assert still == 0.0
+    assert 0.005 < short / whole < 0.02
+
+
 def test_a_fresh_state_is_fresh_and_the_settings_stay():
     for make in (
         lambda p: torch.optim.Adagrad(p, lr=0.02),

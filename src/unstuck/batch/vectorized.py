@@ -241,7 +241,10 @@ def _reasons() -> Generator[None]:
         yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error, UnstuckError) else error
-        raise MeasurementError(reason(cause if isinstance(cause, Exception) else error)) from error
+        why = reason(cause if isinstance(cause, Exception) else error)
+        raise MeasurementError(
+            why.split(". ")[0]
+        ) from error  # what follows is advice to who wrote the kernel
 
 
 @contextmanager

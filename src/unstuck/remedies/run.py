@@ -5,8 +5,9 @@ import inspect
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -163,19 +164,34 @@ class Run:
 
     def step(self, update: Update, share: float, spend: Callable[[Batch], None]) -> None:
         """Make one update, `share` of the way; only inside a session of the objective."""
-        groups = [group for group in self.optimizer.param_groups if "lr" in group]
-        rates = [group["lr"] for group in groups]
         factor = self.factor(share)
-        for group in groups if factor != 1.0 else ():
-            group["lr"] = group["lr"] * factor
-        self._update(update, spend)
-        for group, rate in zip(groups, rates, strict=True) if factor != 1.0 else ():
-            group["lr"] = rate
+        if factor == 0.0:  # whatever the kind of optimizer: no step
+            for batch in update:
+                spend(batch)
+        else:
+            with self._scaled(factor):
+                self._update(update, spend)
         self._made += 1
         if self._scheduler is not None and self._every and self._made % self._every == 0:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the copy cannot know that the optimizer has made steps
                 self._scheduler.step()
+
+    @contextmanager
+    def _scaled(self, factor: float) -> Generator[None]:
+        """Multiply the rates for the length of a block, and the lengths of steps that an optimizer keeps."""
+        if factor == 1.0:
+            yield
+            return
+        groups = [group for group in self.optimizer.param_groups if "lr" in group]
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] = group["lr"] * factor
+        self.twin.scale_lengths(factor)
+        yield
+        self.twin.scale_lengths(1.0 / factor)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def _update(self, update: Update, spend: Callable[[Batch], None]) -> None:
         if self.skip:

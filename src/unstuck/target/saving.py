@@ -1,6 +1,5 @@
 """Write a checkpoint in the form in which the user's script wrote its own, so that it can load it."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,13 +32,24 @@ def write_checkpoint(path: Path, content: Content) -> None:
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file  # noqa: PLC0415 - not needed for the usual kind
 
-            model = cast("Mapping[str, Tensor]", content.get("model_state_dict", content))
-            save_file({name: tensor.contiguous() for name, tensor in model.items()}, str(draft))
+            # Copies, since the format holds no tensor under two names, as tied ones have.
+            held = _model_in(content).items()
+            tensors = {
+                name: each.detach().clone().contiguous() for name, each in held if isinstance(each, Tensor)
+            }
+            save_file(tensors, str(draft))
         else:
             torch.save(content, draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)  # is there only after a failure
+
+
+def _model_in(content: Content) -> Content:
+    """The state of the model in a checkpoint of any layout."""
+    while not is_state(content):
+        content = content[next(key for key in MODEL if key in content)]
+    return content
 
 
 def _replaced(content: Content, model: nn.Module, state: Content) -> Content:
