@@ -109,6 +109,7 @@ class TestHelp:
             "debug",
         ):
             assert f"--{option} " in out
+        assert out.count("<bool>") <= 1  # of a flag no value is asked for; --help is the library's own
         assert "unstuck diagnose demo:saddle" in out
 
     def test_has_the_version(self, run):

@@ -23,6 +23,7 @@ from unstuck.cli.examples import (
     TREATING,
 )
 from unstuck.cli.options import (
+    FLAG,
     Along,
     Blocks,
     Budget,
@@ -92,7 +93,8 @@ def _version(wanted: bool | None) -> None:  # noqa: FBT001 - typer calls it so
 
 
 Version = Annotated[
-    bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    bool | None,
+    typer.Option("--version", metavar=FLAG, callback=_version, is_eager=True, help="Show the version."),
 ]
 
 
@@ -242,7 +244,7 @@ def run(  # noqa: PLR0913 - each option is an argument
     ] = None,
     *,
     module: Annotated[
-        bool, typer.Option("-m", help="SCRIPT is the name of a module, as for `python -m`.")
+        bool, typer.Option("-m", metavar=FLAG, help="SCRIPT is the name of a module, as for `python -m`.")
     ] = False,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the run's file.")] = FOLDER,
     share: Annotated[
@@ -295,7 +297,10 @@ def show(
         typer.Option("--json", metavar="FILE", help="Write the run as JSON; '-' for standard output."),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="On a terminal: draw it again every second until it ends.")
+        bool,
+        typer.Option(
+            "--follow", "-f", metavar=FLAG, help="On a terminal: draw it again every second until it ends."
+        ),
     ] = False,
     debug: Debug = False,
 ) -> int:
@@ -422,7 +427,8 @@ def study(  # noqa: PLR0913 - each option is an argument
         int, typer.Option(min=1, metavar="N", help="Runs at a time, each in a process of its own.")
     ] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep the finished runs that are in the folder already.")
+        bool,
+        typer.Option("--resume", metavar=FLAG, help="Keep the finished runs that are in the folder already."),
     ] = False,
     json: Annotated[
         str | None,

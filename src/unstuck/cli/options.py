@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+# Takes no value: else the help would name a type to be given.
+FLAG = ""
+
 Target = Annotated[
     str,
     typer.Argument(
@@ -31,7 +34,7 @@ Steps = Annotated[
     int, typer.Option(min=0, metavar="N", help="Train N steps first, with the training's own optimizer.")
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="Time to spend: 90s, 2m, 1h.")]
-NoTrials = Annotated[bool, typer.Option("--no-trials", help="Only measure; try no remedy.")]
+NoTrials = Annotated[bool, typer.Option("--no-trials", metavar=FLAG, help="Only measure; try no remedy.")]
 Html = Annotated[
     str | None,
     typer.Option("--html", metavar="FILE", help="Write the report as one page that works offline."),
@@ -42,16 +45,20 @@ Json = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of all randomness.")]
 Check = Annotated[
-    bool, typer.Option("--check", help="Exit with 1 if a finding asks for action, for use in scripts.")
+    bool,
+    typer.Option(
+        "--check", metavar=FLAG, help="Exit with 1 if a finding asks for action, for use in scripts."
+    ),
 ]
 Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
+        metavar=FLAG,
         help="Evaluate the loss at every place; by default what is smooth is interpolated, and checked.",
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+Debug = Annotated[bool, typer.Option("--debug", metavar=FLAG, help="Show the Python traceback of an error.")]
 
 
 ToLoss = Annotated[
@@ -69,7 +76,10 @@ Only = Annotated[
     ),
 ]
 Blocks = Annotated[
-    bool, typer.Option("--blocks", help="Look at every layer by itself as well, the others held fixed.")
+    bool,
+    typer.Option(
+        "--blocks", metavar=FLAG, help="Look at every layer by itself as well, the others held fixed."
+    ),
 ]
 Memory = Annotated[
     str | None,
