@@ -17,8 +17,9 @@ CAPTIONS: dict[str, str] = {
         "the scale of each parameter. Its largest one says whether the steps are stable."
     ),
     "blocks": (
-        "The smallest and the largest eigenvalue of each layer with the others held fixed, on data they were not "
-        "found on. The largest of all layers together is at least the largest of these, and the smallest at most "
+        "The smallest and the largest eigenvalue of each layer with the others held fixed; of a sample of the data, "
+        "on the half that they were not found on. The largest of all layers together is at least the largest of "
+        "these, and the smallest at most "
         "the smallest: what lies beyond comes from how layers bend together."
     ),
 }

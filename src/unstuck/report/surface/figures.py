@@ -51,7 +51,12 @@ def contours(view: View, name: str) -> go.Figure:
                 "end": top - 0.5 * step,
                 "size": step,
                 "showlabels": True,
-                "labelfont": {"size": 11, "color": "#FFFFFF"},
+                # White is read on the dark end of the scale, its dark edge on the light one.
+                "labelfont": {
+                    "size": 11,
+                    "color": "#FFFFFF",
+                    "shadow": "0 0 2px #000, 0 0 2px #000, 0 0 3px #000",
+                },
                 "labelformat": f".{digits(low, top)}~g",
             },
             line={"width": 0.8, "color": "#FFFFFF"},
