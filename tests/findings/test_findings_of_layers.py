@@ -10,6 +10,7 @@ from unstuck.findings import layers as checks
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Activation, Depth, Layers
+from unstuck.measurements.records.layers import Inputs
 
 laws = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -80,6 +81,20 @@ def test_one_dead_layer_is_enough_unless_the_gradient_has_another_way():
     assert causes(blocked) == [Cause.DEAD_UNITS]
     assert "`1`" in found(blocked)[0].explanation
     assert causes(network(*layers, gradients=(0.5, 0.0, 0.9))) == []
+
+
+@pytest.mark.parametrize(
+    ("silent", "gradients", "said"),
+    [
+        (1.0, (0.0, 0.0, 0.9), [Cause.DEAD_UNITS]),
+        (0.9, (0.0, 0.0, 0.9), []),
+        (1.0, (0.5, 0.0, 0.9), []),  # beside it, there is another way
+    ],
+)
+def test_a_layer_that_nothing_arrives_at_is_cut_off_whatever_stands_before_it(silent, gradients, said):
+    layers = replace(network(gradients=gradients), inputs=(Inputs("2", "1", 64, silent),))
+    assert causes(layers) == said
+    assert causes(replace(layers, examples=8)) == []
 
 
 def test_most_units_dead_is_enough_too_and_few_examples_are_not():

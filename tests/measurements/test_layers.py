@@ -162,6 +162,27 @@ def test_units_beyond_their_bounds_are_saturated_and_not_dead(function, bias):
     assert (first.saturated, first.dead) == (pytest.approx(0.5), 0.0)
 
 
+@pytest.mark.parametrize("shut", [0, 2, 6], ids=["open", "partly", "shut"])
+def test_what_arrives_at_a_layer_is_seen_whatever_lets_it_through(shut):
+    def gate(h):
+        return torch.where((h > -9.0) & (torch.arange(6) >= shut), h, 0.0)
+
+    inputs = {each.name: each for each in look(Calls(gate)).inputs}
+
+    assert {name: (each.source, each.features, each.silent) for name, each in inputs.items()} == {
+        # Behind weights that nothing arrives at, only their biases are heard.
+        "inner.1": ("inner.0", 6, shut / 6),
+        "head": ("inner.1", 6, shut / 6),
+    }
+
+
+def test_what_is_zero_because_the_weights_before_are_is_not_kept_from_arriving():
+    model = Calls(functional.hardshrink)
+    nn.init.zeros_(model.inner[0].weight), nn.init.zeros_(model.inner[0].bias)
+
+    assert [each.name for each in look(model).inputs] == ["head"]
+
+
 def test_channels_are_the_units_of_convolutions_and_features_those_of_sequences():
     torch.manual_seed(0)
     conv = nn.Sequential(

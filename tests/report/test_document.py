@@ -284,6 +284,7 @@ SCHEMA = {
             "parameters": [{"name": str, "weight": NUMBER, "gradient": MAYBE}],
             "loss": NUMBER,
             "blind": MAYBE,
+            "inputs": [{"name": str, "source": str, "features": int, "silent": NUMBER}],
         },
         None,
     ),

@@ -8,7 +8,7 @@ from unstuck.findings.phrases import MOST, figure
 from unstuck.findings.progress import going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Layers, Measurements
-from unstuck.measurements.records.layers import Activation
+from unstuck.measurements.records.layers import Activation, Inputs
 
 # A thousandth: what the last layer learns in a step takes the first one a thousand. A deep tanh network in good
 # health loses a factor of 3 to 10, plain ones at PyTorch's default initialisation 0.4 to 0.6 a layer.
@@ -73,7 +73,7 @@ UNKNOWN = 0.8
 def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
     """The gradient falls to less than a thousandth on its way back through the layers, or through the steps."""
     layers = _stuck(measured)
-    if layers is None or _saturated(layers) or _dead(layers):
+    if layers is None or _saturated(layers) or _dead(layers) or _unheard(layers):
         return None
     through = [(_collapse(_rising([place.gradient for place in layers.depths])), "")]
     through += [(_collapse(_rising(place.steps)), place.name) for place in layers.depths if place.steps]
@@ -113,6 +113,8 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
     """A layer is nearly all dead, or most units of the network are."""
     layers = measured.layers
     worst = _dead(layers) if layers else ()
+    if layers and not worst and (unheard := _unheard(layers)):
+        return _silent_inputs(measured, layers, unheard)
     # Behind a layer that is dead as a whole only constants are left to learn, however fast they are learnt now.
     blocked = layers is not None and layers.learned == 0.0 and any(layer.dead == 1.0 for layer in worst)
     if layers is None or not worst or not (blocked or _stuck(measured)):
@@ -130,6 +132,23 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
         f"examples seen: {named}. No gradient passes through them, so no step can wake them up.",
         "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with "
         "leaky units (LeakyReLU, ELU) or normalisation before them.",
+    )
+
+
+def _silent_inputs(measured: Measurements, layers: Layers, unheard: Sequence[Inputs]) -> Finding | None:
+    """What no known nonlinearity makes: a threshold of one's own, a mask, a choice of the largest."""
+    worst = max(unheard, key=lambda each: each.silent)
+    if not (layers.learned == 0.0 and worst.silent == 1.0) and not _stuck(measured):
+        return None
+    return Finding(
+        Cause.DEAD_UNITS,
+        _sure(MOST, layers),
+        (Evidence("dead_in_worst_layer", worst.silent), *_learned(layers)),
+        f"{100 * worst.silent:.3g} % of the {worst.features} inputs of `{worst.name}` are 0 on each of the "
+        f"{layers.examples} examples seen, though not all that comes out of `{worst.source}` is: what lies "
+        "between the two lets nothing through.",
+        f"See to what lies between `{worst.source}` and `{worst.name}`: lower its threshold, or scale what comes "
+        "before it, or normalise that, until a part of the units answers to every example.",
     )
 
 
@@ -236,11 +255,18 @@ def _rectifiers(layers: Layers) -> list[Activation]:
 def _dead(layers: Layers) -> list[Activation]:
     """The layers to be named for their dead units, the worst first."""
     found = _rectifiers(layers)
-    worst = [layer for layer in found if layer.dead >= DEAD_LAYER and not _bypassed(layer, layers)]
+    worst = [layer for layer in found if layer.dead >= DEAD_LAYER and not _bypassed(layer.name, layers)]
     units = sum(layer.units for layer in found)
     if not worst and sum(layer.dead * layer.units for layer in found) >= DEAD_NET * max(units, 1):
         worst = [layer for layer in found if layer.dead >= DEAD_NET]
     return sorted(worst, key=lambda layer: -layer.dead)
+
+
+def _unheard(layers: Layers) -> list[Inputs]:
+    """The layers that nearly nothing of an earlier one arrives at."""
+    few = layers.examples < SEEN
+    silent = [each for each in layers.inputs if each.silent >= DEAD_LAYER]
+    return [] if few else [each for each in silent if not _bypassed(each.source, layers)]
 
 
 def _saturated(layers: Layers) -> list[Activation]:
@@ -248,16 +274,16 @@ def _saturated(layers: Layers) -> list[Activation]:
     return [
         layer
         for layer in layers.activations
-        if layer.seen >= SEEN and _is_saturated(layer) and not _bypassed(layer, layers)
+        if layer.seen >= SEEN and _is_saturated(layer) and not _bypassed(layer.name, layers)
     ]
 
 
-def _bypassed(layer: Activation, layers: Layers) -> bool:
+def _bypassed(name: str, layers: Layers) -> bool:
     """Whether the gradient reaches what lies before a layer on another way, as through a residual connection."""
     places = [place.name for place in layers.depths]
-    if layer.name not in places:
+    if name not in places:
         return False
-    own = places.index(layer.name)
+    own = places.index(name)
     before = max((place.gradient for place in layers.depths[:own]), default=0.0)
     return before > BYPASS * layers.depths[own].gradient
 

@@ -16,6 +16,9 @@ _WEIGHTED = frozenset(
     ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "convolution", "embedding", "_embedding_bag")
 )
 
+# Those of them of which the features of a layer's input lie along a known axis, before the weight.
+_LAYERS = frozenset(("mm", "addmm", "linear", "convolution"))
+
 # Nonlinearities by the shape of their slope.
 _RECTIFIERS = frozenset(("relu", "threshold", "elu", "gelu", "silu", "softplus", "hardswish", "mish"))
 _BOUNDED = frozenset(("sigmoid", "tanh", "hardsigmoid"))
@@ -117,11 +120,18 @@ class Product:
     Attributes:
         weight: Name of the weight.
         depth: How many weights lie behind the result.
+        source: Name of the last weight that what is multiplied was made with, if any.
+        heard: Which features of what is multiplied are not 0 everywhere, where it is known along which axis
+            features lie.
+        sounds: Whether anything of the result is not 0.
         length: Of the gradient that arrived at the result.
     """
 
     weight: str
     depth: int
+    source: str | None
+    heard: Tensor | None
+    sounds: Tensor
     length: Tensor | None = None
 
 
@@ -198,7 +208,9 @@ class Watch(TorchDispatchMode):
         for origin in data:
             for index in origin.pending:
                 self.nonlinearities[index].hidden = True
-        product = Product(weight, 1 + max((origin.depth for origin in data), default=0))
+        deepest = max(data, key=lambda origin: origin.depth, default=Origin())
+        source, heard = deepest.weight, _features(op, given)
+        product = Product(weight, 1 + deepest.depth, source, heard, results[0].detach().any())
         self.products.append(product)
 
         def listen(gradient: Tensor) -> None:
@@ -233,6 +245,16 @@ class Watch(TorchDispatchMode):
             origin = self._origin(tensor)
             if origin is not None and origin.fresh is not None:
                 self.nonlinearities[origin.fresh].gate = True
+
+
+def _features(op: str, given: Sequence[tuple[Tensor, Origin]]) -> Tensor | None:
+    """Which features of what comes before a layer's weight are not 0 on all that it is multiplied with."""
+    moving = [number for number, (_, origin) in enumerate(given) if not origin.parametric]
+    if op not in _LAYERS or len(moving) != 1 or given[moving[0] + 1 :] == []:
+        return None
+    x = given[moving[0]][0].detach()
+    axis = 1 if op == "convolution" else -1
+    return x.movedim(axis, 0).flatten(1).any(1) if x.ndim > 1 and x.numel() else None
 
 
 def _carried(op: str, given: Sequence[tuple[Tensor, Origin]]) -> Origin | None:

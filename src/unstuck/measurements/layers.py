@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.measurements.activations import Nonlinearity, Product, Watch
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.records.layers import Depth, Layers, ParameterScale
+from unstuck.measurements.records.layers import Depth, Inputs, Layers, ParameterScale
 from unstuck.measurements.tallies import Tally
 from unstuck.objective import Objective
 from unstuck.objective.ledger import GRADIENT, VALUE
@@ -91,6 +91,9 @@ class _Sums:
     energies: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     depths: dict[str, int] = field(default_factory=dict[str, int])
     parallel: set[str] = field(default_factory=set[str])
+    sources: dict[str, str] = field(default_factory=dict[str, str])
+    heard: dict[str, Tensor | None] = field(default_factory=dict[str, "Tensor | None"])
+    sounds: dict[str, bool] = field(default_factory=dict[str, bool])
     gradient: Tensor | None = None
     loss: float = 0.0
     examples: int = 0
@@ -106,6 +109,7 @@ class _Sums:
             self._tally(number, seen, examples)
         by_weight: dict[str, list[Product]] = {}
         for product in watch.products:
+            self._listen(product)
             if product.length is not None:
                 by_weight.setdefault(product.weight, []).append(product)
         for weight, products in by_weight.items():
@@ -120,6 +124,24 @@ class _Sums:
         if key not in self.tallies:
             self.tallies[key] = Tally(seen, _module(origin.weight) if origin.weight else "input")
         self.tallies[key].add(seen, examples)
+
+    def _listen(self, product: Product) -> None:
+        weight, heard = product.weight, product.heard
+        self.sounds[weight] = self.sounds.get(weight, False) or bool(product.sounds)
+        if product.source is None or self.sources.setdefault(weight, product.source) != product.source:
+            heard = None
+        before = self.heard.setdefault(weight, heard)
+        if before is None or heard is None or before.shape != heard.shape:
+            self.heard[weight] = None  # where one use cannot be told, all cannot
+        else:
+            self.heard[weight] = before | heard
+
+    def _inputs(self) -> tuple[Inputs, ...]:
+        return tuple(
+            Inputs(_module(weight), _module(source), heard.numel(), float((~heard).double().mean()))
+            for weight, source in self.sources.items()
+            if self.sounds.get(source) and (heard := self.heard[weight]) is not None
+        )
 
     def _sum(self, weight: str, products: Sequence[Product], examples: int) -> None:
         # The loss is a mean over the batch, so that one example's gradient is `examples` times as long.
@@ -145,6 +167,7 @@ class _Sums:
             parameters=self._parameters(),
             loss=loss,
             blind=blind,
+            inputs=self._inputs(),
         )
 
     def _depth(self, weight: str) -> Depth:

@@ -69,6 +69,23 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What arrives at a layer from an earlier one, over every example seen.
+
+    Attributes:
+        name: Of the module whose weights it is multiplied with.
+        source: Of the module whose weights it was made with; some of what came out of that is not 0.
+        features: How many: channels before a convolution, else the last dimension.
+        silent: Share of the features that are 0 on every example.
+    """
+
+    name: str
+    source: str
+    features: int
+    silent: float
+
+
+@dataclass(frozen=True)
 class ParameterScale:
     """Root mean squares of one parameter tensor and of its gradient.
 
@@ -100,6 +117,7 @@ class Layers:
         loss: Mean over the examples seen.
         blind: The loss when every example gets the mean output of its batch: what can be had without looking
             at the inputs. None where it cannot be said.
+        inputs: Of layers behind other layers, in the order of execution.
     """
 
     examples: int
@@ -108,6 +126,7 @@ class Layers:
     parameters: tuple[ParameterScale, ...]
     loss: float
     blind: float | None = None
+    inputs: tuple[Inputs, ...] = ()
 
     @property
     def learned(self) -> float | None:
