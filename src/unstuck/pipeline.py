@@ -351,7 +351,9 @@ def _sure(verdict: Verdict) -> bool:
 def _enough(measured: Measurements) -> bool:
     """Whether the cheap measurements name a cause surely, or one that no curvature could change."""
     verdict = conclude(measured, _NOTHING)
-    return verdict.confidence >= _SURE or settled(verdict)
+    # No descent shows what lies across a symmetry that it cannot leave.
+    confined = measured.layers is not None and measured.layers.alike and measured.spectrum is None
+    return settled(verdict) or (verdict.confidence >= _SURE and not confined)
 
 
 def _about_steps(measured: Measurements) -> bool:

@@ -299,6 +299,29 @@ def test_a_blind_model_is_one_that_answers_with_its_mean():
     assert found.learned == pytest.approx(1.0 - found.loss / found.blind)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 0.1])
+def test_units_that_started_alike_and_learnt_alike_are_copies(noise):
+    model = Calls(torch.tanh, depth=1)
+    with torch.no_grad():
+        model.inner[0].weight.fill_(0.3).add_(noise * torch.randn(6, 6))
+        model.head.weight.copy_(torch.randn(3, 1).expand(3, 6))
+    expected = 0.0 if noise > 1e-4 else 1.0
+
+    layers = look(model)
+
+    assert {scale.name: scale.copies for scale in layers.parameters if scale.copies} == (
+        {"inner.0.weight": expected} if expected else {}
+    )
+    assert len(layers.alike) == expected
+
+
+def test_rows_that_are_equal_and_get_different_gradients_or_none_are_no_copies():
+    model = Calls(torch.relu, depth=1)
+    nn.init.zeros_(model.head.weight), nn.init.zeros_(model.head.bias)
+
+    assert look(model).alike == ()
+
+
 def test_one_example_alone_is_no_mean_to_hide_behind():
     found = look(Calls(torch.relu), data(1, 1))
     assert found.blind is None

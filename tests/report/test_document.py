@@ -281,7 +281,7 @@ SCHEMA = {
                 }
             ],
             "depths": [{"name": str, "depth": int, "calls": int, "gradient": MAYBE, "steps": LOSSES}],
-            "parameters": [{"name": str, "weight": NUMBER, "gradient": MAYBE}],
+            "parameters": [{"name": str, "weight": NUMBER, "gradient": MAYBE, "copies": NUMBER}],
             "loss": NUMBER,
             "blind": MAYBE,
             "inputs": [{"name": str, "source": str, "features": int, "silent": NUMBER}],

@@ -32,7 +32,7 @@ def test_no_cause_is_not_sure():
 
 def test_a_kind_reads_as_one_clause():
     assert words.kind_sentence(Kind.SADDLE) == (
-        "a saddle point: the gradient has vanished, but there is a way down along negative curvature"
+        "a saddle point: the gradient leads no further, but there is a way down along negative curvature"
     )
 
 

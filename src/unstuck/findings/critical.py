@@ -30,8 +30,9 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
             estimated("curvature_gain", share(gain, measured)),
             *_slope(measured),
         ),
-        "The gradient has all but vanished, but this is no minimum: along one direction the loss curves "
-        f"downwards. Moving along it, and then on, lowered the loss by {percent(gain, measured)}.",
+        "The gradient leads hardly any further, but this is no minimum: along one direction the loss curves "
+        f"downwards. Moving along it, and then on, lowered the loss by {percent(gain, measured)}."
+        f"{_alike(measured)}",
         _less_decay(measured)
         + "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
         "(identical or zero units); neither a learning rate nor a larger batch will.",
@@ -114,6 +115,18 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
         f"{why} The run stands on a plateau.",
         "Look for saturated or dead units and for an initialisation that is too small or too large; "
         "momentum or a fresh initialisation gets off a plateau, patience seldom does.",
+    )
+
+
+def _alike(measured: Measurements) -> str:
+    """What keeps the gradient from leaving a symmetric subspace."""
+    alike = measured.layers.alike if measured.layers else ()
+    if not alike:
+        return ""
+    worst = max(alike, key=lambda parameter: parameter.copies)
+    return (
+        f" {100 * worst.copies:.3g} % of the units of `{worst.name}` are copies of each other: with the same weights "
+        "and the same gradients they stay so at every step, and do the work of one."
     )
 
 

@@ -176,7 +176,12 @@ class Examination:
                 return self._eigenvalues(products, told, descending=self._descending())
 
     def _descending(self) -> bool:
-        return self._known.slope() > _CLEARLY_DESCENDING * self._known.scale()
+        """Whether no escape is called for; it is where units are alike, across which no slope leads."""
+        return not self._alike() and self._known.slope() > _CLEARLY_DESCENDING * self._known.scale()
+
+    def _alike(self) -> bool:
+        layers = self._known.surveyed.get("layers")
+        return layers is not None and bool(layers.alike)
 
     def _follow(self, curvature: Curvature, found: Gradients, told: Told) -> None:
         """Add where the eigenvectors lead to what is known, as far as there is time."""
@@ -225,7 +230,8 @@ class Examination:
         if run is not None:
             self._advance(run, KRYLOV_PRODUCTS, found)
             self._known.flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
-        return enough(self.measured()) or self._known.slope() > _BEYOND_DOUBT * self._known.scale()
+        beyond_doubt = not self._alike() and self._known.slope() > _BEYOND_DOUBT * self._known.scale()
+        return enough(self.measured()) or beyond_doubt
 
     def _survey(self, stages: Sequence[Stage], told: Told, share: float) -> None:
         """Make the measurements that stand by themselves; one that cannot be made is left out with its reason."""

@@ -27,6 +27,12 @@ from unstuck.training import Training
 # So many steps of a recurrent network are told.
 _STEPS = 64
 
+# Rows this near to each other, of their length, are the same but for rounding in single precision.
+_ALIKE = 1e-4
+
+# Of a layer whose units are copies of more than so many different ones, none are looked for.
+_FAMILIES = 4
+
 # The mean output of fewer examples than this gives away what they are.
 _BLINDED = 8
 
@@ -191,11 +197,41 @@ class _Sums:
             parameters.pieces(gradient),
             strict=True,
         )
-        return tuple(ParameterScale(slot.name, _rms(weight), _rms(slope)) for slot, weight, slope in pairs)
+        return tuple(
+            ParameterScale(slot.name, _rms(weight), _rms(slope), _copies(weight, slope))
+            for slot, weight, slope in pairs
+        )
 
 
 def _rms(tensor: Tensor) -> float:
     return float(tensor.norm()) / math.sqrt(max(tensor.numel(), 1))
+
+
+def _copies(weight: Tensor, gradient: Tensor) -> float:
+    """Which share of the rows have another's weights and its gradient, which is not zero.
+
+    Rows that started alike part only by rounding, which sums in another order; rows that did not are never so near.
+    """
+    if weight.ndim < 2 or weight.numel() == 0:  # noqa: PLR2004
+        return 0.0
+    weights, slopes = weight.flatten(1), gradient.flatten(1)
+    left = slopes.any(1)
+    copies = 0
+    for _ in range(_FAMILIES):
+        first = int(left.int().argmax())
+        if not left[first]:
+            break
+        family = left & _near(weights, first) & _near(slopes, first)
+        family[first] = True
+        rows = int(family.sum())
+        copies += rows if rows > 1 else 0
+        left = left & ~family
+    return copies / len(weights)
+
+
+def _near(rows: Tensor, chosen: int) -> Tensor:
+    own = rows[chosen]
+    return (rows - own).norm(dim=1) <= _ALIKE * own.norm()
 
 
 def _some(values: Sequence[float]) -> tuple[float, ...]:

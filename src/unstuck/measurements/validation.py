@@ -35,7 +35,7 @@ _FEWEST_EXAMPLES = 1024
 _FEWEST_BATCHES = 16
 
 # Going on: two passes over the sample within these numbers of steps, looked at so often in their last half.
-_PASSES, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 2, 8, 256, 3
+_PASSES, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 2, 32, 256, 3
 
 # The radius of Sharpness-Aware Minimization (Foret et al., 2021, section 3: the default on CIFAR and ImageNet).
 _RADIUS = 0.05

@@ -42,7 +42,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.SADDLE_POINT: Word(
         "Saddle point",
-        "The gradient has vanished, but there is a way down along negative curvature.",
+        "The gradient leads no further, but there is a way down along negative curvature.",
         "Step along the direction of negative curvature, then go on as before.",
         "act",
     ),
@@ -159,7 +159,7 @@ CAUSES: dict[Cause, Word] = {
 KINDS: dict[Kind, tuple[str, str]] = {
     Kind.SADDLE: (
         "a saddle point",
-        "the gradient has vanished, but there is a way down along negative curvature",
+        "the gradient leads no further, but there is a way down along negative curvature",
     ),
     Kind.MINIMUM: ("a local minimum", "the gradient has vanished and the loss rises in every direction"),
     Kind.DEGENERATE_MINIMUM: (

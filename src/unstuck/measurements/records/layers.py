@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+# Where more of its units than this are copies, a layer is a much narrower one.
+_MOST = 0.5
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -93,11 +96,14 @@ class ParameterScale:
         name: Of the parameter.
         weight: Of the parameter.
         gradient: Of the gradient of the mean loss over the examples seen.
+        copies: Share of the units (rows, of a matrix or a convolution) that have the same weights and the same
+            gradient, not zero, as another: no step along gradients tells them apart, ever.
     """
 
     name: str
     weight: float
     gradient: float
+    copies: float = 0.0
 
     @property
     def relative(self) -> float | None:
@@ -127,6 +133,11 @@ class Layers:
     loss: float
     blind: float | None = None
     inputs: tuple[Inputs, ...] = ()
+
+    @property
+    def alike(self) -> tuple[ParameterScale, ...]:
+        """The parameters of which most units are copies of each other."""
+        return tuple(parameter for parameter in self.parameters if parameter.copies > _MOST)
 
     @property
     def learned(self) -> float | None:
