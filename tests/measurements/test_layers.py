@@ -304,6 +304,7 @@ def test_units_that_started_alike_and_learnt_alike_are_copies(noise):
     model = Calls(torch.tanh, depth=1)
     with torch.no_grad():
         model.inner[0].weight.fill_(0.3).add_(noise * torch.randn(6, 6))
+        model.inner[0].bias.zero_()
         model.head.weight.copy_(torch.randn(3, 1).expand(3, 6))
     expected = 0.0 if noise > 1e-4 else 1.0
 

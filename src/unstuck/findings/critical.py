@@ -2,7 +2,7 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
-from unstuck.findings.point import TOLERANCE, curvature_gain, first_order_gain, shakes_loose
+from unstuck.findings.point import TOLERANCE, curvature_gain, first_order_gain, is_flat, shakes_loose
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
 
@@ -95,15 +95,8 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
     """No slope and no curvature to speak of, or a gradient that curvature cannot reach."""
     if point.kind not in (Kind.PLATEAU, Kind.GRADIENT_FLAT):
         return None
-    flat = point.kind is Kind.PLATEAU
-    gradient = measured.gradient
-    why = (
-        "Gradient and curvature are both negligible: moving by the whole length of the weights would hardly "
-        "change the loss."
-        if flat
-        else "The gradient is not zero, but it lies where the curvature is zero, and following it leads nowhere."
-    )
-    radius = measured.spectrum.radius if measured.spectrum else 0.0
+    gradient, spectrum = measured.gradient, measured.spectrum
+    radius = spectrum.radius if spectrum else 0.0
     return Finding(
         Cause.PLATEAU,
         0.9,
@@ -112,9 +105,25 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
             Evidence("largest_curvature", radius),
             *([Evidence("flatness", gradient.flatness)] if gradient.flatness is not None else []),
         ),
-        f"{why} The run stands on a plateau.",
+        f"{_why_flat(point, measured)} The run stands on a plateau.",
         "Look for saturated or dead units and for an initialisation that is too small or too large; "
         "momentum or a fresh initialisation gets off a plateau, patience seldom does.",
+    )
+
+
+def _why_flat(point: Point, measured: Measurements) -> str:
+    spectrum = measured.spectrum
+    if point.kind is Kind.GRADIENT_FLAT:
+        return "The gradient is not zero, but it lies where the curvature is zero, and following it leads nowhere."
+    if spectrum is None or is_flat(measured, spectrum):
+        return (
+            "Gradient and curvature are both negligible: moving by the whole length of the weights would hardly "
+            "change the loss."
+        )
+    return (
+        "Neither the gradient nor the curvature leads down: following the one, or a direction in which the loss "
+        f"curves downwards (by {spectrum.lambda_min:.2g}, where the steepest is {spectrum.lambda_max:.2g}), gains "
+        "next to nothing."
     )
 
 

@@ -60,7 +60,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.PLATEAU: Word(
         "Plateau",
-        "Slope and curvature have both all but vanished: there is nothing here to descend along.",
+        "There is nothing here to descend along: neither the slope nor the curvature leads anywhere.",
         "Restart from another initialisation, or change what makes the surface flat.",
         "act",
     ),
@@ -167,7 +167,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
         "the gradient has vanished, no direction leads down, and some are flat",
     ),
     Kind.MAXIMUM: ("a local maximum", "the gradient has vanished and the loss falls in every direction"),
-    Kind.PLATEAU: ("a plateau", "gradient and curvature are both negligible"),
+    Kind.PLATEAU: ("a plateau", "neither gradient nor curvature leads anywhere"),
     Kind.GRADIENT_FLAT: (
         "a gradient-flat place",
         "the gradient has not vanished, but no curvature acts along it and it leads nowhere",
