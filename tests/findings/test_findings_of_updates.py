@@ -16,6 +16,7 @@ from unstuck.findings.updates import CHECKS, frozen_parameters, non_finite, stal
 from unstuck.findings.verdict import NAMED
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.records import Layers
 from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
 from unstuck.measurements.steps import Twin
 from unstuck.measurements.updates import measure_precision, measure_second_moment
@@ -242,6 +243,18 @@ def test_progress_absolves_whatever_is_left_out_or_stale():
         )
         assert (frozen_parameters(POINT, measured) is None) == silent
         assert (stale_second_moment(POINT, measured) is None) == silent
+
+
+@pytest.mark.parametrize(
+    ("ratio", "loss", "named"), [(5.0, 2.2, True), (4.0, 2.2, False), (5.0, 0.5, False), (5.0, None, False)]
+)
+def test_a_run_that_falls_is_stale_where_sigma_remembers_what_was_not_its_own_way_down(ratio, loss, named):
+    moment = SecondMoment("Adagrad", Estimate(ratio, 0.1), "", 16, Estimate(0.1, 1e-6), SURE, SURE)
+    layers = None if loss is None else Layers(768, (), (), (), loss, blind=2.3)
+    measured = handmade.measurements(
+        (), None, (), second_moment=moment, continuations=handmade.continued(0.2), layers=layers
+    )
+    assert (stale_second_moment(POINT, measured) is not None) == named
 
 
 def test_a_run_that_creeps_is_stale_where_a_fresh_scale_gains_a_decade_more():

@@ -151,6 +151,16 @@ def test_units_that_never_fire_are_dead_and_the_layer_is_silent_if_all_are():
     assert first.passed is None or first.passed == 0.0
 
 
+def test_units_that_are_given_the_same_on_all_examples_are_not_dead_themselves():
+    model = Calls(torch.relu)
+    with torch.no_grad():
+        model.inner[0].bias.fill_(-100.0)
+        model.inner[1].bias.fill_(-1.0)
+    assert [layer.dead for layer in look(model).activations] == [1.0, 0.0]
+    nn.init.zeros_(model.inner[0].weight)
+    assert [layer.dead for layer in look(model).activations] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("function", "bias"), [(functional.relu6, 100.0), (torch.tanh, -9.0), (torch.sigmoid, 9.0)]
 )

@@ -2,7 +2,14 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
-from unstuck.findings.point import TOLERANCE, curvature_gain, first_order_gain, is_flat, shakes_loose
+from unstuck.findings.point import (
+    TOLERANCE,
+    curvature_gain,
+    first_order_gain,
+    is_flat,
+    leads_down,
+    shakes_loose,
+)
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
 
@@ -20,8 +27,10 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
     if point.kind is Kind.SADDLE and shakes_loose(measured) and shake:
         return _of_higher_order(measured, shake.gain)
     lowest, gain = measured.slice("lowest"), curvature_gain(measured)
-    if point.kind is not Kind.SADDLE or lowest is None or gain is None:
+    if lowest is None or gain is None:
         return None
+    if point.kind is not Kind.SADDLE:
+        return _confined(measured, lowest.eigenvalue, gain)
     return Finding(
         Cause.SADDLE_POINT,
         min(surely_negative(lowest.eigenvalue), surely_negative(-gain)),
@@ -36,6 +45,21 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
         _less_decay(measured)
         + "Escape along the eigenvector of the lowest eigenvalue, or break the symmetry that keeps the run here "
         "(identical or zero units); neither a learning rate nor a larger batch will.",
+    )
+
+
+def _confined(measured: Measurements, eigenvalue: Estimate, gain: Estimate) -> Finding | None:
+    """Within a symmetric subspace there may be slope, of which the way down across it is independent."""
+    if not _alike(measured) or not leads_down(measured):
+        return None
+    return Finding(
+        Cause.SADDLE_POINT,
+        min(surely_negative(eigenvalue), surely_negative(-gain)),
+        (estimated("lambda_min", eigenvalue), estimated("curvature_gain", share(gain, measured))),
+        "What slope is left lies within a symmetric subspace, and across it the loss curves downwards: moving along "
+        f"that direction, and then on, lowered the loss by {percent(gain, measured)}.{_alike(measured)}",
+        "Break the symmetry: initialise these weights at random, or displace them; neither a learning rate nor a "
+        "larger batch will.",
     )
 
 

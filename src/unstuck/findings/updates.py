@@ -42,6 +42,10 @@ GAINS_MORE = 3.0
 FAR_MORE = 10.0
 
 
+# Gradients do fall a hundredfold, on the way down to a loss that is nearly all learnt. In a run that has most of its
+# loss still before it, what sigma remembers is a spike, or another task.
+FAR_OFF, WELL_UNDER_WAY = 100.0, 0.5
+
 # Where what is trained has no gradient at all, as an adapter whose two factors are zero, that is what is wrong:
 # curvature is to be asked before what was frozen on purpose is named.
 SILENT = 0.45
@@ -198,9 +202,9 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         return None
     if fresh.value < max(USEFUL_PACE * moment.steps * measured.scale, GAINS_MORE * present.value):
         return None
-    if improves(measured) and not (creeps(measured) and fresh.value > FAR_MORE * present.value):
-        return None
     times = math.exp(min(abs(ratio.value), 700.0))
+    if improves(measured) and not _held_back(times, fresh.value / max(present.value, 1e-300), measured):
+        return None
     high = ratio.value > 0.0
     return Finding(
         Cause.STALE_SECOND_MOMENT,
@@ -219,6 +223,14 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         f"{percent(fresh, measured)} of the loss instead of {percent(present, measured)}.",
         "Reset the second moment (build the optimizer anew, with a short warm-up), "
         + ("or let it forget sooner: Adam or RMSprop for Adagrad, a smaller beta2." if high else "and clip."),
+    )
+
+
+def _held_back(times: float, more: float, measured: Measurements) -> bool:
+    """Whether a run that falls is stale all the same: it creeps, or what it remembers is not of its own way down."""
+    learned = measured.layers.learned if measured.layers else None
+    return (creeps(measured) and more > FAR_MORE) or (
+        times > FAR_OFF and learned is not None and learned < WELL_UNDER_WAY
     )
 
 

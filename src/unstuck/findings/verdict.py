@@ -50,6 +50,9 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
 # Whether layers hold a run up is asked of other steps, too: if those alone get it moving, it is not the layers.
 _TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
 
+# What units die of or are driven into saturation by, and will be again.
+_HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
+
 # The past is worth a note when the loss has stood still for a fifth of the record, the rate has fallen a hundredfold,
 # the gradient was once thirty times as long, or the validation loss has risen by a twentieth.
 STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
@@ -85,7 +88,7 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
         remedies=(),
         measured=measured,
         cost=cost,
-        notes=tuple(_notes(measured, cost)),
+        notes=tuple(_notes(measured, cost) + _of_others(findings)),
     )
 
 
@@ -120,6 +123,18 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
     return notes
+
+
+def _of_others(findings: tuple[Finding, ...]) -> list[str]:
+    """What the first cause may itself have come from."""
+    named = [finding.cause for finding in findings if finding.confidence >= NAMED]
+    harms = [cause for cause in named if cause in _HARMS]
+    if not harms or named[0] not in _HARMED:
+        return []
+    found = ", ".join(harms)
+    return [
+        f"The units may owe their state to what was also found ({found}): mend that first, or new ones follow."
+    ]
 
 
 def _of_subject(subject: Subject) -> list[str]:

@@ -54,6 +54,8 @@ class Tally:
         units = 1 if self._axis is None else first.x.shape[self._axis]
         self._flat = torch.zeros(units, dtype=torch.float64, device=first.x.device)
         self._low = torch.zeros_like(self._flat)
+        self._least = torch.full_like(self._flat, math.inf)
+        self._most = torch.full_like(self._flat, -math.inf)
         self._seen = self._slope = self._silent = self._examples = 0.0
         self._arrived = self._left = self._back = self._impact = 0.0
         self._hidden = self._gate = False
@@ -66,6 +68,9 @@ class Tally:
         self._gate |= seen.gate
         self._flat += self._by_unit(look.flat)
         self._low += self._by_unit(look.low)
+        values = self._units(seen.x)
+        self._least = torch.minimum(self._least, values.amin(0))
+        self._most = torch.maximum(self._most, values.amax(0))
         self._seen += seen.x.numel() / len(self._flat)
         self._slope += float(look.slope.sum())
         rows = look.flat.reshape(len(look.flat), -1) if look.flat.ndim else look.flat.reshape(1, 1)
@@ -84,7 +89,9 @@ class Tally:
         """Give what was summed; `total` is the sum of the losses of all examples."""
         share_flat, share_low = self._flat / self._seen, self._low / self._seen
         bounded = self._first.kind in ("bounded", "softmax")
-        dead = (share_low >= 1.0) & (self._first.kind == "rectifier")
+        # A unit that is given the same on all examples is cut off before: it is not for it to wake up.
+        varies = self._most > self._least
+        dead = (share_low >= 1.0) & varies & (self._first.kind == "rectifier")
         saturated = (share_flat >= _NEARLY_ALL) & ~dead & (bounded or math.isfinite(self._first.bounds[1]))
         heard = self._heard and self._arrived > 0.0
         return Activation(
@@ -106,9 +113,12 @@ class Tally:
         )
 
     def _by_unit(self, mask: Tensor) -> Tensor:
-        if self._axis is None:
-            return mask.double().sum().reshape(1)
-        return mask.movedim(self._axis, -1).reshape(-1, len(self._flat)).double().sum(0)
+        return self._units(mask).sum(0)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """Give the values in float64, a column a unit."""
+        x = x if self._axis is None else x.movedim(self._axis, -1)
+        return x.reshape(-1, len(self._flat)).double()
 
 
 def unit_axis(seen: Nonlinearity) -> int | None:
