@@ -18,6 +18,7 @@ from unstuck.objective.ledger import GRADIENT
 from unstuck.remedies import batches, inputs, outputs, points, precision, rules, steps, units, wiring
 from unstuck.remedies.activations import behind, rectify
 from unstuck.remedies.catalogue import NAMES, choose, proposed
+from unstuck.remedies.commit import commit
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Situation
 
@@ -140,14 +141,31 @@ def test_what_large_steps_have_killed_is_begun_anew_with_smaller_ones_too():
 
 @pytest.mark.parametrize(("kind", "line"), [("Adam", "Adam(model"), ("AdamW", "AdamW(model")])
 def test_an_adam_in_the_optimizers_place_decays_the_weights_as_that_did_and_its_line_says_so(kind, line):
-    old = getattr(torch.optim, kind)(network().parameters(), lr=0.1, weight_decay=0.3)
+    made = training(make=lambda ps: getattr(torch.optim, kind)(ps, lr=0.1, weight_decay=0.3))
+    old = made.optimizer
     fresh = rules.fresh_adam(old, 1e-3)
     assert type(fresh) is type(old)
     assert fresh.defaults["weight_decay"] == 0.3
-    assert (
-        rules.fresh_adam_line(old, 1e-3)
-        == f"optimizer = torch.optim.{line}.parameters(), lr=0.001, weight_decay=0.3)"
+    assert rules.fresh_adam_lines(made, 1e-3) == (
+        f"optimizer = torch.optim.{line}.parameters(), lr=0.001, weight_decay=0.3)",
     )
+
+
+def test_an_adam_is_given_gradients_that_it_takes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.EmbeddingBag(9, 4, sparse=True), nn.Linear(4, 3))
+    batches = [(torch.randint(9, (8, 5)), torch.randint(3, (8,))) for _ in range(3)]
+    made = Training(model, LOSS, batches, optimizer=torch.optim.SGD(model.parameters(), lr=1e-3))
+    run = run_of(made)
+    named(rules.per_parameter_scale(known(made)), "per-parameter-scale").apply(run)
+
+    first, _ = rules.fresh_adam_lines(made, 1e-3)
+    optimizer = commit(made, run, run.theta(), None)
+    LOSS(model, batches[0]).backward()
+    optimizer.step()
+
+    assert first.startswith("model.get_submodule('0').sparse = False")
+    assert not model[0].sparse
 
 
 def test_a_decaying_rate_ends_near_zero_and_is_put_back_between_steps(plain):

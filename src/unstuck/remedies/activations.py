@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.findings.records import Cause
-from unstuck.remedies.rules import fresh_adam, fresh_adam_line
+from unstuck.remedies.rules import fresh_adam, fresh_adam_lines
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 from unstuck.training import Loss
@@ -46,7 +46,7 @@ def _treatment(known: Situation, *, adam: bool) -> Treatment:
         (
             f"nn.ReLU()  # in the place of nn.{names[0]}() between layers",
             "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')  # of each layer; biases at 0",
-            *((fresh_adam_line(known.training.optimizer, _ADAM_RATE),) if adam else ()),
+            *(fresh_adam_lines(known.training, _ADAM_RATE) if adam else ()),
         ),
         "Glorot et al., 2011; He et al., 2015",
         apply,

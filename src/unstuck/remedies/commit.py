@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from unstuck.interrupts import Interrupts
 from unstuck.objective.parameters import Parameters
 from unstuck.objective.undoing import all_or_nothing
+from unstuck.remedies.rules import gives_sparse
 from unstuck.remedies.run import Run, forgotten
 from unstuck.training import Training
 
@@ -42,6 +43,9 @@ def commit(training: Training, run: Run, theta: Tensor, buffers: dict[str, Tenso
         optimizer = _optimizer(training, run)
         if training.scheduler is not None and run.scheduler is not None:
             training.scheduler.load_state_dict(run.scheduler.state_dict())
+    if optimizer is not training.optimizer and isinstance(optimizer, torch.optim.Adam):
+        for module in filter(gives_sparse, training.model.modules()):
+            module.sparse = False
     return optimizer
 
 

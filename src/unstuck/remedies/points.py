@@ -7,7 +7,7 @@ import torch
 from unstuck.findings.records import Cause
 from unstuck.measurements.descent import shaken
 from unstuck.remedies.escape import End, escape
-from unstuck.remedies.rules import fresh_adam, fresh_adam_line
+from unstuck.remedies.rules import fresh_adam, fresh_adam_lines
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
 
@@ -121,7 +121,7 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         "model.load_state_dict(torch.load('treated.pt')['model_state_dict'])",
     )
     if adam:
-        lines = (*lines, fresh_adam_line(known.training.optimizer, _ADAM_RATE))
+        lines = (*lines, *fresh_adam_lines(known.training, _ADAM_RATE))
     return Treatment(
         "escape",
         frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU}),

@@ -1,9 +1,10 @@
 """Other rules in the place of the optimizer's: momentum, a rate for each parameter, a fresh state."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from unstuck.findings.records import Cause
@@ -12,6 +13,7 @@ from unstuck.optim import HeavyBall, Role, Rule, reading
 from unstuck.optim import Optimizer as Composed
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.training import Training
 
 MOMENTUM = 0.9
 
@@ -55,7 +57,7 @@ def per_parameter_scale(known: Situation) -> Sequence[Treatment]:
     optimizer = known.training.optimizer
     if optimizer is None or _is_adaptive(optimizer):
         return []
-    return [_adam(optimizer, rate) for rate in _ADAM_RATES]
+    return [_adam(known.training, rate) for rate in _ADAM_RATES]
 
 
 def refresh(known: Situation) -> Sequence[Treatment]:
@@ -75,7 +77,7 @@ def refresh(known: Situation) -> Sequence[Treatment]:
     ]
 
 
-def _adam(optimizer: Optimizer, rate: float) -> Treatment:
+def _adam(training: Training, rate: float) -> Treatment:
     def apply(run: Run) -> None:
         run.optimizer = fresh_adam(run.optimizer, rate)
 
@@ -83,7 +85,7 @@ def _adam(optimizer: Optimizer, rate: float) -> Treatment:
         "per-parameter-scale",
         frozenset({Cause.ILL_CONDITIONED, Cause.VANISHING_GRADIENT, Cause.PLATEAU}),
         f"Adam at rate {rate:g}: each parameter's step divided by the scale of its gradients",
-        (fresh_adam_line(optimizer, rate),),
+        fresh_adam_lines(training, rate),
         "Kingma & Ba, 2015",
         apply,
     )
@@ -95,11 +97,22 @@ def fresh_adam(optimizer: Optimizer, rate: float) -> torch.optim.Adam:
     return kind(_groups(optimizer), lr=rate, weight_decay=decay)
 
 
-def fresh_adam_line(optimizer: Optimizer | None, rate: float) -> str:
-    """The line of code that makes such an optimizer."""
+def fresh_adam_lines(training: Training, rate: float) -> tuple[str, ...]:
+    """The lines of code that make such an optimizer, and gradients that it takes."""
+    optimizer = training.optimizer
     kind, decay = (torch.optim.Adam, 0.0) if optimizer is None else _kind_and_decay(optimizer)
     decaying = f", weight_decay={decay:g}" if decay else ""
-    return f"optimizer = torch.optim.{kind.__name__}(model.parameters(), lr={rate:g}{decaying})"
+    line = f"optimizer = torch.optim.{kind.__name__}(model.parameters(), lr={rate:g}{decaying})"
+    names = [name for name, module in training.model.named_modules() if gives_sparse(module)]
+    dense = [
+        f"model.get_submodule({name!r}).sparse = False  # Adam takes no sparse gradients" for name in names
+    ]
+    return (*dense, line)
+
+
+def gives_sparse(module: nn.Module) -> TypeGuard[nn.Embedding | nn.EmbeddingBag]:
+    """Whether the gradients of a module's weights are sparse tensors, which few optimizers take."""
+    return isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
 
 
 def _kind_and_decay(optimizer: Optimizer) -> tuple[type[torch.optim.Adam], float]:
