@@ -46,6 +46,15 @@ def of_output(criterion):
     return lambda model, batch: criterion(model(batch[0]), batch[1])
 
 
+def huber(error):
+    return torch.where(error.abs() < 1, 0.5 * error**2, error.abs() - 0.5).mean()
+
+
+def focal(outputs, classes):
+    p = outputs.softmax(1).gather(1, classes[:, None]).clamp(min=1e-8)
+    return ((1 - p) ** 2 * -p.log()).mean()
+
+
 FITTING = {
     "cross-entropy": (network(4), nn.CrossEntropyLoss(), CLASSES),
     "label smoothing": (network(4), nn.CrossEntropyLoss(label_smoothing=0.1), CLASSES),
@@ -96,6 +105,28 @@ FITTING = {
         of_output(lambda o, y: torch.maximum(0.9 * (y - o), 0.1 * (o - y)).mean()),
         QUANTITY[:, None],
     ),
+    "a cross-entropy of bits, written out": (
+        network(1, nn.Sigmoid(), Squeeze()),
+        of_output(lambda p, y: -(y * torch.log(p + 1e-7) + (1 - y) * torch.log(1 - p + 1e-7)).mean()),
+        BITS,
+    ),
+    "a focal loss, written out": (network(4), of_output(focal), CLASSES),
+    "a Huber loss, written out": (network(1), of_output(lambda o, y: huber(o - y)), QUANTITY[:, None]),
+    "a softmax, written out": (
+        network(4),
+        of_output(lambda o, y: functional.nll_loss((o.exp() / o.exp().sum(1, keepdim=True) + 1e-8).log(), y)),
+        CLASSES,
+    ),
+    "overlaps, written out": (
+        network(1, nn.Sigmoid(), Squeeze()),
+        of_output(lambda p, y: 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)),
+        BITS,
+    ),
+    "a gated output": (
+        network(2, nn.GLU(), Squeeze()),
+        of_output(lambda o, y: (o - y).cosh().log().mean()),
+        QUANTITY,
+    ),
 }
 
 
@@ -141,6 +172,16 @@ def test_the_floor_of_a_sigmoid_in_a_sigmoid_is_the_closed_form():
 def test_the_floor_of_a_relu_is_the_mean_square_of_negative_targets():
     outputs = look(network(1, nn.ReLU()), nn.MSELoss(), QUANTITY[:, None] - 1.0, size=96)
     assert outputs.built == pytest.approx(float((QUANTITY - 1.0).clamp(max=0.0).square().mean()), rel=1e-3)
+    assert "`relu`" in mismatch(outputs).explanation
+
+
+@pytest.mark.parametrize(
+    "error", [lambda o, y: huber(o - y), lambda o, y: torch.maximum(0.5 * (y - o), -0.5 * (y - o)).mean()]
+)
+def test_a_loss_that_uses_its_errors_twice_has_the_floor_of_what_outputs_cannot_reach(error):
+    outputs = look(network(1, nn.ReLU()), of_output(error), QUANTITY[:, None] - 1.0, size=96)
+    targets = (QUANTITY[:, None] - 1.0).clamp(max=0.0)
+    assert outputs.built == pytest.approx(float(error(torch.zeros_like(targets), targets)), rel=2e-2)
     assert "`relu`" in mismatch(outputs).explanation
 
 

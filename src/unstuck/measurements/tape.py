@@ -82,7 +82,8 @@ class Tape(TorchFunctionMode):
             self.calls.append(Call(func, arguments, keywords, uses, known and not _random(func)))
             for position, tensor in enumerate(made):
                 where = None if isinstance(result, Tensor) else position
-                self._add(Node(tensor, len(self.calls) - 1, where, tensor.requires_grad, data))
+                learnt = tensor.requires_grad or self._decided(tensor, uses)
+                self._add(Node(tensor, len(self.calls) - 1, where, learnt, data))
         return result
 
     def number(self, tensor: Tensor) -> int:
@@ -105,6 +106,13 @@ class Tape(TorchFunctionMode):
         self.nodes.append(node)
         self._numbers[id(node.tensor)] = len(self.nodes) - 1
         return len(self.nodes) - 1
+
+    def _decided(self, tensor: Tensor, uses: Sequence[int]) -> bool:
+        """Whether it is what a comparison of learnt numbers says, or made of that: autograd does not tell."""
+        used = [self.nodes[number] for number in uses]
+        if tensor.dtype == torch.bool:
+            return any(node.learnt for node in used)
+        return any(node.learnt and not node.tensor.requires_grad for node in used)
 
     def _refer(self, value: Any) -> Any:
         return mapped(value, lambda item: Ref(self.number(item)) if isinstance(item, Tensor) else item)
@@ -210,20 +218,21 @@ class Tail:
 def tail(traced: Trace) -> Tail:
     """Walk back from the loss to where parameters come in: there the model's last outputs are.
 
-    The way goes through calls with one argument that was learnt from data, so that what a softmax, a
-    squeeze or a criterion does is followed, and a layer, a residual or a similarity of two embeddings is not.
+    The way goes through calls with one argument that was learnt from data, or with several that are made of the
+    same one without parameters, as in losses that are written out; so that what a softmax, a squeeze or a
+    criterion does is followed, and a layer, a residual or a similarity of two embeddings is not.
     Parameters may join a scalar, as a penalty does; there they count as constants.
 
     Raises:
         MeasurementError: There is nothing between the parameters and the loss.
     """
     tape = traced.tape
-    end = tape.number(traced.loss)
+    end, roots = tape.number(traced.loss), _roots(tape)
     calls, starts, ahead = set[int](), set[int](), [end]
     while ahead:
         number = ahead.pop()
         call = tape.nodes[number].call
-        if call is None or _stops(tape, number, tape.calls[call]):
+        if call is None or _stops(tape, number, roots):
             starts.add(number)
         elif call not in calls:
             calls.add(call)
@@ -244,18 +253,41 @@ def _variable(node: Node) -> bool:
     return node.learnt and node.data
 
 
-def _stops(tape: Tape, number: int, call: Call) -> bool:
-    result = tape.nodes[number].tensor
-    used = [tape.nodes[use] for use in set(call.uses)]
-    variable = [node for node in used if _variable(node)]
-    if not call.repeatable or not variable:
+def _roots(tape: Tape) -> list[int]:
+    """Where the way back from each node stops: at itself, if it is to be an output of the model."""
+    roots: list[int] = []
+    for number, node in enumerate(tape.nodes):
+        call = None if node.call is None else tape.calls[node.call]
+        made_of = (
+            set[int]() if call is None else {roots[use] for use in call.uses if _variable(tape.nodes[use])}
+        )
+        followed = call is not None and len(made_of) == 1 and not _layer(tape, node, call)
+        roots.append(made_of.pop() if followed else number)
+    return roots
+
+
+def _stops(tape: Tape, number: int, roots: Sequence[int]) -> bool:
+    node = tape.nodes[number]
+    if node.call is None:
         return True
-    if result.ndim == 0:
+    call = tape.calls[node.call]
+    scalar = (
+        node.tensor.ndim == 0 and call.repeatable and any(_variable(tape.nodes[use]) for use in call.uses)
+    )
+    return roots[number] == number and not scalar
+
+
+def _layer(tape: Tape, node: Node, call: Call) -> bool:
+    """Whether a call is a part of the model, or cannot be repeated."""
+    used = [tape.nodes[use] for use in set(call.uses)]
+    if not call.repeatable:
+        return True
+    if node.tensor.ndim == 0:
         return False
-    parameters = any(node.learnt and not node.data for node in used)
     # What grows, as by interpolation, has fewer outputs than targets: that is the architecture's choice.
-    grows = result.numel() > variable[0].tensor.numel() and not constants(tape, call)
-    return parameters or len(variable) > 1 or grows
+    least = min(each.tensor.numel() for each in used if _variable(each))
+    grows = node.tensor.numel() > least and not constants(tape, call)
+    return grows or any(each.learnt and not each.data for each in used)
 
 
 def _random(function: Any) -> bool:
