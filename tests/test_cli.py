@@ -14,8 +14,8 @@ import typer
 
 import unstuck
 from recordings import stuck
+from unstuck.cli import main
 from unstuck.cli.arguments import seconds
-from unstuck.cli.commands import main
 from unstuck.cli.output import OutputError, prepare, write
 from unstuck.demos import DEMOS
 from unstuck.demos.networks import perceptron

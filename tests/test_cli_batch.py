@@ -4,7 +4,7 @@ from textwrap import dedent
 
 import pytest
 
-from unstuck.cli.commands import main
+from unstuck.cli import main
 
 SCRIPT = """
     import torch

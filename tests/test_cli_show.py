@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from recordings import changed, copied, short, stuck
-from unstuck.cli.commands import main
+from unstuck.cli import main
 from unstuck.watching.schema import VERSION
 
 

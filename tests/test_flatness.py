@@ -12,7 +12,7 @@ from torch import nn
 import unstuck
 from objective import zoo
 from objective.fingerprint import unchanged
-from unstuck.cli.commands import main
+from unstuck.cli import main
 from unstuck.demos import DEMOS
 from unstuck.errors import MeasurementError, UnstuckError
 

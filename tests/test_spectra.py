@@ -10,8 +10,7 @@ from torch import nn
 import unstuck
 from objective import zoo
 from objective.fingerprint import unchanged
-from unstuck.cli import arguments
-from unstuck.cli.commands import main
+from unstuck.cli import arguments, main
 from unstuck.errors import MeasurementError, UnstuckError
 
 

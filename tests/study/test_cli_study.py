@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small import SLOW, SMALL
 
-from unstuck.cli.commands import main
+from unstuck.cli import main
 from unstuck.study import catalogue
 from unstuck.study.catalogue import STUDIES
 
@@ -79,7 +79,7 @@ def test_finished_runs_are_kept_with_resume(run, tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interruption_ends_with_130_and_keeps_what_is_done(jobs, tmp_path):
     script = (
-        "import sys\nfrom small import SLOW\nfrom unstuck.cli.commands import main\n"
+        "import sys\nfrom small import SLOW\nfrom unstuck.cli import main\n"
         "from unstuck.study.catalogue import STUDIES\nSTUDIES['slow'] = SLOW\nmain(sys.argv[1:])\n"
     )
     arguments = ["study", "slow", "--seeds", "40", "--out", str(tmp_path), "--jobs", str(jobs)]

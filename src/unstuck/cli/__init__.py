@@ -3,6 +3,6 @@
 What needs PyTorch is imported by the commands when they run: help and usage errors need not wait for it.
 """
 
-from unstuck.cli.commands import main
+from unstuck.cli.entry import main
 
 __all__ = ["main"]

@@ -1,16 +1,14 @@
-"""The commands, their options and help, and what every way of ending means."""
+"""The commands, their options and help."""
 
-import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any, ParamSpec, cast
+from typing import Annotated
 
 import typer
 
 from unstuck.cli.arguments import seconds, size
+from unstuck.cli.endings import BAD_INPUT, INTERRUPTED, complain, interruptible
 from unstuck.cli.examples import (
     EXAMPLES,
     RUNNING,
@@ -50,15 +48,7 @@ from unstuck.cli.options import (
     Top,
 )
 from unstuck.cli.output import put
-from unstuck.errors import UnstuckError
 from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
-
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
-
-Given = ParamSpec("Given")
-
-# Of an unknown option, a missing argument and the like; typer gives the class no public name.
-USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
 
 app = typer.Typer(
     add_completion=False,
@@ -66,24 +56,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _interruptible(
-    words: str = "interrupted",
-) -> Callable[[Callable[Given, int]], Callable[Given, int]]:
-    """Let a command say so when Ctrl-C ends it: typer would end without a word."""
-
-    def decorate(command: Callable[Given, int]) -> Callable[Given, int]:
-        @wraps(command)
-        def run(*given: Given.args, **named: Given.kwargs) -> int:
-            try:
-                return command(*given, **named)
-            except KeyboardInterrupt:
-                return _complain(words, INTERRUPTED)
-
-        return run
-
-    return decorate
 
 
 def _version(wanted: bool | None) -> None:  # noqa: FBT001 - typer calls it so
@@ -105,7 +77,7 @@ def root(*, show_version: Version = None) -> None:
 
 
 @app.command(epilog=EXAMPLES)
-@_interruptible()
+@interruptible()
 def diagnose(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -154,11 +126,11 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
 
         if not isinstance(error, LostError):
             raise
-        end_at_once(_complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT))
+        end_at_once(complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT))
 
 
 @app.command(epilog=TREATING)
-@_interruptible("interrupted; nothing was written")
+@interruptible("interrupted; nothing was written")
 def treat(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -184,7 +156,7 @@ def treat(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command()
-@_interruptible("interrupted; nothing was written")
+@interruptible("interrupted; nothing was written")
 def escape(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -207,7 +179,7 @@ def escape(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=SIZING)
-@_interruptible()
+@interruptible()
 def batch(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -282,7 +254,7 @@ def run(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=SHOWING)
-@_interruptible()
+@interruptible()
 def show(
     run: Annotated[
         str,
@@ -313,7 +285,7 @@ def show(
 
 
 @app.command(epilog=SHARPNESS)
-@_interruptible()
+@interruptible()
 def sharpness(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -343,7 +315,7 @@ def sharpness(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=SPECTRUM)
-@_interruptible()
+@interruptible()
 def spectrum(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -374,7 +346,7 @@ def spectrum(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=SURFACE)
-@_interruptible()
+@interruptible()
 def surface(  # noqa: PLR0913 - each option is an argument
     target: Target,
     *,
@@ -406,7 +378,7 @@ def surface(  # noqa: PLR0913 - each option is an argument
 
 
 @app.command(epilog=STUDYING)
-@_interruptible("interrupted; finished runs are kept: go on with --resume")
+@interruptible("interrupted; finished runs are kept: go on with --resume")
 def study(  # noqa: PLR0913 - each option is an argument
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME|all]...", help="Which; without any they are listed.")
@@ -457,64 +429,3 @@ def demos() -> None:
 
     width = max(map(len, DEMOS))
     put("".join(f"demo:{demo.name:{width}}  {demo.summary}\n" for demo in DEMOS.values()), sys.stdout)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code: 0 done, 1 action needed (--check), 2 bad input, 130 Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    ending = _run(given, debug="--debug" in _own(given))
-    # What a script raises is the script's, and goes to the interpreter as it is.
-    sys.exit(ending if isinstance(ending, int) else ending())
-
-
-def _own(arguments: list[str]) -> list[str]:
-    """Leave out what a script is given."""
-    return arguments[:1] if arguments[0] == "run" else arguments
-
-
-def _run(arguments: list[str], *, debug: bool) -> int | Callable[[], Any]:
-    try:
-        code: Any = app(arguments, prog_name="unstuck", standalone_mode=False)
-    except USAGE_ERROR as error:
-        return _complain(str(cast("Any", error).format_message()) + _what_came(error, arguments), BAD_INPUT)
-    except UnstuckError as error:
-        _trace(debug=debug)
-        return _complain(str(error), BAD_INPUT)
-    except Exception as error:  # whatever it is, the user gets one line
-        _trace(debug=debug)
-        return _complain(
-            f"{type(error).__name__}: {error}{'' if debug else ' (--debug shows where)'}", BAD_INPUT
-        )
-    return code if isinstance(code, int) or callable(code) else DONE  # a script still to be run
-
-
-def _what_came(error: Exception, arguments: Sequence[str]) -> str:
-    """Repeat what was passed to the option that an error is about, unless its message does."""
-    names: Sequence[str] = getattr(getattr(error, "param", None), "opts", ())
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = argument.partition("=")
-        value = value if equals else following
-        if isinstance(error, typer.BadParameter) and name in names and f"'{value}'" not in str(error):
-            return f", not '{value}'"
-    return ""
-
-
-def _trace(*, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-
-
-def _complain(message: str, code: int) -> int:
-    """Say it in one line; of several processes that end the first to fail does."""
-    if "RANK" in os.environ:
-        from unstuck import processes  # noqa: PLC0415 - see the package
-
-        if not processes.first_to_speak():
-            return code
-        if processes.started_together() and not message.startswith("process "):
-            message = f"process {os.environ['RANK']}: {message}"
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    return code

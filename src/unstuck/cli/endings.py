@@ -1,0 +1,43 @@
+"""What every way of ending means: exit codes, one line for each mistake, and Ctrl-C that says so."""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+Given = ParamSpec("Given")
+
+
+def interruptible(
+    words: str = "interrupted",
+) -> Callable[[Callable[Given, int]], Callable[Given, int]]:
+    """Let a command say so when Ctrl-C ends it: typer would end without a word."""
+
+    def decorate(command: Callable[Given, int]) -> Callable[Given, int]:
+        @wraps(command)
+        def run(*given: Given.args, **named: Given.kwargs) -> int:
+            try:
+                return command(*given, **named)
+            except KeyboardInterrupt:
+                return complain(words, INTERRUPTED)
+
+        return run
+
+    return decorate
+
+
+def complain(message: str, code: int) -> int:
+    """Say it in one line; of several processes that end the first to fail does."""
+    if "RANK" in os.environ:
+        from unstuck import processes  # noqa: PLC0415 - see the package
+
+        if not processes.first_to_speak():
+            return code
+        if processes.started_together() and not message.startswith("process "):
+            message = f"process {os.environ['RANK']}: {message}"
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return code
