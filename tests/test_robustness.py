@@ -82,7 +82,7 @@ def constant(model: nn.Module, batch: Any) -> Tensor:
 def test_a_constant_loss_is_a_plateau(shift):
     model = network()
     training = Training(model, lambda *given: constant(*given) - 1.0 + shift, pairs(), adam(model))
-    assert diagnosed(training).cause is Cause.PLATEAU
+    assert diagnosed(training, budget=30.0).cause is Cause.PLATEAU
 
 
 class Mixed(nn.Module):

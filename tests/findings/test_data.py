@@ -30,16 +30,6 @@ def test_measurements_of_both_kinds_lead_to_their_causes():
     assert uninformative_labels(point, measured).cause is Cause.UNINFORMATIVE_LABELS
 
 
-@pytest.mark.parametrize(("parameters", "said"), [(10_000, True), (300, True), (50, False)])
-def test_more_than_so_many_parameters_can_learn_by_heart_was_not_learnt_by_heart(parameters, said):
-    measured = planted("not critical")
-    learnt = dataclasses.replace(INDEPENDENT, loss=0.75 * 2.3)
-    subject = dataclasses.replace(measured.subject, parameters=parameters)
-    sample = dataclasses.replace(measured.sample, examples=1_000)
-    measured = dataclasses.replace(measured, labels=learnt, subject=subject, sample=sample)
-    assert (uninformative_labels(classify(measured), measured) is not None) is said
-
-
 def test_the_explanation_of_a_softmax_too_many_says_the_floor():
     finding = mismatch(SOFTMAX_TWICE)
     assert "1.461" in finding.explanation

@@ -123,19 +123,7 @@ def _not_logarithms(outputs: Outputs) -> Finding:
 
 def uninformative_labels(_point: Point, measured: Measurements) -> Finding | None:
     """Nothing predicts the labels, in tests that would have noticed even a weak dependence."""
-    labels = measured.labels
-    return None if labels is None or _beyond_memory(labels, measured) else uninformative(labels)
-
-
-def _beyond_memory(labels: Labels, measured: Measurements) -> bool:
-    """Whether more was learnt than so many parameters could learn by heart.
-
-    Least squares with P parameters take P / N of the variance of N random labels, and likelihoods P / 2 nats.
-    """
-    if not labels.constant or labels.constant <= 0.0:
-        return False
-    learnt = 1.0 - labels.loss / labels.constant
-    return learnt > measured.subject.parameters / measured.sample.examples
+    return uninformative(measured.labels) if measured.labels else None
 
 
 def uninformative(labels: Labels) -> Finding | None:
