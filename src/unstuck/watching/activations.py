@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstuck.watching.graph import before, kind_of, leads_on, walk
 from unstuck.watching.models import layer_of
-from unstuck.watching.outputs import before, kind_of, leads_on
 
 # What gives slope over largest slope, from the result that the graph keeps.
 _SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -51,13 +51,8 @@ def flat_layers(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, floa
 
 def _name(node: Any, names: Mapping[int, str]) -> str:
     """The nearest layer with parameters that it comes from."""
-    waiting = before(node)
-    for _ in range(_NEAR):
-        if not waiting:
-            break
-        one = waiting.pop(0)
+    for one in walk(before(node), _NEAR):
         variable = getattr(one, "variable", None)
         if torch.is_tensor(variable) and id(variable) in names:
             return layer_of(names[id(variable)])
-        waiting += before(one)
     return "a layer"

@@ -1,13 +1,10 @@
-"""Whether outputs are compared with the targets of all other examples too: (N, 1) and (N,) broadcast to (N, N).
-
-Shapes that the graph of a loss knows are read: no hook is called, nothing is unpacked.
-"""
+"""Whether outputs are compared with the targets of all other examples too: (N, 1) and (N,) broadcast to (N, N)."""
 
 from typing import Any
 
 from torch import Tensor
 
-from unstuck.watching.outputs import before, kind_of, leads_on
+from unstuck.watching.graph import kind_of, leads_on, walk
 
 # What compares outputs with targets, element by element.
 _COMPARING = frozenset({"SubBackward", "MseLossBackward", "SmoothL1LossBackward", "HuberLossBackward"})
@@ -24,21 +21,19 @@ _MOST = 64
 
 def crossed(loss: Tensor) -> str:
     """Say in a sentence which shapes are broadcast to a table; nothing where that is not seen."""
-    waiting: list[Any] = [loss.grad_fn]
-    seen = 0
-    while waiting and seen < _MOST:
-        node = waiting.pop(0)
-        kind = kind_of(node)
-        seen += 1
-        if kind in _COMPARING and (shapes := _table(node)):
+    for node in walk([loss.grad_fn], _MOST, into=_in_the_loss):
+        if kind_of(node) in _COMPARING and (shapes := _table(node)):
             given, table = shapes
             return (
                 f"The outputs of shape {given} and their targets are broadcast against each other to {table}, so "
                 "that each output is compared with the targets of all examples"
             )
-        if kind in _SUMMING or kind in _COMPARING or leads_on(kind):
-            waiting += before(node)
     return ""
+
+
+def _in_the_loss(node: Any) -> bool:
+    kind = kind_of(node)
+    return kind in _SUMMING or kind in _COMPARING or leads_on(kind)
 
 
 def _table(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -1,7 +1,4 @@
-"""What lies behind step functions alone, read off the graph of a loss: the gradient that comes to it is zero.
-
-Names of nodes alone are read: no hook is called, nothing is unpacked.
-"""
+"""What lies behind step functions alone, read off the graph of a loss: the gradient that comes to it is zero."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstuck.watching.outputs import before, kind_of
+from unstuck.watching.graph import before, kind_of, walk
 
 # Their derivative is zero wherever they have one. Those without any, as comparisons, leave no node.
 STEPS = {f"{name.capitalize()}Backward": name for name in ("round", "floor", "ceil", "trunc", "sign", "sgn")}
@@ -39,34 +36,21 @@ NO_STAIRS = Stairs()
 
 def stairs(loss: Tensor) -> Stairs:
     """Tell what a gradient of this loss comes to from what it would come to if it went through step functions."""
-    seen: set[Any] = set()
-    open_, ends = _leaves([loss.grad_fn], seen, STEPS)
+    reached = set(walk([loss.grad_fn], _MOST, into=lambda node: kind_of(node) not in STEPS))
+    ends = {node for node in reached if kind_of(node) in STEPS}
+    open_ = _leaves(reached)
     behind: set[int] = set()
     met: list[str] = []
-    for kind in sorted({kind_of(end) for end in ends}):
+    for kind in sorted(set(map(kind_of, ends))):
         below = [one for end in ends if kind_of(end) == kind for one in before(end)]
-        found, _ = _leaves(below, set(seen), ())
-        if found - open_:
-            behind |= found - open_
+        found = _leaves(walk(below, _MOST, but=reached - ends)) - open_
+        if found:
+            behind |= found
             met.append(STEPS[kind])
     return Stairs(frozenset(behind), frozenset(open_), tuple(met))
 
 
-def _leaves(nodes: Iterable[Any], seen: set[Any], closed: Iterable[str]) -> tuple[set[int], list[Any]]:
-    """Ids of the parameters below some nodes, and the nodes of these kinds, which are not gone through."""
-    waiting, closed = list(nodes), frozenset(closed)
-    found: set[int] = set()
-    ends: list[Any] = []
-    while waiting and len(seen) < _MOST:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if kind_of(node) in closed:
-            ends.append(node)
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if torch.is_tensor(variable):
-            found.add(id(variable))
-        waiting += before(node)
-    return found, ends
+def _leaves(nodes: Iterable[Any]) -> set[int]:
+    """Ids of the parameters among some nodes."""
+    variables = (getattr(node, "variable", None) for node in nodes)
+    return {id(variable) for variable in variables if torch.is_tensor(variable)}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from unstuck.watching.graph import before, kind_of, leads_on, walk
 from unstuck.watching.models import layer_of
-from unstuck.watching.outputs import before, kind_of, leads_on
 
 # Fewer applications are layers, of which the gradients of their weights tell.
 FEWEST = 16
@@ -51,16 +51,10 @@ def unrolled(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, int, tu
 def _applications(loss: Tensor) -> dict[int, list[Any]]:
     """The multiplications with each matrix of weights."""
     found: dict[int, list[Any]] = {}
-    waiting, seen = [loss.grad_fn], set[Any]()
-    while waiting and len(seen) < _MOST:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in walk([loss.grad_fn], _MOST):
         if kind_of(node) in _MULTIPLYING:
             for weight in filter(None, map(_matrix, before(node))):
                 found.setdefault(weight, []).append(node)
-        waiting += before(node)
     return found
 
 
@@ -74,12 +68,4 @@ def _matrix(node: Any) -> int | None:
 
 def _leads(last: Any, first: Any) -> bool:
     """Whether one was computed from the other."""
-    waiting, seen = [last], set[Any]()
-    while waiting and len(seen) < _MOST:
-        node = waiting.pop()
-        if node is first:
-            return True
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += before(node)
-    return False
+    return any(node is first for node in walk([last], _MOST))
