@@ -352,7 +352,7 @@ def _enough(measured: Measurements) -> bool:
     """Whether the cheap measurements name a cause surely, or one that no curvature could change."""
     verdict = conclude(measured, _NOTHING)
     # No descent shows what lies across a symmetry that it cannot leave.
-    confined = measured.layers is not None and measured.layers.alike and measured.spectrum is None
+    confined = measured.alike and measured.spectrum is None
     return settled(verdict) or (verdict.confidence >= _SURE and not confined)
 
 

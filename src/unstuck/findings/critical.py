@@ -50,7 +50,7 @@ def saddle_point(point: Point, measured: Measurements) -> Finding | None:
 
 def _confined(measured: Measurements, eigenvalue: Estimate, gain: Estimate) -> Finding | None:
     """Within a symmetric subspace there may be slope, of which the way down across it is independent."""
-    if not _alike(measured) or not leads_down(measured):
+    if not measured.alike or not leads_down(measured):
         return None
     return Finding(
         Cause.SADDLE_POINT,
@@ -153,10 +153,9 @@ def _why_flat(point: Point, measured: Measurements) -> str:
 
 def _alike(measured: Measurements) -> str:
     """What keeps the gradient from leaving a symmetric subspace."""
-    alike = measured.layers.alike if measured.layers else ()
-    if not alike:
+    if not measured.alike:
         return ""
-    worst = max(alike, key=lambda parameter: parameter.copies)
+    worst = max(measured.alike, key=lambda parameter: parameter.copies)
     return (
         f" {100 * worst.copies:.3g} % of the units of `{worst.name}` are copies of each other: with the same weights "
         "and the same gradients they stay so at every step, and do the work of one."

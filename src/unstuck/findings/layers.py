@@ -115,9 +115,7 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
     worst = _dead(layers) if layers else ()
     if layers and not worst and (unheard := _unheard(layers)):
         return _silent_inputs(measured, layers, unheard)
-    # Behind a layer that is dead as a whole only constants are left to learn, however fast they are learnt now.
-    blocked = layers is not None and layers.learned == 0.0 and any(layer.dead == 1.0 for layer in worst)
-    if layers is None or not worst or not (blocked or _stuck(measured)):
+    if layers is None or not worst or not _held(measured, layers, max(layer.dead for layer in worst)):
         return None
     rectifiers = _rectifiers(layers)
     units = sum(layer.units for layer in rectifiers)
@@ -138,7 +136,7 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
 def _silent_inputs(measured: Measurements, layers: Layers, unheard: Sequence[Inputs]) -> Finding | None:
     """What no known nonlinearity makes: a threshold of one's own, a mask, a choice of the largest."""
     worst = max(unheard, key=lambda each: each.silent)
-    if not (layers.learned == 0.0 and worst.silent == 1.0) and not _stuck(measured):
+    if not _held(measured, layers, worst.silent):
         return None
     return Finding(
         Cause.DEAD_UNITS,
@@ -185,6 +183,14 @@ def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
         f"below a hundredth of its largest{left}. There a change of the weights changes nothing in the loss.",
         advice,
     )
+
+
+def _held(measured: Measurements, layers: Layers, silent: float) -> bool:
+    """Whether a layer of which this share is silent holds the run up.
+
+    Behind one that is silent as a whole only constants are left to learn, however fast they are learnt now.
+    """
+    return (layers.learned == 0.0 and silent == 1.0) or _stuck(measured) is not None
 
 
 def _stuck(measured: Measurements) -> Layers | None:

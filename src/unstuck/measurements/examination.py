@@ -177,11 +177,11 @@ class Examination:
 
     def _descending(self) -> bool:
         """Whether no escape is called for; it is where units are alike, across which no slope leads."""
-        return not self._alike() and self._known.slope() > _CLEARLY_DESCENDING * self._known.scale()
+        return self._slopes(_CLEARLY_DESCENDING)
 
-    def _alike(self) -> bool:
-        layers = self._known.surveyed.get("layers")
-        return layers is not None and bool(layers.alike)
+    def _slopes(self, share: float) -> bool:
+        """Whether the gradient accounts for this share of the loss, and no symmetry hides what lies across it."""
+        return not self.measured().alike and self._known.slope() > share * self._known.scale()
 
     def _follow(self, curvature: Curvature, found: Gradients, told: Told) -> None:
         """Add where the eigenvectors lead to what is known, as far as there is time."""
@@ -230,8 +230,7 @@ class Examination:
         if run is not None:
             self._advance(run, KRYLOV_PRODUCTS, found)
             self._known.flatness = math.hypot(*run.projected[:2, 0], run.coupling[0])
-        beyond_doubt = not self._alike() and self._known.slope() > _BEYOND_DOUBT * self._known.scale()
-        return enough(self.measured()) or beyond_doubt
+        return enough(self.measured()) or self._slopes(_BEYOND_DOUBT)
 
     def _survey(self, stages: Sequence[Stage], told: Told, share: float) -> None:
         """Make the measurements that stand by themselves; one that cannot be made is left out with its reason."""

@@ -232,7 +232,7 @@ def tail(traced: Trace) -> Tail:
     while ahead:
         number = ahead.pop()
         call = tape.nodes[number].call
-        if call is None or _stops(tape, number, roots):
+        if call is None or _stops(tape, number, tape.calls[call], roots):
             starts.add(number)
         elif call not in calls:
             calls.add(call)
@@ -257,36 +257,29 @@ def _roots(tape: Tape) -> list[int]:
     """Where the way back from each node stops: at itself, if it is to be an output of the model."""
     roots: list[int] = []
     for number, node in enumerate(tape.nodes):
-        call = None if node.call is None else tape.calls[node.call]
-        made_of = (
-            set[int]() if call is None else {roots[use] for use in call.uses if _variable(tape.nodes[use])}
-        )
-        followed = call is not None and len(made_of) == 1 and not _layer(tape, node, call)
-        roots.append(made_of.pop() if followed else number)
+        made_of = set[int]()
+        if node.call is not None and not _layer(tape, node, call := tape.calls[node.call]):
+            made_of = {roots[use] for use in call.uses if _variable(tape.nodes[use])}
+        roots.append(made_of.pop() if len(made_of) == 1 else number)
     return roots
 
 
-def _stops(tape: Tape, number: int, roots: Sequence[int]) -> bool:
+def _stops(tape: Tape, number: int, call: Call, roots: Sequence[int]) -> bool:
+    """Whether the way back ends at what a call gave; the terms of a scalar go on, each its own way."""
     node = tape.nodes[number]
-    if node.call is None:
-        return True
-    call = tape.calls[node.call]
-    scalar = (
-        node.tensor.ndim == 0 and call.repeatable and any(_variable(tape.nodes[use]) for use in call.uses)
-    )
-    return roots[number] == number and not scalar
+    return roots[number] == number and (node.tensor.ndim > 0 or _layer(tape, node, call))
 
 
 def _layer(tape: Tape, node: Node, call: Call) -> bool:
-    """Whether a call is a part of the model, or cannot be repeated."""
+    """Whether a call belongs to the model: it is random, takes nothing learnt from data, or parameters, or grows."""
     used = [tape.nodes[use] for use in set(call.uses)]
-    if not call.repeatable:
+    sizes = [each.tensor.numel() for each in used if _variable(each)]
+    if not call.repeatable or not sizes:
         return True
     if node.tensor.ndim == 0:
         return False
     # What grows, as by interpolation, has fewer outputs than targets: that is the architecture's choice.
-    least = min(each.tensor.numel() for each in used if _variable(each))
-    grows = node.tensor.numel() > least and not constants(tape, call)
+    grows = node.tensor.numel() > min(sizes) and not constants(tape, call)
     return grows or any(each.learnt and not each.data for each in used)
 
 

@@ -6,7 +6,7 @@ from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
 from unstuck.measurements.records.continuations import Continuations
 from unstuck.measurements.records.labels import Labels
-from unstuck.measurements.records.layers import Layers
+from unstuck.measurements.records.layers import Layers, ParameterScale
 from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
@@ -293,6 +293,11 @@ class Measurements:
     past: Past | None = None
     division: Division | None = None
     omitted: tuple[Omission, ...] = ()
+
+    @property
+    def alike(self) -> tuple[ParameterScale, ...]:
+        """The parameters of which most units are copies of each other, if the layers were looked at."""
+        return self.layers.alike if self.layers else ()
 
     def route(self, name: str) -> Route | None:
         """The route of that name, if it was measured."""
