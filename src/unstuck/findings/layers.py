@@ -143,8 +143,8 @@ def _silent_inputs(measured: Measurements, layers: Layers, unheard: Sequence[Inp
         _sure(MOST, layers),
         (Evidence("dead_in_worst_layer", worst.silent), *_learned(layers)),
         f"{100 * worst.silent:.3g} % of the {worst.features} inputs of `{worst.name}` are 0 on each of the "
-        f"{layers.examples} examples seen, though not all that comes out of `{worst.source}` is: what lies "
-        "between the two lets nothing through.",
+        f"{layers.examples} examples seen, though what comes out of `{worst.source}` is not: what lies between the "
+        "two lets nothing through.",
         f"See to what lies between `{worst.source}` and `{worst.name}`: lower its threshold, or scale what comes "
         "before it, or normalise that, until a part of the units answers to every example.",
     )

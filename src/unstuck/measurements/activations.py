@@ -123,7 +123,7 @@ class Product:
         source: Name of the last weight that what is multiplied was made with, if any.
         heard: Which features of what is multiplied are not 0 everywhere, where it is known along which axis
             features lie.
-        sounds: Whether anything of the result is not 0.
+        sounds: Which features of the result are not 0 everywhere.
         length: Of the gradient that arrived at the result.
     """
 
@@ -210,7 +210,7 @@ class Watch(TorchDispatchMode):
                 self.nonlinearities[index].hidden = True
         deepest = max(data, key=lambda origin: origin.depth, default=Origin())
         source, heard = deepest.weight, _features(op, given)
-        product = Product(weight, 1 + deepest.depth, source, heard, results[0].detach().any())
+        product = Product(weight, 1 + deepest.depth, source, heard, _audible(results[0], op))
         self.products.append(product)
 
         def listen(gradient: Tensor) -> None:
@@ -252,9 +252,14 @@ def _features(op: str, given: Sequence[tuple[Tensor, Origin]]) -> Tensor | None:
     moving = [number for number, (_, origin) in enumerate(given) if not origin.parametric]
     if op not in _LAYERS or len(moving) != 1 or given[moving[0] + 1 :] == []:
         return None
-    x = given[moving[0]][0].detach()
-    axis = 1 if op == "convolution" else -1
-    return x.movedim(axis, 0).flatten(1).any(1) if x.ndim > 1 and x.numel() else None
+    x = given[moving[0]][0]
+    return _audible(x, op) if x.ndim > 1 and x.numel() else None
+
+
+def _audible(x: Tensor, op: str) -> Tensor:
+    """Which features of what a product takes or gives are not 0 everywhere."""
+    rows = x.detach().movedim(1 if op == "convolution" else -1, 0)
+    return rows.reshape(len(rows), -1).any(1)
 
 
 def _carried(op: str, given: Sequence[tuple[Tensor, Origin]]) -> Origin | None:

@@ -99,7 +99,7 @@ class _Sums:
     parallel: set[str] = field(default_factory=set[str])
     sources: dict[str, str] = field(default_factory=dict[str, str])
     heard: dict[str, Tensor | None] = field(default_factory=dict[str, "Tensor | None"])
-    sounds: dict[str, bool] = field(default_factory=dict[str, bool])
+    sounds: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     gradient: Tensor | None = None
     loss: float = 0.0
     examples: int = 0
@@ -133,7 +133,9 @@ class _Sums:
 
     def _listen(self, product: Product) -> None:
         weight, heard = product.weight, product.heard
-        self.sounds[weight] = self.sounds.get(weight, False) or bool(product.sounds)
+        sounds = self.sounds.setdefault(weight, product.sounds)
+        if sounds.shape == product.sounds.shape:
+            self.sounds[weight] = sounds | product.sounds
         if product.source is None or self.sources.setdefault(weight, product.source) != product.source:
             heard = None
         before = self.heard.setdefault(weight, heard)
@@ -144,9 +146,10 @@ class _Sums:
 
     def _inputs(self) -> tuple[Inputs, ...]:
         return tuple(
-            Inputs(_module(weight), _module(source), heard.numel(), float((~heard).double().mean()))
+            Inputs(_module(weight), _module(source), heard.numel(), max(1.0 - _share(heard) / sounding, 0.0))
             for weight, source in self.sources.items()
-            if self.sounds.get(source) and (heard := self.heard[weight]) is not None
+            if (heard := self.heard[weight]) is not None
+            and (sounding := _share(self.sounds[source]) if source in self.sounds else 0.0) > 0.0
         )
 
     def _sum(self, weight: str, products: Sequence[Product], examples: int) -> None:
@@ -205,6 +208,10 @@ class _Sums:
 
 def _rms(tensor: Tensor) -> float:
     return float(tensor.norm()) / math.sqrt(max(tensor.numel(), 1))
+
+
+def _share(mask: Tensor) -> float:
+    return float(mask.double().mean())
 
 
 def _copies(weight: Tensor, gradient: Tensor) -> float:

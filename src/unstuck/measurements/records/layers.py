@@ -77,9 +77,10 @@ class Inputs:
 
     Attributes:
         name: Of the module whose weights it is multiplied with.
-        source: Of the module whose weights it was made with; some of what came out of that is not 0.
+        source: Of the module whose weights it was made with.
         features: How many: channels before a convolution, else the last dimension.
-        silent: Share of the features that are 0 on every example.
+        silent: Share of the features that are 0 on every example, of such a share of them as came out of `source`
+            otherwise.
     """
 
     name: str
