@@ -42,7 +42,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.SADDLE_POINT: Word(
         "Saddle point",
-        "The gradient leads no further, but there is a way down along negative curvature.",
+        "There is a way down along negative curvature, which the gradient does not take.",
         "Step along the direction of negative curvature, then go on as before.",
         "act",
     ),
