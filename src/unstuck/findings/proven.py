@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unstuck.findings.progress import ABOUT_EQUAL
-from unstuck.findings.records import Cause, Finding, Remedy, Verdict
+from unstuck.findings.progress import ABOUT_EQUAL, MUCH
+from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
+from unstuck.findings.steps import mostly_signal
 from unstuck.findings.verdict import EXPLAINS, NAMED
 from unstuck.measurements.records.trials import Trial, Trials
 
@@ -15,6 +16,16 @@ LEAST_GAIN = 0.01
 
 # A loss that has no lower bound can fall by any multiple of itself; beyond its own size more is not better.
 ALL_OF_IT = 1.0
+
+# What changes nothing but the steps says what was wrong with them, where measurements leave that open: as sure as
+# may be, since something else may have been wrong, too, and these steps have outrun it.
+TOLD = {
+    "larger-step": Cause.STEP_TOO_SMALL,
+    "smaller-step": Cause.STEP_TOO_LARGE,
+    "refresh": Cause.STALE_SECOND_MOMENT,
+    "per-parameter-scale": Cause.ILL_CONDITIONED,
+}
+BY_TRIAL = 0.8
 
 # Nothing is there to be cured, or nothing that a change of the training could cure.
 _NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
@@ -26,7 +37,13 @@ def worth_trying(verdict: Verdict) -> bool:
 
 
 def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
-    """Add what was tried: the remedies, the best first, and the findings in the order of what their removal gains."""
+    """Add what was tried: the remedies, the best first, and the findings in the order of what their removal gains.
+
+    Where nothing was named and a change of the steps alone surely sheds half of the loss, the cause is what it cures.
+    """
+    if found := _told(verdict, trials.tried):
+        findings = (found, *verdict.findings)
+        verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
     trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
     remedies = tuple(remedy for trial in trials.tried if (remedy := as_remedy(trial)) is not None)
     ordered = _reordered(verdict.findings, remedies)
@@ -44,6 +61,39 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
         trials=trials,
         notes=tuple(notes),
     )
+
+
+def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
+    if verdict.cause is not None or verdict.point.kind is not Kind.NOT_CRITICAL:
+        return None
+    best = _ranked(tried, None)[:1]
+    leading = [trial for trial in tried if best and _helps(trial) and _about_equal(trial, best[0])]
+    # What one rate does, rates for each parameter do too: they tell only where it does not.
+    one = [trial for trial in leading if trial.name != "per-parameter-scale"] or leading
+    causes = {TOLD.get(trial.name) for trial in one}
+    if len(causes) != 1 or (cause := causes.pop()) is None:
+        return None
+    if cause is Cause.STEP_TOO_LARGE and not mostly_signal(verdict.measured):
+        return None  # shorter steps cure noise as well
+    first = max(one, key=lambda trial: trial.low or 0.0)
+    if first.gain is None or first.low is None or first.low <= MUCH:
+        return None
+    others = ", ".join(sorted({trial.name for trial in tried} - {trial.name for trial in leading}))
+    return Finding(
+        cause,
+        BY_TRIAL,
+        (Evidence("trial_gain", first.gain.value, first.gain.stderr),),
+        f"The measurements left the cause open, and the trials settle it: with {first.change} the run ends "
+        f"{100.0 * first.gain.value:.0f} % below going on. Nothing else that was tried comes near "
+        f"({others or 'there was nothing else'}).",
+        f"Do what was proved: {first.change}.",
+    )
+
+
+def _about_equal(trial: Trial, best: Trial) -> bool:
+    if trial.gain is None or best.gain is None:
+        return False
+    return trial.gain.value >= ABOUT_EQUAL * min(best.gain.value, ALL_OF_IT)
 
 
 def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:

@@ -117,7 +117,11 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     whole = found.named("whole") if found else None
     if whole is None and measured.sample.batches > 1:
         return None  # the time was over before noise could be told from size
-    if whole is not None and whole.gain.surely_above(NEGLIGIBLE * measured.scale) and not _signal(measured):
+    if (
+        whole is not None
+        and whole.gain.surely_above(NEGLIGIBLE * measured.scale)
+        and not mostly_signal(measured)
+    ):
         return None
     return _too_large(
         best, measured, 0.95 if whole is None or whole.gain.value < 0.5 * best.gain.value else 0.7
@@ -129,7 +133,7 @@ def _outdone(best: Arm, measured: Measurements) -> bool:
 
     Where batches are mostly noise they would do so by averaging it out.
     """
-    crept = falls(measured) and creeps(measured) and _signal(measured)
+    crept = falls(measured) and creeps(measured) and mostly_signal(measured)
     return crept and best.gain.surely_above(SHEDS * measured.scale)
 
 
@@ -153,7 +157,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     """Steps on the gradient of all the data gain at the very same rate, steps on batches do not."""
     found = measured.continuations
     whole = found.named("whole") if found else None
-    if whole is None or not _stuck(point, measured) or _signal(measured):
+    if whole is None or not _stuck(point, measured) or mostly_signal(measured):
         return None
     noise, best = measured.noise, _best_rate(measured, higher=False)
     lower = best is not None and _surely_better(best, measured)
@@ -262,7 +266,7 @@ def _stuck(point: Point, measured: Measurements) -> bool:
     return point.kind is Kind.NOT_CRITICAL and not improves(measured) and not falls(measured)
 
 
-def _signal(measured: Measurements) -> bool:
+def mostly_signal(measured: Measurements) -> bool:
     """Whether a batch's gradient is mostly signal: the noise scale lies far below the batch size."""
     noise = measured.noise
     return noise is not None and noise.simple is not None and noise.simple.value < MOSTLY_SIGNAL * noise.batch

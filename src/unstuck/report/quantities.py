@@ -21,6 +21,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "slope_gain": ("gain owed to the slope", "gain"),
     "gain_per_step": ("gain of each step", "gain"),
     "best_rate_factor": ("best rate, of the present one", "times"),
+    "trial_gain": ("gain of the trial over going on", "gain"),
     "other_rate_gain": ("gain at that rate", "gain"),
     "whole_gain": ("gain of steps on all the sample", "gain"),
     "eta_lambda_max": ("rate times highest eigenvalue (stable below 2)", "plain"),

@@ -1,0 +1,70 @@
+"""What trials add where the measurements left the cause open."""
+
+import pytest
+from handmade import COST, measurements, route
+
+from unstuck.estimate import Estimate
+from unstuck.findings.proven import with_trials
+from unstuck.findings.records import Cause, Kind
+from unstuck.findings.verdict import conclude
+from unstuck.measurements.records.trials import Curve, Trial, Trials
+
+TREATS = {
+    "larger-step": ("plateau", "step-too-small", "vanishing-gradient"),
+    "per-parameter-scale": ("ill-conditioned", "plateau", "step-too-small"),
+    "smaller-step": ("gradient-noise", "step-too-large"),
+    "refresh": ("non-finite", "stale-second-moment"),
+}
+
+
+def trials(**gains):
+    tried = [
+        Trial(
+            name,
+            TREATS[name],
+            f"{name} it is",
+            (),
+            "",
+            0.0,
+            (Curve((0.0, 1.0), (1.0, 1.0 - gain), 1.0 - gain),),
+            gain=Estimate(gain, 0.01, 5.0),
+            low=gain - 0.03,
+            high=gain + 0.03,
+        )
+        for name, gain in ((name.replace("_", "-"), gain) for name, gain in gains.items())
+    ]
+    return Trials(
+        (), tuple(tried), (), 6, 96.0, 4, whole=True, by_validation=False, level=0.95,
+        gradients=1.0, seconds=1.0, complete=True,
+    )  # fmt: skip
+
+
+def undecided():
+    """A slope that leads far down, and nothing that was measured says why the run does not follow it."""
+    verdict = conclude(measurements((route("gradient", 0.3, 0.3), route("krylov", 0.3, 0.3)), None, ()), COST)
+    assert verdict.cause is None
+    assert verdict.point.kind is Kind.NOT_CRITICAL
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("gains", "cause"),
+    [
+        ({"larger_step": 0.7, "smaller_step": -0.1}, Cause.STEP_TOO_SMALL),
+        ({"larger_step": 0.7, "per_parameter_scale": 0.8}, Cause.STEP_TOO_SMALL),
+        ({"larger_step": 0.1, "per_parameter_scale": 0.8}, Cause.ILL_CONDITIONED),
+        ({"refresh": 0.9, "larger_step": 0.4}, Cause.STALE_SECOND_MOMENT),
+        ({"refresh": 0.9, "larger_step": 0.9}, None),
+        ({"larger_step": 0.4}, None),
+        ({"smaller_step": 0.9}, None),
+    ],
+    ids=str,
+)
+def test_a_cause_that_is_left_open_is_settled_by_what_alone_sheds_half_of_the_loss(gains, cause):
+    verdict = with_trials(undecided(), trials(**gains))
+
+    assert verdict.cause is cause
+    if cause is not None:
+        assert cause in verdict.remedies[0].treats
+        told = verdict.findings[0].evidence[0].value
+        assert told in {remedy.gain for remedy in verdict.remedies if cause in remedy.treats}
