@@ -301,6 +301,10 @@ SCHEMA = {
         },
         None,
     ),
+    "mixing": (
+        {"own": ESTIMATE, "first": ESTIMATE, "swaps": int, "examples": int},
+        None,
+    ),
     "labels": (
         {
             "examples": int,

@@ -53,6 +53,9 @@ _TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADI
 # What units die of or are driven into saturation by, and will be again.
 _HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
 
+# Outputs that change for a tenth with what other rows of the batch hold are worth a note.
+FOLLOWING = 0.9
+
 # The past is worth a note when the loss has stood still for a fifth of the record, the rate has fallen a hundredfold,
 # the gradient was once thirty times as long, or the validation loss has risen by a twentieth.
 STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
@@ -119,6 +122,7 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
         )
     if measured.spectrum and measured.spectrum.exact:
         notes.append("The model is small: all eigenvalues were computed from the Hessian itself.")
+    notes += _of_places(measured)
     notes += _remembered(measured)
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
@@ -149,6 +153,20 @@ def _of_subject(subject: Subject) -> list[str]:
     if subject.decay:
         notes.append("Weight decay counts as part of the loss, but not of what going on and remedies gain.")
     return notes
+
+
+def _of_places(measured: Measurements) -> list[str]:
+    """Rows of a batch may be meant to see each other; who does not mean it would not come to know."""
+    mixing = measured.mixing
+    if mixing is None or not mixing.own.surely_below(FOLLOWING) or data.misses(mixing):
+        return []
+    others = 100.0 * (1.0 - mixing.own.value)
+    note = (
+        f"When two rows of a batch trade places, {others:.2g} % of what changes in the outputs is in those of other "
+        "rows. So it should be if rows are steps of one sequence or nodes of one graph; if they are examples by "
+        "themselves, look for a view in the place of a permute, or a missing batch_first=True."
+    )
+    return [note]
 
 
 def _remembered(measured: Measurements) -> list[str]:

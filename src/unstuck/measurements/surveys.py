@@ -10,6 +10,7 @@ from unstuck.curvature.vectors import Room
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
+from unstuck.measurements.mixing import measure_mixing
 from unstuck.measurements.order import look_at_order, measure_order
 from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.updates import measure_precision, measure_second_moment
@@ -96,6 +97,12 @@ LATE: tuple[Stage, ...] = (
         "outputs",
         "whether outputs fit the loss",
         lambda training, judge, _: measure_outputs(training, judge),
+        apart=True,
+    ),
+    Stage(
+        "mixing",
+        "whether outputs follow their examples",
+        lambda training, judge, limits: measure_mixing(training, judge, seed=limits.seed),
         apart=True,
     ),
     Stage(

@@ -48,6 +48,7 @@ def to_document(verdict: Verdict) -> Document:
         "continuations": _record(measured.continuations),
         "layers": _record(measured.layers),
         "outputs": _record(measured.outputs),
+        "mixing": _record(measured.mixing),
         "labels": _record(measured.labels),
         "order": _record(measured.order),
         "validation": _record(measured.validation),

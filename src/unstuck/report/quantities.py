@@ -50,6 +50,8 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "fresh_gain": ("gain with sigma measured afresh", "gain"),
     "batch": ("batch, counted from 0", "plain"),
     "floor": ("lowest loss as it is built", "plain"),
+    "own_first": ("change of their own outputs, of those that change most", "share"),
+    "own_share": ("change of their own outputs, of all", "share"),
     "free_floor": ("lowest loss with free outputs", "plain"),
     "present_loss": ("loss now", "plain"),
     "out_of_reach": ("loss out of reach, of what could be gained", "share"),

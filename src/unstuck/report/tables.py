@@ -125,6 +125,21 @@ def _outputs(measured: Measurements) -> tuple[Fact, ...]:
     )
 
 
+def _mixing(measured: Measurements) -> tuple[Fact, ...]:
+    found = measured.mixing
+    if found is None:
+        return ()
+    traded = f"{count(found.swaps, 'pair')} of a batch of {found.examples} traded places, one at a time"
+    return (
+        Fact(
+            "change in their own outputs",
+            with_error(found.own),
+            "of that in all; 1: outputs follow their examples",
+        ),
+        Fact("of those that change most", with_error(found.first), traded),
+    )
+
+
 def _labels(measured: Measurements) -> tuple[Fact, ...]:
     found = measured.labels
     if found is None:
@@ -210,6 +225,7 @@ def _layers(measured: Measurements) -> tuple[Fact, ...]:
 _GROUPS: tuple[tuple[str, Callable[[Measurements], tuple[Fact, ...]]], ...] = (
     ("Noise of the gradient", _noise),
     ("Outputs and loss", _outputs),
+    ("Examples that trade places", _mixing),
     ("Layers", _layers),
     ("Labels", _labels),
     ("Order of the data", _order),

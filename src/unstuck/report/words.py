@@ -218,6 +218,7 @@ MEASUREMENTS: dict[str, str] = {
     "wiring": "which parameters are trained",
     "precision": "what rounding leaves",
     "outputs": "whether outputs fit the loss",
+    "mixing": "whether outputs follow their examples",
     "layers": "activations and gradients by layer",
     "labels": "whether inputs predict the labels",
     "order": "the order of the data",

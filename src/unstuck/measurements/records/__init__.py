@@ -3,6 +3,7 @@
 from unstuck.measurements.records.continuations import Arm, Continuations
 from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.layers import Activation, Depth, Layers, ParameterScale
+from unstuck.measurements.records.mixing import Mixing
 from unstuck.measurements.records.order import Order, Reordered, Structure
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
@@ -33,6 +34,7 @@ __all__ = [
     "Labels",
     "Layers",
     "Measurements",
+    "Mixing",
     "Noise",
     "Omission",
     "Onward",

@@ -7,6 +7,7 @@ from unstuck.estimate import Estimate
 from unstuck.measurements.records.continuations import Continuations
 from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.layers import Layers, ParameterScale
+from unstuck.measurements.records.mixing import Mixing
 from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
@@ -261,6 +262,7 @@ class Measurements:
         validation: The loss on data that the run does not train on.
         layers: What the layers do to the gradient.
         outputs: How low the loss can go with outputs as the model is built.
+        mixing: Whether outputs follow their examples within a batch.
         labels: Whether the inputs predict the labels.
         past: What the recorded history says, if there is one.
         division: How it is divided over processes; None in one.
@@ -289,6 +291,7 @@ class Measurements:
     validation: Validation | None = None
     layers: Layers | None = None
     outputs: Outputs | None = None
+    mixing: Mixing | None = None
     labels: Labels | None = None
     past: Past | None = None
     division: Division | None = None

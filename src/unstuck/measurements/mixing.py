@@ -1,0 +1,202 @@
+"""Whether outputs follow their examples, when two of these trade places in their batch."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unstuck.errors import MeasurementError
+from unstuck.estimate import weighted_mean
+from unstuck.measurements.collating import Take, pooled
+from unstuck.measurements.judging import Judge
+from unstuck.measurements.outputs import free_end
+from unstuck.measurements.records.mixing import Mixing
+from unstuck.measurements.tape import constants, tail, trace
+from unstuck.objective import Batch
+from unstuck.objective.sampling import alike, mapped, tensors
+from unstuck.training import Training
+
+# Pairs that trade places, one at a time; each costs a third of one batch's gradient.
+_SWAPS = 16
+
+# With fewer examples two of them are most of the batch.
+_FEWEST = 8
+
+# What changes by less than so many times the rounding of an output is rounding.
+_ROUNDING = 100.0
+
+# Sums over a batch are rounded otherwise in another order.
+_FOLLOWS = 1.0 - 1e-6
+
+
+def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
+    """Let two examples of a batch trade places, inputs and targets, and see which outputs change.
+
+    A step on a batch is the mean of what its examples ask for, so that it must not matter where in the batch they
+    stand: outputs trade places with their examples, and no other changes. That holds for batch normalisation and for
+    losses that compare examples with each other, too. It does not where a reshape in the place of a permute, or a
+    recurrent layer that takes the first dimension for time, hands one example's numbers to another's output. Random
+    numbers are the same for every place.
+
+    Raises:
+        MeasurementError: Examples, or outputs and targets, cannot be told apart.
+    """
+    batches = judge.objective.batches
+    batch = batches[judge.halves.finds[0]]
+    if len(batches) == 1 or alike(batches[0], batches[1]):
+        msg = "one batch is all the data there is: its examples may be parts of one whole"
+        raise MeasurementError(msg)
+    if batch.examples < _FEWEST:
+        msg = f"a batch of {batch.examples} examples is too small to see which outputs change"
+        raise MeasurementError(msg)
+    trading = _Trading(training, judge, batch, seed)
+    found = list(trading.changes())
+    if not found:
+        msg = "no two examples were found whose targets differ and whose outputs change"
+        raise MeasurementError(msg)
+    if not all(change.follows for change in found):
+        if trading.follow_along_the_second():
+            msg = "examples stand along the second dimension"
+            raise MeasurementError(msg)
+        if any(_relates(tensor, batch.examples) for tensor in tensors(batch.content)):
+            msg = "a square of all examples, as of a graph's edges, says what each is to each other"
+            raise MeasurementError(msg)
+    alike_weights = [1.0] * len(found)
+    return Mixing(
+        weighted_mean([change.own for change in found], alike_weights),
+        weighted_mean([change.first for change in found], alike_weights),
+        len(found),
+        batch.examples,
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Outputs and targets as they met, a row of one for a row of the other."""
+
+    outputs: Float[Tensor, "rows _"]
+    targets: tuple[Float[Tensor, "rows _"], ...]
+
+
+@dataclass(frozen=True)
+class _Change:
+    own: float
+    first: float
+
+    @property
+    def follows(self) -> bool:
+        return self.own > _FOLLOWS
+
+
+Pair = tuple[int, int]
+
+
+class _Trading:
+    """One batch, again and again, with two of its examples in each other's places."""
+
+    def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int) -> None:
+        self._training, self._objective, self._batch = training, judge.objective, batch
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def changes(self) -> Iterator[_Change]:
+        """Let pairs trade places; those without any difference in their targets say nothing."""
+        take = pooled([self._batch.content], [self._batch.examples])
+        return self._traded(self._batch.examples, take, 1)
+
+    def follow_along_the_second(self) -> bool:
+        """Whether all is as it should be if examples are told apart by the second dimension, as in (time, batch)."""
+        sizes = {tensor.shape[1] for tensor in tensors(self._batch.content) if tensor.ndim > 1}
+        if len(sizes) != 1:
+            return False
+        count = sizes.pop()
+
+        def take(rows: Int[Tensor, " rows"]) -> Any:
+            def leaf(item: Any) -> Any:
+                columns = isinstance(item, Tensor) and item.ndim > 1
+                return item.detach()[:, rows.to(item.device)] if columns else item
+
+            return mapped(self._batch.content, leaf)
+
+        try:
+            found = list(self._traded(count, take, 2))
+        except MeasurementError:
+            return False
+        return bool(found) and all(change.follows for change in found)
+
+    def _traded(self, count: int, take: Take, dimensions: int) -> Iterator[_Change]:
+        before = self._seen(self._batch.content, dimensions)
+        for pair in self._pairs(count):
+            rows = torch.arange(count)
+            rows[list(pair)] = torch.tensor(pair[::-1])
+            change = _change(before, self._seen(take(rows), dimensions), pair, count)
+            if change is not None:
+                yield change
+
+    def _pairs(self, count: int) -> Iterator[Pair]:
+        order = torch.randperm(count, generator=self._generator).tolist()
+        for number in range(min(_SWAPS, count * (count - 1) // 2)):
+            yield order[number % count], order[(number + 1 + number // count) % count]
+
+    def _seen(self, content: Any, dimensions: int) -> _Seen:
+        traced = trace(self._training, self._objective, replace(self._batch, content=content))
+        free, _ = free_end(tail(traced))
+        given = free.present()[0]
+        calls = [free.tape.calls[index] for index in free.calls]
+        meeting = [call for call in calls if free.starts[0] in call.uses]
+        targets = [tensor for call in meeting for tensor in constants(free.tape, call)]
+        # In as many dimensions as these have in common; more would tell the parts of one example apart.
+        common = [_common(given.shape, tensor.shape, dimensions) for tensor in targets]
+        rows = math.prod(given.shape[: min((length for length in common if length), default=0)])
+        flat = [t.reshape(rows, -1) for t, length in zip(targets, common, strict=True) if length]
+        if not flat or not bool(given.isfinite().all()):
+            msg = "the loss does not show which output belongs to which example"
+            raise MeasurementError(msg)
+        return _Seen(given.reshape(rows, -1).double(), tuple(tensor.double() for tensor in flat))
+
+
+def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
+    """In how many dimensions, from the first on, two shapes agree."""
+    pairs = zip(one[:most], other[:most], strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def _relates(tensor: Tensor, examples: int) -> bool:
+    return tensor.ndim > 1 and tensor.shape[0] == tensor.shape[1] == examples
+
+
+def _change(before: _Seen, after: _Seen, pair: Pair, count: int) -> _Change | None:
+    if [t.shape for t in (before.outputs, *before.targets)] != [
+        t.shape for t in (after.outputs, *after.targets)
+    ]:
+        msg = "outputs are of another shape when examples trade places"
+        raise MeasurementError(msg)
+    changed = torch.stack(
+        [(one != other).any(1) for one, other in zip(before.targets, after.targets, strict=True)]
+    ).any(0)
+    changes = (after.outputs - before.outputs).square().sum(1)
+    rounding = _ROUNDING * torch.finfo(torch.float32).eps
+    if not bool(changed.any()) or float(changes.sum()) <= rounding**2 * float(before.outputs.square().sum()):
+        return None
+    own = _places(changed, pair, count)
+    ours, most = float(changes[own].sum()), float(changes.topk(int(own.sum())).values.sum())
+    return _Change(ours / float(changes.sum()), ours / most)
+
+
+def _places(changed: Bool[Tensor, " rows"], pair: Pair, count: int) -> Bool[Tensor, " rows"]:
+    """Give all rows of the two, also those where their targets agree by chance, as where both are padded.
+
+    Each example's rows follow each other, or stand as far apart as there are examples.
+    """
+    rows = torch.arange(len(changed), device=changed.device)
+    if len(rows) % count:
+        return changed
+    for example in (rows // (len(rows) // count), rows % count):
+        theirs = (example == pair[0]) | (example == pair[1])
+        if not bool((changed & ~theirs).any()):
+            return theirs
+    return changed
