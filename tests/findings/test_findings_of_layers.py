@@ -103,6 +103,20 @@ def test_most_units_dead_is_enough_too_and_few_examples_are_not():
     assert causes(network(*[replace(layer, seen=8) for layer in layers])) == []
 
 
+def test_of_examples_that_are_all_there_are_few_are_enough():
+    layers = network(*[replace(RELU, dead=1.0, seen=4)] * 2, gradients=(0.0, 0.0, 0.9))
+    assert causes(layers) == []
+    assert causes(replace(layers, whole=True)) == [Cause.DEAD_UNITS]
+
+
+def test_what_wears_off_on_its_way_forward_has_vanished_and_is_not_dead():
+    silent = (0.0, 0.2, 0.6, 0.7, 0.9, 0.94, 1.0)
+    arriving = tuple(Inputs(str(place + 1), str(place), 64, share) for place, share in enumerate(silent))
+    layers = replace(network(*[RELU] * 8, gradients=(*[0.0] * 7, 0.9)), inputs=arriving)
+    assert causes(layers) == [Cause.VANISHING_GRADIENT]
+    assert "`3`" in found(layers)[0].explanation
+
+
 def test_saturation_is_named_before_the_vanishing_that_it_brings():
     layers = [FLAT] * 6
     assert causes(network(*layers, gradients=geometric(1.0, 0.1, 6))) == [Cause.SATURATED_UNITS]

@@ -1,7 +1,7 @@
 """What trials add where the measurements left the cause open."""
 
 import pytest
-from handmade import COST, measurements, route
+from handmade import COST, arm, continued, measurements, route
 
 from unstuck.estimate import Estimate
 from unstuck.findings.proven import with_trials
@@ -41,7 +41,9 @@ def trials(**gains):
 
 def undecided():
     """A slope that leads far down, and nothing that was measured says why the run does not follow it."""
-    verdict = conclude(measurements((route("gradient", 0.3, 0.3), route("krylov", 0.3, 0.3)), None, ()), COST)
+    thrown = continued(0.0, arm("rate", -5.0, factor=10.0))
+    routes = (route("gradient", 0.3, 0.3), route("krylov", 0.3, 0.3))
+    verdict = conclude(measurements(routes, None, (), continuations=thrown), COST)
     assert verdict.cause is None
     assert verdict.point.kind is Kind.NOT_CRITICAL
     return verdict

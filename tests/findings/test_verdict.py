@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
+from unstuck.findings.phrases import figure
 from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
@@ -399,7 +400,7 @@ def test_a_rate_that_has_decayed_away_is_told_from_one_that_was_set_too_low(fact
         verdict = conclude(found, COST)
         assert verdict.cause is Cause.STEP_TOO_SMALL
         advice.append(verdict.findings[0].advice)
-        assert f"{factor:,.0f} times" in advice[-1]
+        assert f"{figure(factor)} times" in advice[-1]
     assert "decay away" in advice[1]
     assert "decay away" not in advice[0]
 

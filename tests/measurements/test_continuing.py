@@ -277,6 +277,12 @@ def test_without_time_only_going_on_is_looked_at():
     assert [arm.name for arm in found.arms] == ["going on"]
 
 
+def test_at_a_rate_of_nothing_rates_come_up_to_that_of_the_best_step():
+    found = continuations(plain(1e-30), pace=replace(LEISURE, furthest=0.25e30))
+    assert found.rate(1e29).gain.value > 0.5 * found.going_on.losses[0]
+    assert len(found.arms) < 12
+
+
 def test_a_run_that_gains_a_quarter_of_its_loss_is_not_asked_what_it_would_gain_at_other_rates():
     model = Vector([30.0, 30.0, 30.0])
     data = [batch(CURVATURES.diag(), torch.zeros(3, dtype=torch.float64))] * 4

@@ -103,6 +103,14 @@ def test_what_treats_the_cause_found_is_chosen_first(plain):
     assert len({(each.name, each.change) for each in chosen}) == len(chosen)
 
 
+def test_every_remedy_has_its_turn_before_the_second_variant_of_any(plain):
+    _, facts = plain
+    found = unstuck.diagnosis.Finding(Cause.PLATEAU, 0.9, (), "", "")
+    chosen = [each.name for each in choose(replace(facts, findings=(found,)))]
+    treating = {each.name for each in proposed(facts) if Cause.PLATEAU in each.treats}
+    assert set(chosen[: len(treating)]) == treating
+
+
 def test_where_every_rate_is_0_a_larger_step_begins_with_what_the_schedule_began_with():
     made = training(make=lambda p: torch.optim.SGD(p, lr=0.03))
     scheduler = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda _: 0.0)

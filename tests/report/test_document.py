@@ -285,6 +285,7 @@ SCHEMA = {
             "loss": NUMBER,
             "blind": MAYBE,
             "inputs": [{"name": str, "source": str, "features": int, "silent": NUMBER}],
+            "whole": bool,
         },
         None,
     ),

@@ -30,8 +30,13 @@ DEAD_LAYER = 0.95
 # Healthy ReLU networks have 10 to 35 % dead units in a layer (measured on digits, trained and not).
 DEAD_NET = 0.5
 
-# A unit that fires on one example in ten is silent on 30 with a probability of 4 %: only then call it dead.
+# A unit that fires on one example in ten is silent on 30 with a probability of 4 %: only then call it dead, unless
+# there are no more examples.
 SEEN = 30
+
+# Where more than half of the numbers that arrive are 0, at several layers one behind the other, and units are not
+# dead, what went through the layers has worn off until the numbers came to their end.
+WORN = 0.5
 
 # Of a layer's values so many are flat: by root mean square a quarter of the gradient is left (measured).
 FLAT_LAYER = 0.8
@@ -73,8 +78,10 @@ UNKNOWN = 0.8
 def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
     """The gradient falls to less than a thousandth on its way back through the layers, or through the steps."""
     layers = _stuck(measured)
-    if layers is None or _saturated(layers) or _dead(layers) or _unheard(layers):
+    if layers is None or _saturated(layers) or _dead(layers):
         return None
+    if _unheard(layers):
+        return _forgotten(layers) if _worn_off(layers) else None
     through = [(_collapse(_rising([place.gradient for place in layers.depths])), "")]
     through += [(_collapse(_rising(place.steps)), place.name) for place in layers.depths if place.steps]
     left, recurrent = min(through)
@@ -90,6 +97,22 @@ def vanishing_gradient(_point: Point, measured: Measurements) -> Finding | None:
         f"On its way back {way}, the gradient shrinks {figure(1.0 / max(left, 1e-300))} times, a little at each. "
         f"{effect}",
         cure,
+    )
+
+
+def _forgotten(layers: Layers) -> Finding:
+    """What goes forward has vanished, and so must what comes back."""
+    last = _unheard(layers)[-1]
+    quiet = [each for each in layers.inputs if each.silent > WORN]
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        _sure(MOST, layers),
+        (Evidence("silent_share", last.silent), *_learned(layers)),
+        f"What goes forward shrinks from layer to layer until the numbers come to their end: from `{quiet[0].name}` "
+        f"on more than half of what arrives at a layer is 0, at `{last.name}` {100 * last.silent:.3g} %. What comes "
+        "back shrinks as much: no layer before is told how to change.",
+        "Initialise the weights so that each layer passes on what it gets (He initialisation), or use normalisation "
+        "layers or residual connections.",
     )
 
 
@@ -113,7 +136,7 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
     """A layer is nearly all dead, or most units of the network are."""
     layers = measured.layers
     worst = _dead(layers) if layers else ()
-    if layers and not worst and (unheard := _unheard(layers)):
+    if layers and not worst and not _worn_off(layers) and (unheard := _unheard(layers)):
         return _silent_inputs(measured, layers, unheard)
     if layers is None or not worst or not _held(measured, layers, max(layer.dead for layer in worst)):
         return None
@@ -254,7 +277,9 @@ def _rectifiers(layers: Layers) -> list[Activation]:
     return [
         layer
         for layer in layers.activations
-        if layer.kind == "rectifier" and layer.seen >= SEEN and not (layer.output and layer.op != "relu")
+        if layer.kind == "rectifier"
+        and _enough(layer.seen, layers)
+        and not (layer.output and layer.op != "relu")
     ]
 
 
@@ -270,7 +295,7 @@ def _dead(layers: Layers) -> list[Activation]:
 
 def _unheard(layers: Layers) -> list[Inputs]:
     """The layers that nearly nothing of an earlier one arrives at."""
-    few = layers.examples < SEEN
+    few = not _enough(layers.examples, layers)
     silent = [each for each in layers.inputs if each.silent >= DEAD_LAYER]
     return [] if few else [each for each in silent if not _bypassed(each.source, layers)]
 
@@ -280,8 +305,18 @@ def _saturated(layers: Layers) -> list[Activation]:
     return [
         layer
         for layer in layers.activations
-        if layer.seen >= SEEN and _is_saturated(layer) and not _bypassed(layer.name, layers)
+        if _enough(layer.seen, layers) and _is_saturated(layer) and not _bypassed(layer.name, layers)
     ]
+
+
+def _enough(seen: int, layers: Layers) -> bool:
+    return seen >= SEEN or layers.whole
+
+
+def _worn_off(layers: Layers) -> bool:
+    """Whether it is little by little that nothing arrives any more, and not for units that are dead."""
+    quiet = [each for each in layers.inputs if each.silent > WORN]
+    return len(quiet) >= PLACES and len(_unheard(layers)) < ONE_PLACE * len(quiet)
 
 
 def _bypassed(name: str, layers: Layers) -> bool:

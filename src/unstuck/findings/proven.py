@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from unstuck.findings.progress import ABOUT_EQUAL, MUCH
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
-from unstuck.findings.steps import mostly_signal
+from unstuck.findings.steps import mostly_signal, thrown_out
 from unstuck.findings.verdict import EXPLAINS, NAMED
 from unstuck.measurements.records.trials import Trial, Trials
 
@@ -73,8 +73,11 @@ def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
     causes = {TOLD.get(trial.name) for trial in one}
     if len(causes) != 1 or (cause := causes.pop()) is None:
         return None
-    if cause is Cause.STEP_TOO_LARGE and not mostly_signal(verdict.measured):
+    measured = verdict.measured
+    if cause is Cause.STEP_TOO_LARGE and not mostly_signal(measured):
         return None  # shorter steps cure noise as well
+    if cause is Cause.ILL_CONDITIONED and not thrown_out(measured):
+        return None  # a rate higher than those that were tried might do as much
     first = max(one, key=lambda trial: trial.low or 0.0)
     if first.gain is None or first.low is None or first.low <= MUCH:
         return None

@@ -3,7 +3,7 @@
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.phrases import confidence, estimated, percent, share, surely_negative
+from unstuck.findings.phrases import confidence, estimated, figure, percent, share, surely_negative
 from unstuck.findings.point import leads_down
 from unstuck.findings.progress import ABOUT_EQUAL, CREEPS, best_change, creeps, falls, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
@@ -61,7 +61,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     if not (point.kind is Kind.NOT_CRITICAL or (point.kind is Kind.UNDECIDED and _far_off(best, measured))):
         return None
     krylov = measured.route("krylov")
-    held_down = _thrown_out(measured, above=best.factor)
+    held_down = thrown_out(measured, above=best.factor)
     if held_down and krylov is not None and krylov.slope > HELD_DOWN * best.descent.value:
         return None  # no rate gets what there is to be had
     own = max(arm.gain.value, 0.0)
@@ -75,7 +75,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
         Cause.STEP_TOO_SMALL,
         sure if point.kind is Kind.NOT_CRITICAL else min(sure, OPEN),
         (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
-        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {best.factor:,.0f} times the rate the "
+        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {figure(best.factor)} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
         _raising(best, measured),
     )
@@ -93,15 +93,15 @@ def _raising(best: Arm, measured: Measurements) -> str:
     if best.factor >= FAR_OFF and (decayed or (wiring is not None and wiring.scheduled)):
         return (
             f"The schedule has let the learning rate decay away: begin it anew or end it higher. About "
-            f"{best.factor:,.0f} times the present rate would still gain."
+            f"{figure(best.factor)} times the present rate would still gain."
         )
     clip, norm = measured.subject.clip, measured.gradient.norm
     if clip is not None and norm > clip:
         return (
             f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
-            f"learning rate, about {best.factor:,.0f} times."
+            f"learning rate, about {figure(best.factor)} times."
         )
-    return f"Raise the learning rate, about {best.factor:,.0f} times; or has it decayed too early?"
+    return f"Raise the learning rate, about {figure(best.factor)} times; or has it decayed too early?"
 
 
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
@@ -197,7 +197,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     other = max(_best_of_rates(measured).value, arm.descent.value if arm else 0.0, 0.0)
     corrected, words = _corrected(krylov, measured)
     ratio = corrected.value / other if other > 0.0 else math.inf
-    least = max((HELD_DOWN if _thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
+    least = max((HELD_DOWN if thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
     unequal = corrected.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
@@ -240,7 +240,7 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
         surely_negative(-arm.trend),
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
         f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured) if best else 'No remedy is called for.'}",
-        f"Go on; about {best.factor:,.0f} times the learning rate may get there sooner."
+        f"Go on; about {figure(best.factor)} times the learning rate may get there sooner."
         if best
         else "Go on.",
     )
@@ -255,7 +255,9 @@ def _faster(measured: Measurements) -> Arm | None:
 
 
 def _sooner(best: Arm, measured: Measurements) -> str:
-    return f"At {best.factor:,.0f} times the rate the same steps would gain {percent(best.gain, measured)}."
+    return (
+        f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
+    )
 
 
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
@@ -302,7 +304,7 @@ def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     return min((arm for arm in rates if arm.gain.value >= enough), key=lambda arm: arm.factor, default=best)
 
 
-def _thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:
+def thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:
     """Whether some higher rate, by a factor in this range, surely raises the loss, or multiplies it."""
     arms = measured.continuations.arms if measured.continuations else ()
     return any(
@@ -336,7 +338,7 @@ def _best_of_rates(measured: Measurements) -> Estimate:
     """What rates gain that could be kept up: not the best step along g, if rates up to it are thrown out."""
     best = measured.route("gradient")
     far = best.multiple if best and best.multiple else 0.0
-    return best_change(measured, line=not _thrown_out(measured, to=far))
+    return best_change(measured, line=not thrown_out(measured, to=far))
 
 
 def _rate(arm: Arm, measured: Measurements) -> Evidence:

@@ -66,10 +66,13 @@ class Pace:
     Attributes:
         gradients: What all arms together may cost, in gradients over the sample.
         over: Whether the time is over.
+        furthest: How many times the present step the best one along -g is: far below that, higher rates gain
+            nothing yet.
     """
 
     gradients: float
     over: Callable[[], bool]
+    furthest: float = 1.0
 
 
 Explained = Callable[[Continuations], bool]
@@ -168,12 +171,18 @@ class _Race:
     def _raise(self, going_on: Arm, little: float) -> None:
         """Try ever higher rates while they gain ever more."""
         best, factor = going_on.gain.value, _HIGHER
-        while factor <= _HIGHEST and not self._pace.over():
-            arm = self._arm("rate", factor)
-            if not arm.gain.value > best:
+        while factor <= max(_HIGHEST, self._pace.furthest) and not self._pace.over():
+            arm, nearer = self._arm("rate", factor), self._nearer(factor)
+            nothing = abs(arm.gain.value) <= little
+            if not arm.gain.value > best and not (nothing and nearer > 1.0):
                 break
-            best = arm.gain.value
-            factor *= _HIGHER if best > little else _HIGHER**2
+            best = max(best, arm.gain.value)
+            factor *= max(_HIGHER**2, nearer) if nothing else _HIGHER
+
+    def _nearer(self, factor: float) -> float:
+        """Times how much a rate that gains next to nothing comes within three decades of the best step along -g."""
+        away = self._pace.furthest / factor / _HIGHER**3
+        return _HIGHER ** math.floor(math.log10(away)) if away > 1.0 else 1.0
 
     def _lower(self, going_on: Arm) -> None:
         """Try ever lower rates while they gain ever more."""

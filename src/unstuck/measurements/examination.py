@@ -214,8 +214,11 @@ class Examination:
     def _pace(self, share: float) -> Pace:
         """So much of the time that is left may be spent on going on."""
         begun, seconds = processes.clock(), share * self._limits.left()
+        line = self._known.routes.get("gradient")
         return Pace(
-            min(_ARMS_COST, seconds / max(self._seconds, 1e-9)), lambda: processes.clock() - begun > seconds
+            min(_ARMS_COST, seconds / max(self._seconds, 1e-9)),
+            lambda: processes.clock() - begun > seconds,
+            furthest=(line.multiple if line else None) or 1.0,
         )
 
     def _products(self) -> Products:
@@ -275,13 +278,18 @@ class Examination:
         try:
             steps = [next_step(self._objective, optimizer, [index]) for index in finds[:_NEXT_BATCHES]]
             whole = next_step(self._objective, optimizer, finds, known.slope_of_finds())
+            exact = whole
+            if space.norm(whole) == 0.0:  # lost to rounding, and yet so many times too short
+                exact = next_step(
+                    self._objective, optimizer, finds, known.slope_of_finds(), torch.float64
+                ).to(whole)
         except Exception as error:  # a stranger's optimizer may raise anything
             known.omit("steps", error)
             return 0.0
         known.routes |= {"now": taken("now", judge, steps), "full": taken("full", judge, [whole])}
-        length, found = space.norm(whole), known.gradients.finds
+        length, found = space.norm(exact), known.gradients.finds
         slope = space.norm(found)
-        if -space.dot(whole, found) > _ALONG * length * slope:
+        if -space.dot(exact, found) > _ALONG * length * slope:
             known.pace = length / slope
         return length
 

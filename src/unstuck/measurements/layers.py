@@ -4,7 +4,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -57,7 +57,7 @@ def measure_layers(training: Training, judge: Judge) -> Layers:
     if not seen.tallies and not seen.energies:
         msg = "no weight and no nonlinearity was seen"
         raise MeasurementError(msg)
-    return seen.record(_blind(objective, indices, blindfold))
+    return replace(seen.record(_blind(objective, indices, blindfold)), whole=judge.halves.exhaustive)
 
 
 def _watch(

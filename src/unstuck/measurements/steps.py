@@ -187,7 +187,11 @@ def _of_strangers(deed: str) -> Generator[None]:
 
 
 def next_step(
-    objective: Objective, optimizer: Optimizer, only: Sequence[int], known: Slope | None = None
+    objective: Objective,
+    optimizer: Optimizer,
+    only: Sequence[int],
+    known: Slope | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, " n"]:
     """Displacement by the optimizer's next step on the batches `only`, whose loss and slope may be `known`."""
-    return Twin(objective, optimizer).step(only, known)
+    return Twin(objective, optimizer, dtype).step(only, known)

@@ -75,9 +75,18 @@ def choose(known: Situation) -> list[Treatment]:
     every = proposed(known)
     wanted: list[Treatment] = []
     for finding in known.findings:
-        wanted += [treatment for treatment in every if finding.cause in treatment.treats]
+        wanted += _by_turns([treatment for treatment in every if finding.cause in treatment.treats])
     wanted += [treatment for treatment in every if treatment.name in ALWAYS]
     return _distinct(wanted)[:MOST]
+
+
+def _by_turns(treatments: Sequence[Treatment]) -> list[Treatment]:
+    """One of each name first, then the second variants: there may not be the time for all."""
+    names = [treatment.name for treatment in treatments]
+    turns = [names[:place].count(name) for place, name in enumerate(names)]
+    return [
+        treatment for _, treatment in sorted(zip(turns, treatments, strict=True), key=lambda pair: pair[0])
+    ]
 
 
 def _distinct(treatments: Sequence[Treatment]) -> list[Treatment]:

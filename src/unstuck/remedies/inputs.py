@@ -12,7 +12,7 @@ from unstuck import processes
 from unstuck.findings.records import Cause
 from unstuck.objective.sampling import Batch
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.treatment import ANEW, NotApplicableError, Situation, Treatment
 from unstuck.remedies.units import fresh_parameters
 
 # Batches of images have this many dimensions: examples, channels, rows, columns.
@@ -49,12 +49,14 @@ def _scaled(known: Situation, *, anew: bool) -> Treatment:
             shrunk = max(_mean_square(run.objective.batches), _LEAST)
             run.scale_rate(processes.agreed(_mean_square(before) / shrunk))
 
-    causes = {Cause.SATURATED_UNITS, Cause.DEAD_UNITS} if anew else {Cause.ILL_CONDITIONED}
+    # Inputs that are next to nothing leave a network on a plateau as well.
+    driven = {Cause.SATURATED_UNITS, Cause.DEAD_UNITS, Cause.PLATEAU, Cause.VANISHING_GRADIENT}
+    causes = driven if anew else {Cause.ILL_CONDITIONED}
     return Treatment(
         "scale-inputs",
         frozenset(causes),
         "every input feature at mean 0 and deviation 1" + (", and all parameters begun anew" if anew else ""),
-        ("inputs = (inputs - mean) / deviation  # of the training data",),
+        ("inputs = (inputs - mean) / deviation  # of the training data", *((ANEW,) if anew else ())),
         "LeCun et al., 1998, section 4.3",
         apply,
         in_place=False,

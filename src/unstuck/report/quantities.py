@@ -33,6 +33,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "gradient_left": ("gradient left at the first place", "share"),
     "learned_share": ("learnt of what the inputs tell", "share"),
     "dead_share": ("dead units, of all", "share"),
+    "silent_share": ("inputs of the layer that are always zero", "share"),
     "dead_in_worst_layer": ("dead units in the worst layer", "share"),
     "flat_share": ("values where the slope is nil", "share"),
     "saturated_share": ("saturated units", "share"),

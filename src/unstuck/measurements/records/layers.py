@@ -125,6 +125,7 @@ class Layers:
         blind: The loss when every example gets the mean output of its batch: what can be had without looking
             at the inputs. None where it cannot be said.
         inputs: Of layers behind other layers, in the order of execution.
+        whole: The examples are all there are, so that what is silent on them is silent.
     """
 
     examples: int
@@ -134,6 +135,7 @@ class Layers:
     loss: float
     blind: float | None = None
     inputs: tuple[Inputs, ...] = ()
+    whole: bool = False
 
     @property
     def alike(self) -> tuple[ParameterScale, ...]:
