@@ -70,6 +70,15 @@ def test_a_view_in_the_place_of_a_permute_is_seen():
     assert misses(found)
 
 
+def test_outputs_that_are_the_same_for_all_the_batch_are_seen_and_those_of_a_dead_network_are_not():
+    averaged = Net(lambda out: out.mean((0, 1)).expand(EXAMPLES, -1))
+    dead = Net(lambda out: 0.0 * out[:, -1])
+
+    assert misses(mixing(averaged, by_class, X, Y))
+    with pytest.raises(MeasurementError, match="outputs change"):
+        mixing(dead, by_class, X, Y)
+
+
 def test_targets_flattened_in_another_order_are_seen():
     assert misses(mixing(Net(lambda out: out.transpose(0, 1)), by_token, X, TOKENS))
 

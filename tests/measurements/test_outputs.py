@@ -228,3 +228,37 @@ def test_dead_outputs_are_no_floor():
 def test_a_loss_without_targets_is_left_out():
     with pytest.raises(MeasurementError):
         look(network(1), lambda model, batch: sum(p.square().sum() for p in model.parameters()), QUANTITY)
+
+
+IMAGES = torch.randn(96, 1, 4, 5, generator=DRAWN)
+MAPS = torch.randint(3, (96, 4, 5), generator=DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("flatten", "channels", "misfit"),
+    [
+        (lambda logits: logits.reshape(-1, 3), 3, "scrambled"),
+        (lambda logits: logits.flatten(2).reshape(len(logits), 20, 3).transpose(1, 2), 3, "scrambled"),
+        (lambda logits: logits.permute(0, 2, 3, 1).reshape(-1, 3), 3, ""),
+        (lambda logits: logits.flatten(2), 3, ""),
+        (lambda logits: logits.flatten(1), 1, ""),  # one score for each place: to choose among them is meant
+    ],
+)
+def test_a_view_that_takes_places_for_classes_is_seen(flatten, channels, misfit):
+    torch.manual_seed(0)
+    targets = {"scrambled": MAPS.flatten(1), "": MAPS.flatten(1)}[misfit]
+
+    def loss(model, batch):
+        logits = flatten(model(batch[0]))
+        goal = batch[1][:, 0] if channels == 1 else batch[1].reshape(logits.shape[0], *logits.shape[2:])
+        return functional.cross_entropy(logits, goal)
+
+    net = nn.Conv2d(1, channels, 3, padding=1)
+    data = list(zip(IMAGES.split(32), targets.split(32), strict=True))
+    training = Training(net, loss, data, torch.optim.Adam(net.parameters()))
+    objective = Objective(training, draw(data, seed=0, enough=lambda *_: False).batches)
+    judge = Judge(objective, Halves.of(3, exhaustive=False), objective.values(objective.theta))
+    found = measure_outputs(training, judge)
+
+    assert found.misfit == misfit
+    assert (mismatch(found) is not None) == bool(misfit)

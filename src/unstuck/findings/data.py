@@ -48,6 +48,8 @@ def mismatch(outputs: Outputs) -> Finding | None:
     """Judge the floors, and what the criterion was given."""
     if outputs.misfit == "broadcast":
         return _broadcast(outputs)
+    if outputs.misfit == "scrambled":
+        return _scrambled(outputs)
     if outputs.misfit and outputs.criterion in ("nll_loss", "kl_div"):
         return _not_logarithms(outputs)
     squashed = outputs.criterion in SQUASHING
@@ -105,6 +107,19 @@ def _broadcast(outputs: Outputs) -> Finding | None:
         f"with every target, so that the best one can do is the same output for all. The loss cannot go "
         f"below {outputs.built:.4g}, where equal shapes allow {outputs.free:.2g}; it is {outputs.loss:.4g} now.",
         "Give both the same shape: output.squeeze(-1), or target.unsqueeze(-1).",
+    )
+
+
+def _scrambled(outputs: Outputs) -> Finding:
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        (Evidence("present_loss", outputs.loss),),
+        f"What `{outputs.criterion}` takes for the scores of one place's classes are numbers of different places: a "
+        "view or reshape keeps the numbers in the order in which they lie in memory, and that is not classes last. "
+        "Each score is compared with the target of another place.",
+        "Permute before the view: logits.permute(0, 2, 3, 1).reshape(-1, classes) of images, "
+        "logits.transpose(1, 2) of sequences; or give the criterion (batch, classes, ...) as the layer puts it out.",
     )
 
 

@@ -102,6 +102,7 @@ class _Trading:
     def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int) -> None:
         self._training, self._objective, self._batch = training, judge.objective, batch
         self._generator = torch.Generator().manual_seed(seed)
+        self._heeded: bool | None = None
 
     def changes(self) -> Iterator[_Change]:
         """Let pairs trade places; those without any difference in their targets say nothing."""
@@ -133,9 +134,20 @@ class _Trading:
         for pair in self._pairs(count):
             rows = torch.arange(count)
             rows[list(pair)] = torch.tensor(pair[::-1])
-            change = _change(before, self._seen(take(rows), dimensions), pair, count)
-            if change is not None:
-                yield change
+            after = self._seen(take(rows), dimensions)
+            if (own := _own(before, after, pair, count)) is None:
+                continue
+            if _moves(before, after):
+                yield _change(before, after, own)
+            elif self._heed(before, take, rows, dimensions):
+                yield _Change(0.0, 0.0)  # outputs of whoever is in the batch, and the same for all
+
+    def _heed(self, before: _Seen, take: Take, rows: Int[Tensor, " rows"], dimensions: int) -> bool:
+        """Whether outputs change at all, if an example is left out for another, say; asked once."""
+        if self._heeded is None:
+            twice = torch.where(rows == torch.arange(len(rows)), rows, int(rows.max()))
+            self._heeded = _moves(before, self._seen(take(twice), dimensions))
+        return self._heeded
 
     def _pairs(self, count: int) -> Iterator[Pair]:
         order = torch.randperm(count, generator=self._generator).tolist()
@@ -169,20 +181,25 @@ def _relates(tensor: Tensor, examples: int) -> bool:
     return tensor.ndim > 1 and tensor.shape[0] == tensor.shape[1] == examples
 
 
-def _change(before: _Seen, after: _Seen, pair: Pair, count: int) -> _Change | None:
-    if [t.shape for t in (before.outputs, *before.targets)] != [
-        t.shape for t in (after.outputs, *after.targets)
-    ]:
+def _own(before: _Seen, after: _Seen, pair: Pair, count: int) -> Bool[Tensor, " rows"] | None:
+    """Give the rows of the two, if their targets differ."""
+    shapes = [[tensor.shape for tensor in (seen.outputs, *seen.targets)] for seen in (before, after)]
+    if shapes[0] != shapes[1]:
         msg = "outputs are of another shape when examples trade places"
         raise MeasurementError(msg)
-    changed = torch.stack(
-        [(one != other).any(1) for one, other in zip(before.targets, after.targets, strict=True)]
-    ).any(0)
-    changes = (after.outputs - before.outputs).square().sum(1)
+    pairs = zip(before.targets, after.targets, strict=True)
+    changed = torch.stack([(one != other).any(1) for one, other in pairs]).any(0)
+    return _places(changed, pair, count) if bool(changed.any()) else None
+
+
+def _moves(before: _Seen, after: _Seen) -> bool:
+    """Whether outputs change by more than rounding."""
     rounding = _ROUNDING * torch.finfo(torch.float32).eps
-    if not bool(changed.any()) or float(changes.sum()) <= rounding**2 * float(before.outputs.square().sum()):
-        return None
-    own = _places(changed, pair, count)
+    return float((after.outputs - before.outputs).norm()) > rounding * float(before.outputs.norm())
+
+
+def _change(before: _Seen, after: _Seen, own: Bool[Tensor, " rows"]) -> _Change:
+    changes = (after.outputs - before.outputs).square().sum(1)
     ours, most = float(changes[own].sum()), float(changes.topk(int(own.sum())).values.sum())
     return _Change(ours / float(changes.sum()), ours / most)
 

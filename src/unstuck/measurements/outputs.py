@@ -45,6 +45,10 @@ _SHAPING = {
 
 _LOG_PROBABILITIES = ("nll_loss", "kl_div")
 
+# Criteria that take classes along one axis, and where the layers put their features.
+_BY_CLASS = ("cross_entropy", "nll_loss")
+_FEATURES = {"linear": -1, "matmul": -1, "conv": 1, "conv_transpose": 1}
+
 
 def measure_outputs(training: Training, judge: Judge) -> Outputs:
     """Compare the least loss over the last layer's outputs with the least over what the criterion is given.
@@ -95,7 +99,7 @@ def _look(traced: Trace) -> Outputs:
     outputs = Outputs(call.name if call else "", ends, float(traced.loss.detach()))
     if call is None or sum(tensor.numel() for tensor in built.present()) > _LARGEST:
         return outputs
-    outputs = replace(outputs, misfit=_misfit(free, call))
+    outputs = replace(outputs, misfit=_misfit(free, call) or ("" if ends else _scrambled(built, free, call)))
     if outputs.misfit == "broadcast":
         return _broadcast(free, call, outputs)
     if ends:
@@ -169,6 +173,30 @@ def _are_probabilities(given: Tensor) -> bool:
     if given.shape[axis] < 2 or bool((given < 0.0).any()):  # noqa: PLR2004
         return False
     return float((given.float().sum(axis) - 1.0).abs().max()) < _SUMS
+
+
+def _scrambled(built: Tail, free: Tail, call: Call) -> str:
+    """Whether a view makes classes of what are different places: of one channel, or of one step's neighbours.
+
+    Only where the last layer has as many features as there are classes: where it has one, to choose among places is
+    meant.
+    """
+    if call.name not in _BY_CLASS or len(built.starts) != 1 or len(free.starts) != 1:
+        return ""
+    given, last = _given(free, call), built.tape.nodes[built.starts[0]]
+    made = "" if last.call is None else built.tape.calls[last.call].name
+    axis = _FEATURES.get(made.rstrip("123d"))
+    if axis is None or last.tensor.ndim < 3:  # noqa: PLR2004
+        return ""
+    classes = given.shape[_classes(given)]
+    if classes < 2 or last.tensor.shape[axis] != classes:  # noqa: PLR2004
+        return ""
+    shape = list(last.tensor.shape)
+    shape[axis] = 1
+    places = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(last.tensor)
+    seen = built.at([places.expand(last.tensor.shape).contiguous()], free.starts)[0]
+    first = seen.narrow(_classes(given), 0, 1)
+    return "" if bool((seen == first).all()) else "scrambled"
 
 
 def _broadcasts(given: Tensor, target: Tensor) -> bool:

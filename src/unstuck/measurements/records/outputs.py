@@ -15,7 +15,7 @@ class Outputs:
         free: Least loss over all inputs of the criterion that it is defined for; None as `built`.
         misfit: What the criterion was given on every batch that it is not made for: "probabilities",
             "unnormalised" (where log-probabilities belong), "broadcast" (outputs of one shape against
-            targets of another, so that each meets all), or "".
+            targets of another, so that each meets all), "scrambled" (different places taken for classes), or "".
         shapes: Of outputs and targets, where they are broadcast: then `built` is the floor as they are
             and `free` the one with equal shapes.
         batches: How many were looked at.
