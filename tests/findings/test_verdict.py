@@ -11,7 +11,7 @@ from unstuck.findings.phrases import figure
 from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
-from unstuck.measurements.records import Labels, Noise
+from unstuck.measurements.records import Gradient, Labels, Noise, Slice
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
 from unstuck.report.document import to_json
 
@@ -221,6 +221,19 @@ def test_a_hessian_that_one_product_has_seen_little_of_is_not_called_flat():
     seen = spectrum(0.0, 1e-6)
     seen = replace(seen, ceiling=replace(seen.ceiling, bound=50.0))
     assert conclude(replace(measured, spectrum=seen, complete=False), COST).point.kind is Kind.UNDECIDED
+
+
+def test_where_slope_and_curvature_are_zero_and_the_loss_only_rises_it_is_a_minimum():
+    kink = Slice(
+        "lowest", Estimate(0.0, 0.0), (-1.0, -0.1, 0.0, 0.1, 1.0), (0.9, 0.05, 0.0, 0.05, 0.9), (0.0,) * 5
+    )
+    still = (route("gradient", 0.0), route("krylov", 0.0), route("shake", 0.0), route("control", 0.0))
+    flat = replace(
+        measurements(still, spectrum(0.0, 0.0, 0.0), (kink,)), gradient=Gradient(0.0, 0.0, 0.0, None)
+    )
+    verdict = conclude(flat, COST)
+    assert verdict.point.kind is Kind.DEGENERATE_MINIMUM
+    assert verdict.cause is Cause.LOCAL_MINIMUM
 
 
 def test_kinks_without_curvature_are_no_plateau():

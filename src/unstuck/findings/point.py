@@ -208,12 +208,14 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
     if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
         # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
         return Kind.PLATEAU
-    return _minimum(spectrum)
+    return _minimum(measured, spectrum)
 
 
-def _minimum(spectrum: Spectrum) -> Kind:
+def _minimum(measured: Measurements, spectrum: Spectrum) -> Kind:
     if spectrum.floor.bound > 0.0:
         return Kind.MINIMUM
+    if measured.gradient.norm == spectrum.radius == spectrum.floor.bound == 0.0:
+        return Kind.DEGENERATE_MINIMUM  # as where every margin is kept: neither slope nor curvature is left
     if spectrum.radius == 0.0 or spectrum.floor.tolerance > SLACK * TOLERANCE:
         return Kind.UNDECIDED
     flat = 1.0 - spectrum.above.value - spectrum.below.value

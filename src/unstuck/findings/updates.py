@@ -59,9 +59,11 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
     if excluded is None or trained is None or extra is None:
         return _severed(wiring, measured)
-    # Where nothing is trained, nothing has to be compared: it is enough that there is something to gain.
-    much = excluded.surely_above(NEGLIGIBLE * measured.scale) or (wiring.nothing and excluded.value > 0.0)
     own, reasons = max(trained.value, 0.0), {group.reason for group in wiring.left_out}
+    # Where nothing is trained, nothing has to be compared: it is enough that there is something to gain. But what the
+    # optimizer itself lets stand it may take to have converged, as L-BFGS does.
+    anything = wiring.nothing and reasons != {"unmoved"} and excluded.value > 0.0
+    much = excluded.surely_above(NEGLIGIBLE * measured.scale) or anything
     times = excluded.value / own if own > 0.0 else math.inf
     accident = bool(reasons & ACCIDENTS)
     arm = going_on(measured)
