@@ -103,6 +103,15 @@ def test_where_examples_cannot_be_told_apart_it_says_so(loss, tensors, size, sai
         mixing(Net(lambda out: out[:, -1] if loss is by_class else out), loss, *tensors, size=size)
 
 
+def test_outputs_in_as_many_steps_as_examples_are_not_taken_for_examples():
+    def aligned(model, batch):
+        scores = functional.log_softmax(model(batch[0]), 2).transpose(0, 1)
+        return functional.ctc_loss(scores, 1 + batch[1][:, :2] % 3, torch.full((8,), 8), torch.full((8,), 2))
+
+    with pytest.raises(MeasurementError, match="along the second dimension"):
+        mixing(Net(lambda out: out), aligned, X.repeat(1, 2, 1)[:, :8], TOKENS, size=8)
+
+
 def test_examples_along_the_second_dimension_are_told_apart_by_it():
     data = [
         (X[first : first + 8].transpose(0, 1).repeat(2, 1, 1), TOKENS[first : first + 8].T.repeat(2, 1))

@@ -63,7 +63,7 @@ def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
         if trading.follow_along_the_second():
             msg = "examples stand along the second dimension"
             raise MeasurementError(msg)
-        if any(_relates(tensor, batch.examples) for tensor in tensors(batch.content)):
+        if _relates(batches):
             msg = "a square of all examples, as of a graph's edges, says what each is to each other"
             raise MeasurementError(msg)
     alike_weights = [1.0] * len(found)
@@ -77,8 +77,9 @@ def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Outputs and targets as they met, a row of one for a row of the other."""
+    """Outputs and targets as they met, a row of one for a row of the other; `given` are outputs in their shape."""
 
+    given: Tensor
     outputs: Float[Tensor, "rows _"]
     targets: tuple[Float[Tensor, "rows _"], ...]
 
@@ -138,6 +139,7 @@ class _Trading:
             if (own := _own(before, after, pair, count)) is None:
                 continue
             if _moves(before, after):
+                _check_first(before, after, pair, count)
                 yield _change(before, after, own)
             elif self._heed(before, take, rows, dimensions):
                 yield _Change(0.0, 0.0)  # outputs of whoever is in the batch, and the same for all
@@ -168,7 +170,7 @@ class _Trading:
         if not flat or not bool(given.isfinite().all()):
             msg = "the loss does not show which output belongs to which example"
             raise MeasurementError(msg)
-        return _Seen(given.reshape(rows, -1).double(), tuple(tensor.double() for tensor in flat))
+        return _Seen(given, given.reshape(rows, -1).double(), tuple(tensor.double() for tensor in flat))
 
 
 def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
@@ -177,8 +179,13 @@ def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
-def _relates(tensor: Tensor, examples: int) -> bool:
-    return tensor.ndim > 1 and tensor.shape[0] == tensor.shape[1] == examples
+def _relates(batches: Sequence[Batch]) -> bool:
+    """Whether a tensor is a square of all examples in every batch; in one, features may be as many by chance."""
+    squares = [
+        [tuple(tensor.shape) == (batch.examples, batch.examples) for tensor in tensors(batch.content)]
+        for batch in batches
+    ]
+    return any(all(square) for square in zip(*squares, strict=False))
 
 
 def _own(before: _Seen, after: _Seen, pair: Pair, count: int) -> Bool[Tensor, " rows"] | None:
@@ -196,6 +203,20 @@ def _moves(before: _Seen, after: _Seen) -> bool:
     """Whether outputs change by more than rounding."""
     rounding = _ROUNDING * torch.finfo(torch.float32).eps
     return float((after.outputs - before.outputs).norm()) > rounding * float(before.outputs.norm())
+
+
+def _check_first(before: _Seen, after: _Seen, pair: Pair, count: int) -> None:
+    """Make sure that it is not the second dimension by which outputs follow their examples, as those of CTC do.
+
+    Raises:
+        MeasurementError: It is, and the first one is as long by chance.
+    """
+    if before.given.ndim < 2 or before.given.shape[1] != count:  # noqa: PLR2004
+        return
+    changes = (after.given - before.given).square().transpose(0, 1).flatten(1).sum(1)
+    if float(changes[list(pair)].sum()) > _FOLLOWS * float(changes.sum()):
+        msg = "outputs stand along the second dimension, and targets along the first"
+        raise MeasurementError(msg)
 
 
 def _change(before: _Seen, after: _Seen, own: Bool[Tensor, " rows"]) -> _Change:
