@@ -289,6 +289,23 @@ class TestEndingEarly:
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
+    @pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", ">&- 2>&-"])
+    def test_streams_that_are_closed_are_no_error(self, closed):
+        done = subprocess.run(["bash", "-c", f"{sys.executable} -m unstuck demos {closed}"], check=False)
+        assert done.returncode == 0
+
+    def test_a_run_does_not_fail_where_nothing_can_be_said(self, tmp_path):
+        write_file(tmp_path / "quiet.py", "print('done')")
+        command = f"{sys.executable} -m unstuck run quiet.py 2>&-"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "done\n")
+
+    def test_a_full_disk_behind_standard_output_is_told_in_a_line(self):
+        command = f"{sys.executable} -m unstuck demos > /dev/full"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "cannot write to standard output" in done.stderr
+
     @staticmethod
     def started(*arguments):
         return subprocess.Popen(

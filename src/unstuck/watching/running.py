@@ -5,6 +5,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any
 
+from unstuck.watching.saying import say
 from unstuck.watching.script import Script, once_imported, without_us
 
 
@@ -50,7 +51,7 @@ class _Session:
                 about={"script": self._script.name, "arguments": list(self._script.arguments)},
             )
         except Exception as error:  # whatever it is, the script runs
-            sys.stderr.write(f"unstuck: cannot watch this run: {type(error).__name__}: {error}\n")
+            say(f"cannot watch this run: {type(error).__name__}: {error}")
 
     def _writer(self) -> Any:
         """What writes for TensorBoard, if that is asked for and installed."""
@@ -59,7 +60,7 @@ class _Session:
         try:
             return import_module("torch.utils.tensorboard").SummaryWriter(self._board)
         except ImportError:
-            sys.stderr.write("unstuck: nothing goes to TensorBoard: pip install tensorboard\n")
+            say("nothing goes to TensorBoard: pip install tensorboard")
             return None
 
     def end(self, state: str) -> None:
@@ -67,11 +68,11 @@ class _Session:
         watch = self._watch
         try:
             if watch is None:
-                sys.stderr.write("unstuck: the script never imported torch: there is nothing to show\n")
+                say("the script never imported torch: there is nothing to show")
             else:
                 watch.end(state)
         except Exception as error:
-            sys.stderr.write(f"unstuck: {type(error).__name__}: {error}\n")
+            say(f"{type(error).__name__}: {error}")
 
 
 def _leave_us_out() -> None:
