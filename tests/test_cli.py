@@ -16,6 +16,7 @@ import unstuck
 from recordings import stuck
 from unstuck.cli import main
 from unstuck.cli.arguments import seconds
+from unstuck.cli.endings import interruptible
 from unstuck.cli.output import OutputError, prepare, write
 from unstuck.demos import DEMOS
 from unstuck.demos.networks import perceptron
@@ -283,6 +284,18 @@ class TestEndingEarly:
         assert process.returncode == 130
         assert json.loads(out)["complete"] is False
         assert err.splitlines()[-2:] == ["wrote partial.html", "interrupted: this is what was known by then"]
+
+    def test_ctrl_c_that_becomes_another_error_in_an_import_is_told_as_what_it_was(self, capsys):
+        @interruptible()
+        def command():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError from None
+
+        handler = signal.getsignal(signal.SIGINT)
+        assert (command(), capsys.readouterr().err) == (130, "error: interrupted\n")
+        assert signal.getsignal(signal.SIGINT) is handler
 
     def test_a_reader_that_has_gone_is_no_error(self):
         command = f"set -o pipefail; {sys.executable} -m unstuck demos | true"

@@ -17,9 +17,9 @@ from unstuck.errors import UnstuckError
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code: 0 done, 1 action needed (--check), 2 bad input, 130 Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+def enter(arguments: Sequence[str]) -> None:
+    """Run the command and exit with its code."""
+    given = list(arguments) or ["--help"]
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
