@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,7 @@ class _Session:
     def __init__(self, script: Script, out: str, share: float, board: str | None, path: int) -> None:
         self._script, self._out, self._share, self._board = script, out, share, board
         self._path = path
+        self._folder = _present()
         self._watch: Any = None
 
     def begin(self) -> None:
@@ -44,7 +46,7 @@ class _Session:
             watching = import_module("unstuck.watching.watch")
             self._watch = watching.Watch(
                 None,
-                out=self._out,
+                out=self._out if _present() == self._folder else self._folder / self._out,
                 share=self._share,
                 path=self._path,
                 writer=self._writer(),
@@ -73,6 +75,13 @@ class _Session:
                 watch.end(state)
         except Exception as error:
             say(f"{type(error).__name__}: {error}")
+
+
+def _present() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it has been removed
+        return Path()
 
 
 def _leave_us_out() -> None:

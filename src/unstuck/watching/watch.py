@@ -120,11 +120,13 @@ class Watch:
     def end(self, state: str) -> None:
         """Close, and say where the run can be seen."""
         self.close(state)
-        if self._store is not None and self._store.lacking:
-            self._say(f"{self.steps:,} steps seen, but not all could be written to {self.path}")
-        elif self.path is not None and self.steps:
-            self._say(f"{self.steps:,} steps recorded: unstuck show {self.path}")
-        elif self.path is not None:
+        if self._store is None:
+            return
+        if self._store.lacking:
+            self._say(f"{self.steps:,} steps seen, but not all could be written to {self._store.name}")
+        elif self.steps:
+            self._say(f"{self.steps:,} steps recorded: unstuck show {self._store.name}")
+        else:
             self._say("no step of a torch.optim optimizer was seen: there is nothing to show")
 
     def __enter__(self) -> "Watch":
