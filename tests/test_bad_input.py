@@ -44,6 +44,12 @@ def inferring() -> nn.Module:
         return nn.Linear(2, 2)
 
 
+def sparse() -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.weight = nn.Parameter(model.weight.detach().to_sparse())
+    return model
+
+
 def complex_() -> nn.Module:
     return nn.Linear(2, 2, dtype=torch.complex64)
 
@@ -67,6 +73,7 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
         {"model": frozen()},
         "`model`: all 4 parameter tensors are frozen; set requires_grad",
     ),
+    "model: sparse": ({"model": sparse()}, "`model`: parameter `weight` is torch.sparse_coo; hold it dense"),
     "model: complex": ({"model": complex_()}, "`model`: parameter `weight` is complex; hold its real"),
     "model: meta": ({"model": model().to("meta")}, "`model`: parameter `0.weight` is on the meta device"),
     "model: inference": ({"model": inferring()}, "`model`: parameter `weight` is of torch.inference_mode"),

@@ -16,6 +16,7 @@ import unstuck
 from recordings import stuck
 from unstuck.cli import main
 from unstuck.cli.arguments import seconds
+from unstuck.cli.endings import interruptible
 from unstuck.cli.output import OutputError, prepare, write
 from unstuck.demos import DEMOS
 from unstuck.demos.networks import perceptron
@@ -284,10 +285,39 @@ class TestEndingEarly:
         assert json.loads(out)["complete"] is False
         assert err.splitlines()[-2:] == ["wrote partial.html", "interrupted: this is what was known by then"]
 
+    def test_ctrl_c_that_becomes_another_error_in_an_import_is_told_as_what_it_was(self, capsys):
+        @interruptible()
+        def command():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError from None
+
+        handler = signal.getsignal(signal.SIGINT)
+        assert (command(), capsys.readouterr().err) == (130, "error: interrupted\n")
+        assert signal.getsignal(signal.SIGINT) is handler
+
     def test_a_reader_that_has_gone_is_no_error(self):
         command = f"set -o pipefail; {sys.executable} -m unstuck demos | true"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", ">&- 2>&-"])
+    def test_streams_that_are_closed_are_no_error(self, closed):
+        done = subprocess.run(["bash", "-c", f"{sys.executable} -m unstuck demos {closed}"], check=False)
+        assert done.returncode == 0
+
+    def test_a_run_does_not_fail_where_nothing_can_be_said(self, tmp_path):
+        write_file(tmp_path / "quiet.py", "print('done')")
+        command = f"{sys.executable} -m unstuck run quiet.py 2>&-"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "done\n")
+
+    def test_a_full_disk_behind_standard_output_is_told_in_a_line(self):
+        command = f"{sys.executable} -m unstuck demos > /dev/full"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "cannot write to standard output" in done.stderr
 
     @staticmethod
     def started(*arguments):

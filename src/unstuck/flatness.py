@@ -12,6 +12,7 @@ from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
 from unstuck.measurements.division import unwrapped
+from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.objective.thrift import allowing
@@ -110,7 +111,13 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
+    with (
+        processes.interrupts_end_all(),
+        threads_kept(),
+        casts_kept(training) as training,
+        journal.kept(resume),
+        allowing(limits.memory),
+    ):
         told("reading the data", 0.0)
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.05)

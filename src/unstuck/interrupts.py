@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Result = TypeVar("Result")
 
@@ -18,6 +18,30 @@ def cut_short(work: Callable[[], None]) -> bool:
     except KeyboardInterrupt:
         return True
     return False
+
+
+@contextmanager
+def noted() -> Generator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C has come, also where what it raised has become another error.
+
+    What comes in the middle of an import may: modules are left half made, and whoever uses them fails.
+    """
+    came = False
+    original = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        cast("Callable[[int, FrameType | None], None]", original)(number, frame)
+
+    if threading.current_thread() is not threading.main_thread() or not callable(original):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, original)
 
 
 class Interrupts:

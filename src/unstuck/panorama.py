@@ -15,6 +15,7 @@ from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
 from unstuck.measurements.division import unwrapped
 from unstuck.objective import Draw
+from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.objective.thrift import allowing
@@ -131,7 +132,13 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
+    with (
+        processes.interrupts_end_all(),
+        threads_kept(),
+        casts_kept(training) as training,
+        journal.kept(resume),
+        allowing(limits.memory),
+    ):
         told("reading the data", 0.0)
         kept = () if run is None else processes.together(lambda: snapshots(run))
 

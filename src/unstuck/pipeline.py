@@ -28,6 +28,7 @@ from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.affordable import FEWEST_BATCHES, affordable, fewest
+from unstuck.objective.casts import casts_kept
 from unstuck.objective.ledger import Ledger, peak_bytes
 from unstuck.objective.pace import fastest, threads_kept
 from unstuck.objective.parameters import check_names, patterns
@@ -138,7 +139,13 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only=only,
     )
     spending.told("reading the data", 0.0)
-    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(spending.memory):
+    with (
+        processes.interrupts_end_all(),
+        threads_kept(),
+        casts_kept(training) as training,
+        journal.kept(resume),
+        allowing(spending.memory),
+    ):
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(

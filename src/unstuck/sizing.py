@@ -11,6 +11,7 @@ from unstuck import processes
 from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
+from unstuck.objective.casts import casts_kept
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.batch.document import to_json
@@ -105,4 +106,5 @@ def batch_size(
         msg = f"`target` must be a finite loss, not {target!r}"
         raise UnstuckError(msg)
     room = float(psutil.virtual_memory().available) if memory is None else memory
-    return BatchSize(measure_sizes(training, Request(budget, target, room, seed, progress or untold)))
+    with casts_kept(training) as casting:
+        return BatchSize(measure_sizes(casting, Request(budget, target, room, seed, progress or untold)))

@@ -14,6 +14,7 @@ from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
 from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
 from unstuck.measurements.division import unwrapped
+from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.parameters import check_names
 from unstuck.objective.thrift import allowing
@@ -117,7 +118,13 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
     told = progress or untold
-    with processes.interrupts_end_all(), threads_kept(), journal.kept(resume), allowing(limits.memory):
+    with (
+        processes.interrupts_end_all(),
+        threads_kept(),
+        casts_kept(training) as training,
+        journal.kept(resume),
+        allowing(limits.memory),
+    ):
         return _bent(training, limits, top, told, blocks=blocks)
 
 

@@ -112,6 +112,9 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
     if parameter.is_complex():
         msg = f"`model`: parameter `{name}` is complex; hold its real and imaginary parts, or freeze it"
         raise TrainingError(msg)
+    if parameter.layout is not torch.strided:
+        msg = f"`model`: parameter `{name}` is {parameter.layout}; hold it dense, or its values alone, or freeze it"
+        raise TrainingError(msg)
     if parameter.is_meta:
         msg = f"`model`: parameter `{name}` is on the meta device and has no values: load the model first"
         raise TrainingError(msg)

@@ -15,6 +15,7 @@ from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
 from unstuck.landscape.ground import limits_of
 from unstuck.objective import Batch, Objective
+from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
 from unstuck.progress import Told, untold
 from unstuck.remedies.catalogue import NAMES, proposed
@@ -123,41 +124,9 @@ def treat(
             after it; the training is as it was.
     """
     check_remedy(remedy)
-    told = progress or untold
-    begun = time.monotonic()
-    verdict = diagnosis.verdict
-    sample = sampled(training, verdict, seed=seed)
-    batch = sample.examples / len(sample.batches)
-    count = steps or (round(verdict.trials.horizon) if verdict.trials else _STEPS)
-    known = Situation(training, verdict.measured, verdict.findings, seed, count * batch)
-    chosen = _chosen(known, verdict, remedy)
-    told(f"applying {chosen.name}", 0.0)
-    side = Side(training, sample, _judges(training, verdict, sample, seed))
-    run = Run(side.training, side.objective)
-    validation = side.mean(side.look(run, run.theta())) if side.weights else None
-    base = sample.bare.value(sample.theta) if validation is None else validation
-    paid = side.objective.ledger.examples
-    try:
-        chosen.apply(run)
-    except NotApplicableError as error:
-        msg = f"nothing was changed by {chosen.name}, {error}; more `steps` may help, or another remedy"
-        raise TreatmentError(msg) from error
-    setup = side.objective.ledger.examples - paid
-    course = Course(
-        run,
-        Orders(training, verdict.measured.sample, math.ceil(count), seed)(_ORDER),
-        count * batch + (setup if steps else 0.0),
-        Held(tuple(range(len(sample.batches))), sample.weights),
-        setup,
-        side,
-    )
-
-    def keep_going() -> bool:
-        told(f"going on with {chosen.name}", course.share)
-        return False
-
-    course.advance(1.0, keep_going)
-    return _finished(training, chosen, course, (base, batch, begun))
+    with casts_kept(training) as casting:
+        done = _treated(casting, diagnosis.verdict, remedy, steps, seed, progress or untold)
+    return replace(done, training=replace(done.training, loss=training.loss))
 
 
 @processes.alone()
@@ -193,8 +162,8 @@ def escape(
         told("looking for a way down", min((time.monotonic() - begun) / budget, 0.99))
         return limits.over()
 
-    with threads_kept():
-        led = outward(training, limits, over)
+    with threads_kept(), casts_kept(training) as casting:
+        led = outward(casting, limits, over)
         found = led.found
         if not led.holds:
             hint = "; a larger budget may find one" if found.end is End.BUDGET else ""
@@ -202,7 +171,7 @@ def escape(
                 f"nothing was changed: no way down from loss {led.before:.6g} on {led.on} ({found.end}){hint}"
             )
             raise TreatmentError(msg)
-        side = Side(training, led.objective, ())
+        side = Side(casting, led.objective, ())
         side.objective.values(led.theta)
     commit_point(training, led.objective.parameters, led.theta, side.buffers)
     ways = ", ".join(dict.fromkeys(round_.way for round_ in found.rounds))
@@ -222,6 +191,44 @@ def escape(
         training=training,
         state=state,
     )
+
+
+def _treated(
+    training: Training, verdict: Verdict, remedy: str | None, steps: int | None, seed: int, told: Told
+) -> Treated:
+    begun = time.monotonic()
+    sample = sampled(training, verdict, seed=seed)
+    batch = sample.examples / len(sample.batches)
+    count = steps or (round(verdict.trials.horizon) if verdict.trials else _STEPS)
+    known = Situation(training, verdict.measured, verdict.findings, seed, count * batch)
+    chosen = _chosen(known, verdict, remedy)
+    told(f"applying {chosen.name}", 0.0)
+    side = Side(training, sample, _judges(training, verdict, sample, seed))
+    run = Run(side.training, side.objective)
+    validation = side.mean(side.look(run, run.theta())) if side.weights else None
+    base = sample.bare.value(sample.theta) if validation is None else validation
+    paid = side.objective.ledger.examples
+    try:
+        chosen.apply(run)
+    except NotApplicableError as error:
+        msg = f"nothing was changed by {chosen.name}, {error}; more `steps` may help, or another remedy"
+        raise TreatmentError(msg) from error
+    setup = side.objective.ledger.examples - paid
+    course = Course(
+        run,
+        Orders(training, verdict.measured.sample, math.ceil(count), seed)(_ORDER),
+        count * batch + (setup if steps else 0.0),
+        Held(tuple(range(len(sample.batches))), sample.weights),
+        setup,
+        side,
+    )
+
+    def keep_going() -> bool:
+        told(f"going on with {chosen.name}", course.share)
+        return False
+
+    course.advance(1.0, keep_going)
+    return _finished(training, chosen, course, (base, batch, begun))
 
 
 def _finished(

@@ -2,7 +2,9 @@
 
 import json
 import math
+import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,13 +181,47 @@ def test_ctrl_c_while_sizes_are_compared_keeps_what_was_compared_by_then():
 
 def test_an_optimizer_that_holds_more_than_its_groups_is_copied_with_it():
     made = digits(steps=2, optimizer=torch.optim.LBFGS, size=200)
-    copied = Copied(made)
-    before = [parameter.clone() for parameter in copied.model.parameters()]
     pool = of(made, draw(made.data, seed=0, enough=lambda batches, _: batches >= 2))
-    with unchanged(made), borrowed(Objective(made, pool.batches)):
+    objective = Objective(made, pool.batches)
+    copied = Copied(made, objective)
+    before = [parameter.clone() for parameter in copied.model.parameters()]
+    with unchanged(made), borrowed(objective):
         copied.step((pool.batches[0],))
     moved = zip(before, copied.model.parameters(), strict=True)
     assert not any(torch.equal(one, other) for one, other in moved)
+
+
+def test_ctrl_c_ends_the_next_evaluation_of_a_copy():
+    made = digits()
+    pool = of(made, draw(made.data, seed=0, enough=lambda batches, _: batches >= 2))
+    objective = Objective(made, pool.batches)
+    copied = Copied(made, objective)
+
+    def stepping():
+        with borrowed(objective):
+            signal.raise_signal(signal.SIGINT)  # held back here
+            copied.step((pool.batches[0],))
+            pytest.fail("it was not ended")
+
+    with pytest.raises(KeyboardInterrupt):
+        stepping()
+
+
+def test_an_optimizer_that_leaves_a_closure_alone_is_given_gradients():
+    class Plain(torch.optim.Optimizer):
+        def step(self, closure=None):
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data -= 0.1 * parameter.grad
+
+    made = digits()
+    made = replace(made, optimizer=Plain(made.model.parameters(), {}))
+    pool = of(made, draw(made.data, seed=0, enough=lambda batches, _: batches >= 2))
+    objective = Objective(made, pool.batches)
+    copied = Copied(made, objective)
+    with unchanged(made), borrowed(objective):
+        before = copied.loss(pool.batches[:1])
+        copied.step((pool.batches[0],))
+        assert copied.loss(pool.batches[:1]) < before
 
 
 def test_batches_of_every_shape_are_taken_apart():

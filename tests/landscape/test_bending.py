@@ -46,6 +46,10 @@ def dense(ground):
         return products.block(torch.eye(ground.objective.size, dtype=torch.float64))
 
 
+def test_a_loss_has_weight_decay_in_it_only_where_the_optimizer_decays():
+    assert [bent(fitted(lr=0.3, weight_decay=c))[1].subject.decay for c in (0.0, 0.1)] == [False, True]
+
+
 @pytest.fixture
 def never_formed(monkeypatch):
     monkeypatch.setattr(bending, "_FORMED", 0)

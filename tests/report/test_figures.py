@@ -1,8 +1,11 @@
 import dataclasses
+import itertools
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from runs import RUNS, verdict_of
 
 import unstuck
@@ -13,6 +16,7 @@ from unstuck.report.figures import FIGURES, available, figure
 from unstuck.report.figures.bars import short
 from unstuck.report.figures.line import present_step
 from unstuck.report.figures.signed_axis import SignedAxis
+from unstuck.report.figures.theme import round_numbers
 from unstuck.report.units import counted
 
 
@@ -209,6 +213,14 @@ def test_the_present_step_lands_on_the_other_wall_of_the_valley():
     assert (landing.x[0], landing.y[0]) == (1.0, along.losses[0] - full.gain.value)
     assert 0.0 < best.x[0] < 1.0
     assert best.y[0] < min(here.y[0], landing.y[0])
+
+
+@given(st.floats(-12, 6), st.floats(1, 12))
+def test_a_logarithmic_range_of_a_decade_holds_two_labels_at_least_that_are_not_crowded(low, decades):
+    labels = [value for value, _ in round_numbers(10**low, 10 ** (low + decades))]
+    assert sum(low <= math.log10(value) <= low + decades for value in labels) >= 2
+    assert all(after / before > 1.9 for before, after in itertools.pairwise(labels))
+    assert len(labels) < 14
 
 
 def test_half_of_a_batch_of_the_noise_scale_is_signal():

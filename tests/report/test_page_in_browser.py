@@ -26,6 +26,8 @@ def test_the_page_fits_a_phone_without_scrolling_sideways(saddle, opened):
     page, _ = opened(to_html(saddle))
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cells = page.locator("td:not(.number)").evaluate_all("cells => cells.map(cell => cell.clientWidth)")
+    assert min(cells) > 100  # wide enough for words: they are not broken letter by letter
 
 
 def test_the_verdict_can_be_downloaded(saddle, opened):

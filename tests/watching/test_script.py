@@ -154,3 +154,24 @@ def test_numbers_and_findings_go_to_tensorboard_where_that_is_asked_for(tmp_path
     board.Reload()
     assert {"unstuck/loss", "unstuck/gradient_norm", "unstuck/stalled"} <= set(board.Tags()["scalars"])
     assert any(tag.startswith("unstuck/stall") for tag in board.Tags()["tensors"])
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_script_may_go_to_another_folder(tmp_path, where):
+    go = "import os, tempfile; os.chdir(tempfile.mkdtemp())"
+    steps = """
+        import time
+        weight = torch.ones(1, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        for _ in range(3):
+            weight.square().sum().backward()
+            optimizer.step()
+        time.sleep(0.7)  # until something has been written
+    """
+    lines = [go, "import torch"] if where == "before" else ["import torch", go]
+    (tmp_path / "script.py").write_text("\n".join([*lines, textwrap.dedent(steps)]))
+    theirs, ours = both("script.py", cwd=tmp_path, ours=("--out", "runs"))
+    assert (theirs.returncode, ours.returncode) == (0, 0)
+    (file,) = (tmp_path / "runs").glob("*.sqlite")
+    named = file if where == "before" else file.relative_to(tmp_path)
+    assert ours.stderr == f"unstuck: 3 steps recorded: unstuck show {named}\n"

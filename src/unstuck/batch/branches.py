@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from unstuck.batch.copied import Copied
 from unstuck.batch.pool import Pool, Update
 from unstuck.batch.records import Arm, standing
-from unstuck.objective import Batch
+from unstuck.objective import Batch, Objective
 from unstuck.objective.pace import now
 from unstuck.training import Training
 
@@ -90,16 +90,16 @@ class Brancher:
     Args:
         training: Whose.
         pool: Where the batches come from.
-        held: What all are looked at on.
+        objective: By which the training is borrowed; on its batches all are looked at.
         unseen: Validation batches; may be empty.
         seed: Of the orders.
     """
 
     def __init__(
-        self, training: Training, pool: Pool, held: Sequence[Batch], unseen: Sequence[Batch], seed: int
+        self, training: Training, pool: Pool, objective: Objective, unseen: Sequence[Batch], seed: int
     ) -> None:
-        self._pristine, self._pool, self._seed = Copied(training), pool, seed
-        self._held, self._unseen = held, unseen
+        self._pristine, self._pool, self._seed = Copied(training, objective), pool, seed
+        self._held, self._unseen = objective.batches, unseen
         self._first: tuple[float, float] | None = None
 
     def __call__(self, arm: Arm, order: int, seconds: float) -> Branch:

@@ -67,7 +67,7 @@ class Stopwatch:
     """
 
     def __init__(self, training: Training, objective: Objective, pool: Pool, patience: Patience) -> None:
-        self._copied = Copied(training)
+        self._copied = Copied(training, objective)
         self._copied.scale_rate(0.0)  # it stays where it is
         self._objective, self._pool, self._patience = objective, pool, patience
         self._found: list[_Size] = []

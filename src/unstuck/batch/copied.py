@@ -18,6 +18,7 @@ from unstuck.objective import Batch, Objective
 from unstuck.objective.generators import seed_everything
 from unstuck.objective.reach import generators, within
 from unstuck.objective.sampling import moved, one_line
+from unstuck.optim.closures import wants_closure
 from unstuck.training import Training
 
 
@@ -36,6 +37,10 @@ def borrowed(objective: Objective) -> Generator[None]:
 class Copied:
     """Copies of a training's model and optimizer; made before, and used only while the training is `borrowed`.
 
+    Args:
+        training: Whose.
+        objective: By which it is borrowed: at each evaluation of the loss Ctrl-C may end what is done with a copy.
+
     Attributes:
         device: Where the model is.
         model: The copy.
@@ -45,7 +50,7 @@ class Copied:
         MeasurementError: The model or the optimizer cannot be copied, or there is no optimizer.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, objective: Objective) -> None:
         if training.optimizer is None:
             msg = "nothing can go on without `optimizer`: pass the one of the run to Training"
             raise MeasurementError(msg)
@@ -55,6 +60,7 @@ class Copied:
             msg = f"the model cannot be copied: {one_line(error)}"
             raise MeasurementError(msg) from error
         self._loss, self._clip = training.loss, training.clip
+        self._through = objective.replay.through
         self._generators = generators(within(training.model, training.loss))
         self.device = next(self.model.parameters()).device
 
@@ -87,7 +93,11 @@ class Copied:
                 clip_grad_norm_(self.model.parameters(), self._clip)
             return total
 
-        self.optimizer.step(closure)
+        if wants_closure(self.optimizer):
+            self.optimizer.step(closure)
+        else:
+            closure()
+            self.optimizer.step()
         if all(parameter.grad is None for parameter in self.model.parameters()):
             msg = "`loss` does not evaluate the model that it is given, so that no copy can be trained"
             raise MeasurementError(msg)
@@ -129,7 +139,8 @@ class Copied:
 
     def _evaluate(self, batch: Batch) -> Any:
         seed_everything(batch.seed, self._generators)
-        return self._loss(self.model, moved(batch.content, self.device))
+        content = moved(batch.content, self.device)
+        return self._through(lambda: self._loss(self.model, content))
 
 
 def _both(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:

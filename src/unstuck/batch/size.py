@@ -290,8 +290,7 @@ class _Measuring:
         return self._tried("weights made anew", lambda: self._brancher(begun_anew(self._training, seed=seed)))
 
     def _brancher(self, training: Training) -> Brancher:
-        held = self._objective.batches
-        return Brancher(training, self._pool, held, self._unseen(), self._request.seed)
+        return Brancher(training, self._pool, self._objective, self._unseen(), self._request.seed)
 
 
 def _in_pieces(pool: Pool) -> str:

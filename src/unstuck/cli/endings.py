@@ -7,6 +7,8 @@ from typing import ParamSpec
 
 import typer
 
+from unstuck.interrupts import noted
+
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 Given = ParamSpec("Given")
@@ -20,10 +22,15 @@ def interruptible(
     def decorate(command: Callable[Given, int]) -> Callable[Given, int]:
         @wraps(command)
         def run(*given: Given.args, **named: Given.kwargs) -> int:
-            try:
-                return command(*given, **named)
-            except KeyboardInterrupt:
-                return complain(words, INTERRUPTED)
+            with noted() as interrupted:
+                try:
+                    return command(*given, **named)
+                except KeyboardInterrupt:
+                    return complain(words, INTERRUPTED)
+                except Exception:
+                    if interrupted():
+                        return complain(words, INTERRUPTED)
+                    raise
 
         return run
 

@@ -1,8 +1,10 @@
 """The way in: arguments to a command, and whatever it ends with to an exit code."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -15,12 +17,15 @@ from unstuck.errors import UnstuckError
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code: 0 done, 1 action needed (--check), 2 bad input, 130 Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
+def enter(arguments: Sequence[str]) -> None:
+    """Run the command and exit with its code."""
+    given = list(arguments) or ["--help"]
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):  # a terminal without Unicode is no reason to fail
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+            stream.reconfigure(errors="replace")
+        elif stream is None and given[0] != "run":  # closed, which Python leaves to whoever writes
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
     ending = _run(given, debug="--debug" in _own(given))
     # What a script raises is the script's, and goes to the interpreter as it is.
     sys.exit(ending if isinstance(ending, int) else ending())

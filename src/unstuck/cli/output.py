@@ -12,12 +12,25 @@ class OutputError(UnstuckError):
 
 
 def put(text: str, stream: Any) -> None:
-    """Write to standard output; that nobody listens any more, as in `unstuck demos | head -1`, is no error."""
+    """Write to standard output; that nobody listens any more, as in `unstuck demos | head -1`, is no error.
+
+    Raises:
+        OutputError: It cannot be written to.
+    """
     try:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python fails again at exit
+        _drop(stream)
+    except OSError as error:
+        _drop(stream)
+        msg = f"cannot write to standard output: {error.strerror}"
+        raise OutputError(msg) from error
+
+
+def _drop(stream: Any) -> None:
+    """Let what is still to be written go nowhere, else Python fails again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def prepare(where: str) -> Path:

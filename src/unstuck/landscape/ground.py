@@ -153,7 +153,7 @@ class Ground:
     ) -> None:
         self._began = processes.clock()
         self._training, self.limits, self.sample = training, limits, sample
-        self._decayed, self._precise, self._drawn = decayed, precise, drawn
+        self._precise, self._drawn = precise, drawn
         self._looked = training if decayed else replace(training, optimizer=None)
         self.ledger = ledger or Ledger()
         self.objective = self._made(drawn, precise=precise)
@@ -178,7 +178,8 @@ class Ground:
     @property
     def subject(self) -> Subject:
         """What is looked at."""
-        return describe_subject(self._training, self.objective.parameters, decay=self._decayed)
+        decayed = self.objective.decay is not None
+        return describe_subject(self._training, self.objective.parameters, decay=decayed)
 
     @property
     def spent(self) -> float:

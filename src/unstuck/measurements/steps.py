@@ -5,7 +5,6 @@ import copy
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from inspect import Parameter, signature
 from typing import Any, cast
 
 import torch
@@ -19,6 +18,7 @@ from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Objective
 from unstuck.objective.sampling import one_line
 from unstuck.objective.shards import local
+from unstuck.optim.closures import wants_closure
 
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
@@ -142,7 +142,7 @@ class Twin:
             return value
 
         with torch.enable_grad(), _of_strangers("take a step on copies"):
-            if _wants_closure(self.optimizer):
+            if wants_closure(self.optimizer):
                 processes.together(lambda: self.optimizer.step(closure))
             else:
                 closure()
@@ -166,13 +166,6 @@ class Twin:
     def _cast(self, value: Any) -> Any:
         floating = isinstance(value, Tensor) and value.is_floating_point()
         return value.detach().to(self._dtype) if floating else value
-
-
-def _wants_closure(optimizer: Optimizer) -> bool:
-    """Whether `step` cannot do without; some strangers' cannot do with."""
-    parameters = list(signature(type(optimizer).step).parameters.values())[1:]
-    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    return any(each.default is Parameter.empty and each.kind in positional for each in parameters)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ RETAINED_PRODUCT = 2.0
 FRESH_PRODUCT = 3.0
 CHECKPOINTED = 1.5  # so many times a product's price, where blocks are computed again
 FORWARD_PRODUCT = 3.5  # the gradient, differentiated in forward mode
-DIFFERENCE = 2.0
 
 
 @dataclass

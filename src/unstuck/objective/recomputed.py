@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from unstuck.objective.borrowing import Borrowed
+from unstuck.objective.casts import autocasts
 from unstuck.objective.generators import generators_kept, remembered
 from unstuck.objective.reach import within
 from unstuck.objective.sampling import mapped
@@ -182,9 +183,7 @@ class _State:
 
 def _casts() -> Callable[[], list[Any]]:
     """Give what turns on automatic casting as it is on now."""
-    there = torch.accelerator.current_accelerator()
-    kinds = {"cpu"} | ({there.type} if there is not None else set[str]())
-    held = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]
+    held = autocasts()
     return lambda: [
         torch.autocast(kind, dtype, enabled, cache_enabled=False) for kind, dtype, enabled in held
     ]

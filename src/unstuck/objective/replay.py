@@ -1,7 +1,7 @@
 """One batch's loss, the same at every call: with the same dropout and the same running statistics."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -119,12 +119,16 @@ class Replay:
         content = moved(batch.content, self.parameters.device, self._dtype, copy=True)
         self._seed(batch)
         try:
-            return self._interrupts.through(lambda: self.training.loss(self.training.model, content))
+            return self.through(lambda: self.training.loss(self.training.model, content))
         except UnstuckError:
             raise
         except Exception as error:
             msg = f"`loss` failed on a batch of `data`, {describe(batch.content)}: {one_line(error)}"
             raise TrainingError(msg) from error
+
+    def through(self, function: Callable[[], Any]) -> Any:
+        """Call code of the user's inside a session, where Ctrl-C is held back else."""
+        return self._interrupts.through(function)
 
     def _seed(self, batch: Batch) -> None:
         # Not the same dropout for every process's part of a batch.

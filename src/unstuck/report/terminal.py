@@ -11,6 +11,7 @@ from rich.text import Text
 from unstuck.findings.records import Verdict
 from unstuck.report import costs, eigenvalues, facts, headline, tried
 from unstuck.report.facts import Fact, Way
+from unstuck.report.laid import indented, safe, section
 from unstuck.report.text import as_text
 from unstuck.report.words import Tone
 
@@ -43,13 +44,13 @@ def _headline(verdict: Verdict) -> RenderableType:
     title = Text(f" {head.title} ", style=f"bold {style}")
     if head.sureness:
         title.append(f"· {head.sureness} ", style=style)
-    body = [_text(head.meaning, "bold")]
+    body = [safe(head.meaning, "bold")]
     if head.explanation:
-        body.append(_text(head.explanation))
+        body.append(safe(head.explanation))
     todo = Table.grid(padding=(0, 1))
-    todo.add_row(Text("What to do:", style=f"bold {style}", no_wrap=True), _text(head.todo))
+    todo.add_row(Text("What to do:", style=f"bold {style}", no_wrap=True), safe(head.todo))
     if head.proved:
-        todo.add_row(Text("Proved:", style=f"bold {style}", no_wrap=True), _text(head.proved))
+        todo.add_row(Text("Proved:", style=f"bold {style}", no_wrap=True), safe(head.proved))
     return Panel(
         Group(*body, Text(), todo), title=title, title_align="left", border_style=style, padding=(1, 2)
     )
@@ -57,7 +58,7 @@ def _headline(verdict: Verdict) -> RenderableType:
 
 def _place(verdict: Verdict) -> list[RenderableType]:
     title = "Where the run is" if verdict.measured.non_finite is None else "Where it appears"
-    return [_section(title), _line(facts.subject_line(verdict)), _facts(facts.place(verdict))]
+    return [section(title), _line(facts.subject_line(verdict)), _facts(facts.place(verdict))]
 
 
 def _ways(verdict: Verdict) -> list[RenderableType]:
@@ -72,8 +73,8 @@ def _ways(verdict: Verdict) -> list[RenderableType]:
     table.add_column("step", justify="right", no_wrap=True)
     table.add_column("of present", justify="right", no_wrap=True)
     for way in rows:
-        table.add_row(_text(way.label), way.gain, _bar(way, full), way.step, way.multiple)
-    blocks = [_section("Where can the next decrease come from?"), Padding(table, (0, 0, 0, 2))]
+        table.add_row(safe(way.label), way.gain, _bar(way, full), way.step, way.multiple)
+    blocks = [section("Where can the next decrease come from?"), indented(table)]
     if any(_cells(way.curvature, full) for way in rows):
         legend = Text.assemble(
             "  ", ("█", "blue"), " owed to the slope  ", ("▒", "yellow"), " to negative curvature"
@@ -101,22 +102,22 @@ def _curvature(verdict: Verdict) -> list[RenderableType]:
     spectrum, found = verdict.measured.spectrum, eigenvalues.eigenvalue_facts(verdict)
     if spectrum is None:
         met = [_facts(found)] if found else []
-        return [_section("Curvature"), _line(eigenvalues.curvature_gap(verdict)), *met]
-    return [_section("Curvature"), _facts(found), _line(eigenvalues.spectrum_sentence(spectrum), "dim")]
+        return [section("Curvature"), _line(eigenvalues.curvature_gap(verdict)), *met]
+    return [section("Curvature"), _facts(found), _line(eigenvalues.spectrum_sentence(spectrum), "dim")]
 
 
 def _others(verdict: Verdict) -> list[RenderableType]:
     main = headline.main_finding(verdict)
     blocks: list[RenderableType] = []
     if main is not None and main.evidence:
-        blocks += [_section("What the verdict rests on"), _facts(facts.evidence(main))]
+        blocks += [section("What the verdict rests on"), _facts(facts.evidence(main))]
     others = headline.others(verdict)
     if others:
-        blocks.append(_section(headline.others_title(verdict)))
+        blocks.append(section(headline.others_title(verdict)))
     for other in others:
         title = Text.assemble((other.title, "bold"), f" · {other.sureness}")
         blocks += [
-            Padding(title, (0, 0, 0, 2)),
+            indented(title),
             _line(f"{other.meaning} {other.explanation}".strip()),
             _facts(other.evidence),
         ]
@@ -134,8 +135,8 @@ def _remedies(verdict: Verdict) -> list[RenderableType]:
     table.add_column("change")
     for row in tried.proved(verdict):
         style = "bold green" if row.helps else ""
-        table.add_row(_text(row.name, style), row.gain, _text(row.outcome, style), _text(row.change, "dim"))
-    blocks: list[RenderableType] = [_section("What was tried from here"), Padding(table, (0, 0, 0, 2))]
+        table.add_row(safe(row.name, style), row.gain, safe(row.outcome, style), safe(row.change, "dim"))
+    blocks: list[RenderableType] = [section("What was tried from here"), indented(table)]
     if rest := tried.given_up(verdict):
         blocks.append(_line(f"Given up on the way: {rest}.", "dim"))
     if (best := tried.best(verdict)) is not None:
@@ -150,7 +151,7 @@ def _small(verdict: Verdict) -> list[RenderableType]:
     rows += [Fact("processes", facts.division_line(division))] if division else []
     rows += [Fact("trials", tried.trials_line(verdict.trials))] if verdict.trials else []
     rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
-    return [_section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (
+    return [section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (
         [_line(most, "dim")] if (most := costs.dearest(verdict)) else []
     )
 
@@ -164,23 +165,14 @@ def _facts(rows: tuple[Fact, ...]) -> RenderableType:
     grid.add_column(style="dim", min_width=20, max_width=34)
     grid.add_column()
     for row in rows:
-        meaning = _text(f"  {row.meaning}" if row.meaning else "", "dim")
-        grid.add_row(_text(row.label), _text(row.value).append_text(meaning))
-    return Padding(grid, (0, 0, 0, 2))
-
-
-def _section(title: str) -> RenderableType:
-    return Text(f"\n{title}", style="bold")
+        meaning = safe(f"  {row.meaning}" if row.meaning else "", "dim")
+        grid.add_row(safe(row.label), safe(row.value).append_text(meaning))
+    return indented(grid)
 
 
 def _line(text: str, style: str = "") -> RenderableType:
-    return Padding(_text(text, style), (0, 0, 0, 2))
+    return indented(safe(text, style))
 
 
 def _code(text: str) -> Text:
     return Text("".join(c if c.isprintable() or c == "\n" else " " for c in text), style="cyan")
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Text taken as it is, never as markup, without anything a terminal would obey."""
-    return Text("".join(c if c.isprintable() else " " for c in text), style=style)

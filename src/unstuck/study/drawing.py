@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, style
+from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, decades, style
 
 # Okabe & Ito's colours, each with a dash and a symbol of its own.
 LOOKS = (
@@ -18,6 +18,9 @@ LOOKS = (
     ("#E69F00", "longdashdot", "cross"),
     ("#56B4E9", "solid", "star"),
 )
+
+# Around what is drawn on a logarithmic axis, as a factor.
+AIR = 1.5
 
 Numbers = Sequence[float | None]
 
@@ -73,6 +76,21 @@ def finished(figure: go.Figure, title: str, x: str, y: str, *, height: int = 400
     """Give a plain figure its look, its title and the names of its axes."""
     style(figure, title, height)
     return figure.update_xaxes(title_text=x).update_yaxes(title_text=y)
+
+
+def logarithmic(figure: go.Figure, *, x: bool = False, y: bool = False) -> go.Figure:
+    """Give axes a logarithmic scale about what is drawn; Plotly's own labels of 2 to 9 run into each other."""
+    traces: Sequence[Any] = figure.data  # pyright: ignore[reportAssignmentType]
+    if x:
+        figure.update_xaxes(**_about([value for trace in traces for value in trace.x]))
+    if y:
+        figure.update_yaxes(**_about([value for trace in traces for value in trace.y]))
+    return figure
+
+
+def _about(values: Numbers) -> dict[str, Any]:
+    shown = [value for value in values if value is not None and 0.0 < value < math.inf] or [1.0]
+    return decades(min(shown) / AIR, max(shown) * AIR)
 
 
 def _new(figure: go.Figure, name: str) -> bool:

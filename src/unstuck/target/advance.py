@@ -1,6 +1,5 @@
 """Train on before diagnosing, with the training's own optimizer and scheduler."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from typing import Any, cast
@@ -12,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unstuck.errors import TrainingError
 from unstuck.objective.sampling import describe, moved
+from unstuck.optim.closures import wants_closure
 from unstuck.progress import Told
 from unstuck.training import Training
 
@@ -63,7 +63,7 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
         return loss
 
     try:
-        if _needs_closure(optimizer):
+        if wants_closure(optimizer):
             optimizer.step(
                 cast("Callable[[], float]", closure)
             )  # torch takes tensors, its annotation says float
@@ -77,9 +77,3 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
     if training.scheduler is not None and not isinstance(training.scheduler, ReduceLROnPlateau):
         training.scheduler.step()
     return first[0]
-
-
-def _needs_closure(optimizer: Optimizer) -> bool:
-    """Whether a step evaluates the loss itself, as those of L-BFGS and of sharpness-aware methods do."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty

@@ -17,6 +17,7 @@ from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
 from unstuck.watching.outputs import mismatch
 from unstuck.watching.samples import Group, Sample, Sampler
+from unstuck.watching.scaling import Scaling
 from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
 
@@ -37,10 +38,6 @@ _EACH = 100_000
 
 # After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
 _SOON = 0.02
-
-# A `GradScaler` skips a step now and then, until its scale fits. So many in a row at a scale of 1 and below are not
-# for the scale: gradients are infinite or NaN by themselves.
-_REFUSED, _UNSCALED = 8, 1.0
 
 _compiling = torch.compiler.is_dynamo_compiling
 
@@ -78,10 +75,7 @@ class Recorder:
         self._losses: list[Any] = []  # numbers, or tensors on a device
         self._unscaled: tuple[int, Any] | None = None
         self._twice = self._crossed = ""
-        # What a `GradScaler` decides on, and the steps made before.
-        self._asked: list[tuple[Follower, int]] = []
-        self._refused: deque[Follower] = deque()
-        self._fused: deque[tuple[Follower, Tensor, Any]] = deque()
+        self._scaling = Scaling()
         self._inside: Optimizer | None = None
         self._last: Follower | None = None
         self._count = 0
@@ -161,30 +155,17 @@ class Recorder:
     def asked(self, optimizer: Optimizer) -> None:
         """Remember whose step a `GradScaler` is about to decide on."""
         try:
-            follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
-            self._asked.append((follower, follower.step))
+            self._scaling.ask(self._followers.get(id(optimizer)) or self._follow(optimizer))
         except Exception as error:
             self._troubled(error)
 
     def skipped(self, scaler: Any) -> None:
         """Forget what was differentiated for a step that a `GradScaler` did not make."""
         self._losses = []
-        asked, self._asked = self._asked, []
         try:
-            for follower, before in asked:
-                if follower.undone is not None:
-                    # To read it here would wait for the device.
-                    self._fused.append((follower, follower.undone, scaler))
-                    follower.undone = None
-                elif self._refuses(follower, scaler, refused=follower.step == before):
-                    self._refused.append(follower)
+            self._scaling.decided(scaler)
         except Exception as error:
             self._troubled(error)
-
-    def _refuses(self, follower: Follower, scaler: Any, *, refused: bool) -> bool:
-        """Count a step that is made or not; say whether a scaler has stopped to make any."""
-        follower.refused = follower.refused + 1 if refused else 0
-        return follower.refused >= _REFUSED and scaler.get_scale() <= _UNSCALED
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what has to be known from before."""
@@ -212,8 +193,8 @@ class Recorder:
     def _write_down(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
         step = follower.step = follower.step + 1
-        if self._asked:
-            follower.undone = getattr(optimizer, "found_inf", None)
+        if self._scaling.asked:
+            self._scaling.stepped(follower, optimizer)
         if self._inside is not None:
             self._end_closure(optimizer)
         losses = self._losses
@@ -285,12 +266,7 @@ class Recorder:
             value = loss if loss is None or type(loss) is float else float(loss)
             self._write(follower, step, now, value, rate)
             self._heard(follower, step, math.nan if value is None else follower.sign * value, rate)
-        while self._fused:
-            follower, undone, scaler = self._fused.popleft()
-            if self._refuses(follower, scaler, refused=bool(undone)):
-                self._refused.append(follower)
-        while self._refused:
-            follower = self._refused.popleft()
+        for follower in self._scaling.broken():
             self._broken(follower, follower.step + 1)
 
     def _follow(self, optimizer: Optimizer) -> Follower:

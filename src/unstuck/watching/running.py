@@ -2,9 +2,11 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from unstuck.watching.saying import say
 from unstuck.watching.script import Script, once_imported, without_us
 
 
@@ -35,6 +37,7 @@ class _Session:
     def __init__(self, script: Script, out: str, share: float, board: str | None, path: int) -> None:
         self._script, self._out, self._share, self._board = script, out, share, board
         self._path = path
+        self._folder = _present()
         self._watch: Any = None
 
     def begin(self) -> None:
@@ -43,14 +46,14 @@ class _Session:
             watching = import_module("unstuck.watching.watch")
             self._watch = watching.Watch(
                 None,
-                out=self._out,
+                out=self._out if _present() == self._folder else self._folder / self._out,
                 share=self._share,
                 path=self._path,
                 writer=self._writer(),
                 about={"script": self._script.name, "arguments": list(self._script.arguments)},
             )
         except Exception as error:  # whatever it is, the script runs
-            sys.stderr.write(f"unstuck: cannot watch this run: {type(error).__name__}: {error}\n")
+            say(f"cannot watch this run: {type(error).__name__}: {error}")
 
     def _writer(self) -> Any:
         """What writes for TensorBoard, if that is asked for and installed."""
@@ -59,7 +62,7 @@ class _Session:
         try:
             return import_module("torch.utils.tensorboard").SummaryWriter(self._board)
         except ImportError:
-            sys.stderr.write("unstuck: nothing goes to TensorBoard: pip install tensorboard\n")
+            say("nothing goes to TensorBoard: pip install tensorboard")
             return None
 
     def end(self, state: str) -> None:
@@ -67,11 +70,18 @@ class _Session:
         watch = self._watch
         try:
             if watch is None:
-                sys.stderr.write("unstuck: the script never imported torch: there is nothing to show\n")
+                say("the script never imported torch: there is nothing to show")
             else:
                 watch.end(state)
         except Exception as error:
-            sys.stderr.write(f"unstuck: {type(error).__name__}: {error}\n")
+            say(f"{type(error).__name__}: {error}")
+
+
+def _present() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it has been removed
+        return Path()
 
 
 def _leave_us_out() -> None:

@@ -38,6 +38,8 @@ class Store:
     """Rows go in by `put`, from any thread and at no cost but that of a queue; a thread writes them.
 
     Attributes:
+        path: The file, wherever the run goes.
+        name: The same as it was named, for whoever stands where the run began.
         gather: Is called by that thread before it writes, to put what there is; must not raise.
         closed: Whether it has been closed.
 
@@ -51,7 +53,8 @@ class Store:
     """
 
     def __init__(self, path: Path, about: Mapping[str, object], say: Callable[[str], None]) -> None:
-        self.path = path
+        self.path = path.absolute()
+        self.name = str(path)
         self._say = say
         self._waiting: dict[str, deque[Row]] = {table.name: deque(maxlen=_MOST_WAITING) for table in TABLES}
         self.gather: Callable[[], None] = _nothing
@@ -142,13 +145,13 @@ class Store:
     def _complain(self, error: Exception) -> None:
         reason = _reason(error)
         if reason != self._failing:
-            self._say(f"cannot write to {self.path}: {reason}; the training goes on")
+            self._say(f"cannot write to {self.name}: {reason}; the training goes on")
         self._failing = reason
         self._period = min(2.0 * self._period, _LONGEST_PERIOD)
 
     def _be_well(self) -> None:
         if self._failing:
-            self._say(f"writing to {self.path} again")
+            self._say(f"writing to {self.name} again")
         self._failing, self._period = "", PERIOD
 
     def _write_on(self) -> None:

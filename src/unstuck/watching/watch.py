@@ -19,6 +19,7 @@ from unstuck.watching.alarms import Alarms
 from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
 from unstuck.watching.hooks import attach
 from unstuck.watching.recorder import Recorder
+from unstuck.watching.saying import say
 from unstuck.watching.scalars import Forwarder, Writer, scalars
 from unstuck.watching.store import Store, new_path
 from unstuck.watching.trail import Trail
@@ -44,9 +45,9 @@ class Watch:
         about: Mapping[str, object] | None = None,
         model: nn.Module | None = None,
         writer: Writer | None = None,
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = say,
     ) -> None:
-        self._say = say or _to_standard_error
+        self._say = say
         self._troubles = 0
         self._detach: Callable[[], None] = _nothing
         self._trail: Trail | None = None
@@ -119,11 +120,13 @@ class Watch:
     def end(self, state: str) -> None:
         """Close, and say where the run can be seen."""
         self.close(state)
-        if self._store is not None and self._store.lacking:
-            self._say(f"{self.steps:,} steps seen, but not all could be written to {self.path}")
-        elif self.path is not None and self.steps:
-            self._say(f"{self.steps:,} steps recorded: unstuck show {self.path}")
-        elif self.path is not None:
+        if self._store is None:
+            return
+        if self._store.lacking:
+            self._say(f"{self.steps:,} steps seen, but not all could be written to {self._store.name}")
+        elif self.steps:
+            self._say(f"{self.steps:,} steps recorded: unstuck show {self._store.name}")
+        else:
             self._say("no step of a torch.optim optimizer was seen: there is nothing to show")
 
     def __enter__(self) -> "Watch":
@@ -224,13 +227,6 @@ def _unwrapped(optimizer: Any) -> Any:
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     return optimizer
-
-
-def _to_standard_error(message: str, /) -> None:
-    # A progress bar leaves its line open, and draws it anew.
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{clear}unstuck: {message}\n")
-    sys.stderr.flush()
 
 
 def _nothing() -> None:

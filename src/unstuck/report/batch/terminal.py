@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from unstuck.batch.records import Sizing
 from unstuck.report.batch import words
+from unstuck.report.laid import indented, section
 from unstuck.report.terminal import STYLES
 from unstuck.report.text import as_text
 
@@ -19,11 +19,11 @@ def render(sizing: Sizing) -> RenderableType:
     heads, rows = words.small_against_large(sizing)
     blocks: list[RenderableType] = [_headline(sizing)]
     if rows:
-        blocks += [_section("Small against large"), _table(("", *heads, ""), rows, notes=True)]
+        blocks += [section("Small against large"), _table(("", *heads, ""), rows, notes=True)]
     heads, rows = words.every_size(sizing)
     if rows:
-        blocks += [_section("Every size"), _table(("size", *heads), rows, notes=False)]
-    return Group(*blocks, _section("What it rests on"), _facts(sizing))
+        blocks += [section("Every size"), _table(("size", *heads), rows, notes=False)]
+    return Group(*blocks, section("What it rests on"), _facts(sizing))
 
 
 def to_text(sizing: Sizing, width: int = 100) -> str:
@@ -49,7 +49,7 @@ def _table(heads: Sequence[str], rows: Sequence[words.Row], *, notes: bool) -> R
     for row in rows:
         cells = [Text(row.label), *map(Text, row.cells)]
         table.add_row(*cells, *([Text(row.note, style="dim")] if notes else []))
-    return Padding(table, (0, 0, 0, 2))
+    return indented(table)
 
 
 def _facts(sizing: Sizing) -> RenderableType:
@@ -59,8 +59,4 @@ def _facts(sizing: Sizing) -> RenderableType:
     for fact in words.facts(sizing):
         meaning = Text(f"  {fact.meaning}" if fact.meaning else "", style="dim")
         grid.add_row(Text(fact.label), Text(fact.value).append_text(meaning))
-    return Padding(grid, (0, 0, 0, 2))
-
-
-def _section(title: str) -> RenderableType:
-    return Text(f"\n{title}", style="bold")
+    return indented(grid)

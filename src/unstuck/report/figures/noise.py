@@ -73,7 +73,7 @@ def _curve(figure: go.Figure, known: Noise, scales: tuple[float, float, float]) 
         mode="markers+text",
         marker={"symbol": "diamond", "size": 13, "color": MARK},
         text=[f"the present batch: {known.batch:.3g}"],
-        textposition="top left",
+        textposition="top right" if known.batch < value else "top left",  # towards the middle
         showlegend=False,
         hovertemplate="present batch of %{x:.3g}: %{y:.3g} % signal<extra></extra>",
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from unstuck.report.numbers import TIMES
+
 # Okabe & Ito (2008), "Color universal design".
 UP = "#0072B2"  # positive curvature, and what is owed to the slope
 DOWN = "#D55E00"  # negative curvature
@@ -70,26 +72,31 @@ def dotted(
 
 def decades(low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis from `low` to `high` (values), labelled at powers of ten; a short one at 2 and 5 too."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    stride = 1 + (last - first) // MOST_DECADES
-    axis: dict[str, Any] = {"type": "log", "range": [math.log10(low), math.log10(high)]}
-    if high / low < SHORT:
-        values = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
-        return {**axis, "tickvals": values, "ticktext": [f"{value:,.10g}" for value in values]}
-    powers = range(first, last + 1, stride)
-    ticks = {
-        "tickvals": [10.0**power for power in powers],
-        "ticktext": [power_of_ten(power) for power in powers],
+    ticks = round_numbers(low, high)
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": [value for value, _ in ticks],
+        "ticktext": [text for _, text in ticks],
     }
-    return {**axis, **ticks}
 
 
-def power_of_ten(power: int) -> str:
-    """Write 10 to that power, as a decimal where that is short."""
+def round_numbers(low: float, high: float) -> list[tuple[float, str]]:
+    """Powers of ten about a logarithmic range, each with its label; of a short one 2 and 5 times them too."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if high / low < SHORT:
+        pairs = [(factor, power) for power in range(first, last + 1) for factor in (1, 2, 5)]
+        return [(factor * 10.0**power, power_of_ten(power, times=factor)) for factor, power in pairs]
+    stride = 1 + (last - first) // MOST_DECADES
+    return [(10.0**power, power_of_ten(power)) for power in range(first, last + 1, stride)]
+
+
+def power_of_ten(power: int, *, times: int = 1) -> str:
+    """Write so many times 10 to that power, as a decimal where that is short."""
     low, high = DECIMAL
     if low <= power <= high:
-        return f"{10.0**power:,.{max(0, -power)}f}"
-    return minus(f"10<sup>{power}</sup>")
+        return f"{times * 10.0**power:,.{max(0, -power)}f}"
+    return minus(f"{times}{TIMES}" * (times > 1) + f"10<sup>{power}</sup>")
 
 
 def minus(text: str) -> str:

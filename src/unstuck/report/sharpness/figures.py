@@ -24,7 +24,7 @@ def profiles(survey: Survey) -> go.Figure:
     """Training and validation loss, one panel a direction."""
     shown = survey.profiles
     rows = -(-len(shown) // _COLUMNS)
-    titles = [f"{DIRECTIONS_OF[p.name]}, bend {minus(with_error(p.curvature))}" for p in shown]
+    titles = [f"{DIRECTIONS_OF[p.name]}<br>bend {minus(with_error(p.curvature))}" for p in shown]
     made = make_subplots(
         rows=rows,
         cols=min(_COLUMNS, len(shown)),

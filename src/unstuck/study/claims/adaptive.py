@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from unstuck import optim
-from unstuck.study.drawing import curve, finished
+from unstuck.study.drawing import curve, finished, logarithmic
 from unstuck.study.judging import above, factor, outcome
 from unstuck.study.problems import best, network
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid
@@ -74,7 +74,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
         drawings.append(
             Drawing(
                 "unequal" if unequal else "equal",
-                figure.update_yaxes(type="log"),
+                logarithmic(figure, y=True),
                 "The loss of one network, all of the data in each update. "
                 + (
                     "Flat directions want a large rate, steep ones a small."

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
-from unstuck.study.drawing import curve, finished
+from unstuck.study.drawing import curve, finished, logarithmic
 from unstuck.study.judging import above, factor, mean, outcome
 from unstuck.study.learning import learn
 from unstuck.study.networks import rectified, signal_convolution
@@ -115,7 +115,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
                 curve(figure, [float(size) for size in SIZES], heights, name, 2 * look + tuned)
         finished(figure, f"Accuracy after {EPOCHS} epochs, {task}", "examples a batch", "accuracy, %")
         caption = "Means of the seeds. One rate is the best one of the smallest batches."
-        drawings.append(Drawing(f"accuracy-{task.lower()}", figure.update_xaxes(type="log"), caption))
+        drawings.append(Drawing(f"accuracy-{task.lower()}", logarithmic(figure, x=True), caption))
     return drawings
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from unstuck.batch.clock import Patience, measure_time
 from unstuck.batch.pool import of
 from unstuck.objective import Objective, draw
-from unstuck.study.drawing import curve, finished
+from unstuck.study.drawing import curve, finished, logarithmic
 from unstuck.study.judging import above, below, factor, outcome
 from unstuck.study.landscape import classified
 from unstuck.study.networks import image_convolution, rectified
@@ -111,7 +111,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
             times = [min(some.numbers(f"{name}_seconds")) for some in rows.groups("size").values()]
             curve(figure, [number({"size": size}, "size") for size in sizes], times, network, look)
         finished(figure, title, "examples a batch", "seconds")
-        figure.update_xaxes(type="log").update_yaxes(type="log")
+        logarithmic(figure, x=True, y=True)
         drawings.append(
             Drawing(
                 name, figure, "Medians of many updates, sizes timed in turn; the fastest of the repetitions."

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstuck import optim
 from unstuck.objective import Objective
-from unstuck.study.drawing import curve, finished
+from unstuck.study.drawing import curve, finished, logarithmic
 from unstuck.study.judging import Found, above, below, outcome, share
 from unstuck.study.problems import SPREAD, convex, network, toy
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
@@ -107,7 +107,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
             losses = [max(loss, 1e-15) for loss in rows.numbers("loss")]
             curve(figure, rows.numbers("update"), losses, schedule, look)
         finished(figure, f"Adagrad at rate {RATES[-1]:g}: {surface}", "updates", "training loss")
-        drawings.append(Drawing(surface, figure.update_yaxes(type="log"), caption))
+        drawings.append(Drawing(surface, logarithmic(figure, y=True), caption))
     return drawings
 
 

@@ -16,7 +16,7 @@ from unstuck.demos.digits import CLASSES, PIXELS, digits
 from unstuck.demos.networks import initialised, perceptron
 from unstuck.objective import Objective
 from unstuck.report.numbers import significant
-from unstuck.study.drawing import curve, dots, finished
+from unstuck.study.drawing import curve, dots, finished, logarithmic
 from unstuck.study.judging import above, below, factor, mean, outcome, share
 from unstuck.study.landscape import whole
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
@@ -139,7 +139,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
     sizes = sorted(set(table.numbers("parameters")))
     curve(figure, sizes, [PRODUCT * size for size in sizes], "the dense Hessian, column by column", 4)
     finished(figure, "Cost of a verdict against the size of the network", "weights", "gradients")
-    figure.update_xaxes(type="log").update_yaxes(type="log")
+    logarithmic(figure, x=True, y=True)
     return [
         Drawing(
             "cost",

@@ -16,7 +16,7 @@ from unstuck.demos.networks import blank_linear, initialised, perceptron
 from unstuck.objective import Objective
 from unstuck.remedies.escape import escape
 from unstuck.report.numbers import significant
-from unstuck.study.drawing import curve, dots, finished, level
+from unstuck.study.drawing import curve, dots, finished, level, logarithmic
 from unstuck.study.judging import above, below, mean, outcome, share
 from unstuck.study.landscape import minimised, squares, whole
 from unstuck.study.padding import padded, split
@@ -211,10 +211,8 @@ def _draw(table: Table) -> Sequence[Drawing]:
             "gradients",
             _gradients(table.where(part="left")),
             f"Gradient evaluations until a twentieth of the loss was gained; on the line at the top: not in "
-            f"{STEPS}. Exactly at the "
-            "saddle no optimizer leaves. A hair beside it, an optimizer with a rate that suits may; which "
-            "rate that is "
-            "differs from saddle to saddle.",
+            f"{STEPS}. Exactly at the saddle the gradient says nothing, and hardly an optimizer leaves. A hair "
+            "beside it, an optimizer with a rate that suits may; which rate that is differs from saddle to saddle.",
         ),
         Drawing(
             "along",
@@ -248,7 +246,7 @@ def _gradients(left: Table) -> go.Figure:
         height=460,
     )
     figure.update_layout(scattermode="group", scattergap=0.4, legend={"y": -0.12, "yanchor": "top"})
-    return figure.update_yaxes(type="log")
+    return logarithmic(figure, y=True)
 
 
 def _lengths(along: Table) -> go.Figure:

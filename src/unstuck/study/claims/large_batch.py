@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unstuck import optim
 from unstuck.optim import Optimizer, Rule, Schedule, Stage, Swap
-from unstuck.study.drawing import dots, finished, level
+from unstuck.study.drawing import dots, finished, level, logarithmic
 from unstuck.study.judging import Found, above, factor, mean, outcome
 from unstuck.study.landscape import classified
 from unstuck.study.learning import batches, learn
@@ -175,7 +175,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
         few = [scale * value for value in _ends(table, FEW, column)]
         level(figure, sum(few) / len(few), "small batches", log=column == "loss")
         finished(figure, title, "", unit, height=440)
-        figure.update_layout(showlegend=False).update_yaxes(type="log" if column == "loss" else "linear")
+        logarithmic(figure.update_layout(showlegend=False), y=column == "loss")
         drawings.append(
             Drawing(
                 column.replace("_", "-"),

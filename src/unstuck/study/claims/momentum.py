@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unstuck import optim
 from unstuck.objective import Objective
-from unstuck.study.drawing import curve, finished
+from unstuck.study.drawing import curve, finished, logarithmic
 from unstuck.study.judging import above, below, exact, factor, outcome, share
 from unstuck.study.problems import best, network, toy
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, number
@@ -134,7 +134,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
         rows = table.where(part="course", way=way, seed=0)
         curve(course, rows.numbers("update"), rows.numbers("loss"), way, look)
     finished(course, "A network that reads digits, each at its best rate", "updates", "training loss")
-    course.update_yaxes(type="log")
+    logarithmic(course, y=True)
     return [
         Drawing(
             "hill",

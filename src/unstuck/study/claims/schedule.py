@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from unstuck import optim
-from unstuck.study.drawing import curve, dots, finished
+from unstuck.study.drawing import curve, dots, finished, logarithmic
 from unstuck.study.judging import above, factor, outcome
 from unstuck.study.problems import batched, shuffled
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
@@ -92,8 +92,8 @@ def _draw(table: Table) -> Sequence[Drawing]:
         curve(course, rows.numbers("update"), rows.numbers("loss"), name, look)
     finished(ends, "Loss at the end, at every rate", "learning rate of Adam", "training loss")
     finished(course, f"One network at rate {LARGE:g}", "updates", "training loss of the batches")
-    ends.update_xaxes(type="log").update_yaxes(type="log")
-    course.update_yaxes(type="log")
+    logarithmic(ends, x=True, y=True)
+    logarithmic(course, y=True)
     return [
         Drawing(
             "ends",

@@ -8,7 +8,7 @@ from torch import nn
 
 from unstuck.flatness import sharpness
 from unstuck.report.numbers import significant
-from unstuck.study.drawing import curve, dots, finished
+from unstuck.study.drawing import curve, dots, finished, logarithmic
 from unstuck.study.judging import above, factor, mean, outcome
 from unstuck.study.landscape import classified
 from unstuck.study.learning import learn
@@ -173,7 +173,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
     drawings = [
         Drawing(
             "sharpness",
-            figure.update_xaxes(type="log"),
+            logarithmic(figure, x=True),
             "Each point is a run of one of three networks, all trained to the same training loss. To the "
             "left is flat.",
         ),

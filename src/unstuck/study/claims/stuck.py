@@ -11,7 +11,7 @@ from unstuck import optim
 from unstuck.objective import Objective
 from unstuck.remedies.lbfgs import descend
 from unstuck.remedies.surface import SpentError, Surface
-from unstuck.study.drawing import curve, dots, finished, level
+from unstuck.study.drawing import curve, dots, finished, level, logarithmic
 from unstuck.study.judging import above, outcome, share
 from unstuck.study.landscape import Vector
 from unstuck.study.problems import batched, shuffled
@@ -126,7 +126,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
             rows = looks.where(way=way)
             curve(figure, rows.numbers("update"), rows.numbers(name), way, look)
         finished(figure, title, "updates", name)
-        drawings.append(Drawing(name, figure.update_yaxes(type="log"), "The same five runs, one network."))
+        drawings.append(Drawing(name, logarithmic(figure, y=True), "The same five runs, one network."))
     figure, ends = go.Figure(), table.where(part="end")
     groups = {
         **{way: ends.where(way=way, stalled=True) for way in _WAYS},
@@ -142,7 +142,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
         "gradient, % of the largest on the way",
         "what a descent gains, % of the loss",
     )
-    figure.update_xaxes(type="log").update_yaxes(type="log")
+    logarithmic(figure, x=True, y=True)
     caption = "Each point is the end of a run. A critical point would lie at the lower left."
     return [Drawing("ends", figure, caption), *drawings]
 

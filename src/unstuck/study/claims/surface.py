@@ -12,7 +12,7 @@ from unstuck.demos.digits import CLASSES, projections
 from unstuck.demos.networks import initialised, perceptron
 from unstuck.objective import Batch, Objective
 from unstuck.report.figures.theme import DOWN, GREEN, MARK, UP
-from unstuck.study.drawing import curve, dots, finished
+from unstuck.study.drawing import curve, dots, finished, logarithmic
 from unstuck.study.judging import above, below, exact, outcome, share
 from unstuck.study.landscape import CRITICAL, eigen, minimised, newton, square, whole
 from unstuck.study.padding import padded
@@ -259,7 +259,7 @@ def _agreement(table: Table) -> go.Figure:
         "predicted, |half eigenvalue x step squared|",
         "measured",
     )
-    return figure.update_xaxes(type="log").update_yaxes(type="log")
+    return logarithmic(figure, x=True, y=True)
 
 
 SURFACE = Study(

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from unstuck import optim
 from unstuck.report.numbers import percent
-from unstuck.study.drawing import dots, finished, level
+from unstuck.study.drawing import dots, finished, level, logarithmic
 from unstuck.study.judging import above, below, exact, outcome
 from unstuck.study.landscape import eigen, minimised
 from unstuck.study.problems import convex
@@ -116,7 +116,7 @@ def _draw(table: Table) -> Sequence[Drawing]:
         "share left",
         height=440,
     )
-    figure.update_xaxes(type="log").update_yaxes(type="log")
+    logarithmic(figure, x=True, y=True)
     return [
         Drawing(
             "rates",

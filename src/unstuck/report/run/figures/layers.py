@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import plotly.graph_objects as go
 
-from unstuck.report.figures.theme import QUIET, power_of_ten, style
+from unstuck.report.figures.theme import QUIET, round_numbers, style
 from unstuck.report.run.figures.axes import over_steps, plain, short
 from unstuck.report.units import place_name
 from unstuck.watching.recorded import Course, Layer, Recorded
@@ -67,8 +67,8 @@ def _table(
         for pair in zip(values, logs, strict=True)
     ]
     height = max(_ROW * len(rows), _LEAST)
-    powers = range(math.ceil(low), math.floor(high) + 1)
-    powers = powers[:: math.ceil(len(powers) * _TICK / height)]
+    ticks = [(log, text) for log, text in _ticks(low, high) if low <= log <= high]
+    ticks = ticks[:: math.ceil(len(ticks) * _TICK / height)]
     figure = go.Figure()
     figure.add_heatmap(
         x=_edges(course),
@@ -88,8 +88,8 @@ def _table(
         hoverongaps=False,
         colorbar={
             "title": {"text": what, "side": "right", "font": {"size": 13, "color": QUIET}},
-            "tickvals": list(powers),
-            "ticktext": [power_of_ten(power) for power in powers],
+            "tickvals": [log for log, _ in ticks],
+            "ticktext": [text for _, text in ticks],
             "thickness": 12,
             "outlinewidth": 0,
         },
@@ -104,6 +104,10 @@ def _table(
     )
     figure.update_xaxes(showgrid=False)
     return over_steps(figure, course)
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    return [(math.log10(value), text) for value, text in round_numbers(10.0**low, 10.0**high)]
 
 
 def _edges(course: Course) -> list[float]:
