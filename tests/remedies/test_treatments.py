@@ -111,6 +111,18 @@ def test_every_remedy_has_its_turn_before_the_second_variant_of_any(plain):
     assert set(chosen[: len(treating)]) == treating
 
 
+def test_where_there_is_no_learning_rate_none_is_multiplied():
+    class Length(torch.optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"length": 0.1})
+
+        def step(self, closure=None):
+            del closure
+
+    facts = known(training(make=Length))
+    assert not {"smaller-step", "larger-step"} & {each.name for each in proposed(facts)}
+
+
 def test_where_every_rate_is_0_a_larger_step_begins_with_what_the_schedule_began_with():
     made = training(make=lambda p: torch.optim.SGD(p, lr=0.03))
     scheduler = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda _: 0.0)

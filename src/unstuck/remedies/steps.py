@@ -28,6 +28,8 @@ _LENGTHS = 'for state in optimizer.state.values():\n    state["step_size"] *= {f
 
 def smaller_step(known: Situation) -> Sequence[Treatment]:
     """Multiply the learning rate by the best lower factor that was looked at, and by one further down."""
+    if not _has_rate(known):
+        return []
     best = _best(known, lambda factor: factor < 1.0) or _DOWN
     treats = frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE})
     return [_scaled("smaller-step", treats, factor, known) for factor in (best, best * _DOWN)]
@@ -35,6 +37,8 @@ def smaller_step(known: Situation) -> Sequence[Treatment]:
 
 def larger_step(known: Situation) -> Sequence[Treatment]:
     """Multiply the learning rate by the best higher factor that was looked at, and by one further up."""
+    if not _has_rate(known):
+        return []
     treats = frozenset({Cause.STEP_TOO_SMALL, Cause.PLATEAU, Cause.VANISHING_GRADIENT})
     wiring = known.measured.wiring
     if wiring is not None and wiring.standing:
@@ -87,6 +91,12 @@ def warm_up(known: Situation) -> Sequence[Treatment]:
             apply,
         )
     ]
+
+
+def _has_rate(known: Situation) -> bool:
+    """Whether there is anything to multiply; a stranger's optimizer may call its rate otherwise."""
+    optimizer = known.training.optimizer
+    return optimizer is not None and any("lr" in group for group in optimizer.param_groups)
 
 
 def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation) -> Treatment:

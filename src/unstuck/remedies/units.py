@@ -59,8 +59,8 @@ def begin_anew(known: Situation) -> Sequence[Treatment]:
         "Glorot & Bengio, 2010; He et al., 2015",
         apply,
     )
-    slower = together(anew, smaller_step(known)[0])
-    return [anew, replace(slower, treats=driven)]
+    slower = [together(anew, step) for step in smaller_step(known)[:1]]
+    return [anew, *(replace(each, treats=driven) for each in slower)]
 
 
 def fresh_parameters(run: Run, seed: int) -> Float[Tensor, " n"]:
