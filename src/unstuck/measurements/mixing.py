@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unstuck import processes
 from unstuck.errors import MeasurementError
 from unstuck.estimate import weighted_mean
 from unstuck.measurements.collating import Take, pooled
@@ -24,6 +25,9 @@ from unstuck.training import Training
 # Pairs that trade places, one at a time; each costs a third of one batch's gradient.
 _SWAPS = 16
 
+# Or as many as take this share of the time that is left.
+_SHARE = 0.03
+
 # With fewer examples two of them are most of the batch.
 _FEWEST = 8
 
@@ -34,7 +38,7 @@ _ROUNDING = 100.0
 _FOLLOWS = 1.0 - 1e-6
 
 
-def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
+def measure_mixing(training: Training, judge: Judge, *, seed: int, seconds: float = math.inf) -> Mixing:
     """Let two examples of a batch trade places, inputs and targets, and see which outputs change.
 
     A step on a batch is the mean of what its examples ask for, so that it must not matter where in the batch they
@@ -42,6 +46,12 @@ def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
     losses that compare examples with each other, too. It does not where a reshape in the place of a permute, or a
     recurrent layer that takes the first dimension for time, hands one example's numbers to another's output. Random
     numbers are the same for every place.
+
+    Args:
+        training: Whose batches they are.
+        judge: Its first batch is looked at.
+        seed: Of which examples trade places.
+        seconds: That are left for all measurements.
 
     Raises:
         MeasurementError: Examples, or outputs and targets, cannot be told apart.
@@ -54,7 +64,7 @@ def measure_mixing(training: Training, judge: Judge, *, seed: int) -> Mixing:
     if batch.examples < _FEWEST:
         msg = f"a batch of {batch.examples} examples is too small to see which outputs change"
         raise MeasurementError(msg)
-    trading = _Trading(training, judge, batch, seed)
+    trading = _Trading(training, judge, batch, seed, processes.clock() + _SHARE * seconds)
     found = list(trading.changes())
     if not found:
         msg = "no two examples were found whose targets differ and whose outputs change"
@@ -100,7 +110,8 @@ Pair = tuple[int, int]
 class _Trading:
     """One batch, again and again, with two of its examples in each other's places."""
 
-    def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int) -> None:
+    def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int, end: float) -> None:
+        self._end = end
         self._training, self._objective, self._batch = training, judge.objective, batch
         self._generator = torch.Generator().manual_seed(seed)
         self._heeded: bool | None = None
@@ -133,6 +144,8 @@ class _Trading:
     def _traded(self, count: int, take: Take, dimensions: int) -> Iterator[_Change]:
         before = self._seen(self._batch.content, dimensions)
         for pair in self._pairs(count):
+            if processes.clock() > self._end:
+                return
             rows = torch.arange(count)
             rows[list(pair)] = torch.tensor(pair[::-1])
             after = self._seen(take(rows), dimensions)

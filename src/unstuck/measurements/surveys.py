@@ -102,7 +102,9 @@ LATE: tuple[Stage, ...] = (
     Stage(
         "mixing",
         "whether outputs follow their examples",
-        lambda training, judge, limits: measure_mixing(training, judge, seed=limits.seed),
+        lambda training, judge, limits: measure_mixing(
+            training, judge, seed=limits.seed, seconds=max(limits.rest(), 0.0)
+        ),
         apart=True,
     ),
     Stage(
