@@ -9,7 +9,7 @@ from unstuck import Training, supervised
 from unstuck.errors import MeasurementError
 from unstuck.findings.data import uninformative
 from unstuck.measurements.dependence import dependence, normal_scores
-from unstuck.measurements.examples import columns, distinct, features
+from unstuck.measurements.examples import columns, distinct, features, names
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.objective import Objective, draw
@@ -110,6 +110,16 @@ def test_too_few_examples_prove_nothing():
     x, y = table("wine")
     labels, _ = look(network(x, 3), CROSS_ENTROPY, batches(x[:60], permuted(y)[:60]))
     assert uninformative(labels) is None
+
+
+def test_what_has_a_parameter_of_its_own_for_each_example_is_not_asked_about_others():
+    targets = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    table = nn.Sequential(nn.Embedding(100, 1), Squeeze())
+    with pytest.raises(MeasurementError, match="which example"):
+        look(table, supervised(nn.MSELoss()), [(torch.arange(100), targets)])
+    pairs = torch.stack([torch.arange(100) // 10, torch.arange(100) % 10], 1)
+    assert not names([pairs])
+    assert not names([torch.randn(100, 2)])
 
 
 @pytest.mark.parametrize("alike", [True, False])

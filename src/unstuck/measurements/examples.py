@@ -83,6 +83,13 @@ def discrete(inputs: Sequence[Tensor]) -> bool:
     return all(t.dtype != torch.uint8 and len(t.unique()) <= _BINS // 2 for t in inputs)
 
 
+def names(inputs: Sequence[Tensor]) -> bool:
+    """Whether inputs are whole numbers of which no two examples share any, at any place: places in a table."""
+    flat = [tensor.reshape(len(tensor), -1) for tensor in inputs]
+    places = [place for tensor in flat for place in tensor.unbind(1)]
+    return not any(map(_is_real, flat)) and all(len(place.unique()) == len(place) for place in places)
+
+
 def columns(targets: Tensor) -> Float[Tensor, "n _"]:
     """Give columns of numbers for labels: indicators of classes, or the normal scores of quantities."""
     flat = targets.flatten(1) if targets.ndim > 1 else targets[:, None]

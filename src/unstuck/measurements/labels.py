@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.measurements.dependence import Dependence, dependence
-from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, scatter
+from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, names, scatter
 from unstuck.measurements.floors import least, value
 from unstuck.measurements.fresh import fresh_copy, part, train
 from unstuck.measurements.judging import Judge
@@ -93,6 +93,11 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
         if spread is not None:
             # Inputs may say how far labels scatter, and nothing of where: a likelihood of densities learns that.
             tests.add("scatter", dependence(features(examples.inputs), spread, seed=seed))
+        if not tests.found and names(examples.inputs):
+            msg = (
+                "the inputs only say which example it is, and what is learnt of one tells nothing of another"
+            )
+            raise MeasurementError(msg)
         if not tests.found:
             passes = _ask_the_model(training, judge, place, examples, tests, seed)
         constant = None if tests.found else _constant(traced)
