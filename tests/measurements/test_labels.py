@@ -112,11 +112,24 @@ def test_too_few_examples_prove_nothing():
     assert uninformative(labels) is None
 
 
+class Graph(nn.Module):
+    """Gives what a layer makes of fixed features of the nodes that are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+        self.register_buffer("nodes", torch.randn(100, 2, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, places):
+        return self.layer(self.nodes)[places, 0]
+
+
 def test_what_has_a_parameter_of_its_own_for_each_example_is_not_asked_about_others():
     targets = torch.randn(100, generator=torch.Generator().manual_seed(0))
-    table = nn.Sequential(nn.Embedding(100, 1), Squeeze())
-    with pytest.raises(MeasurementError, match="which example"):
-        look(table, supervised(nn.MSELoss()), [(torch.arange(100), targets)])
+    table, places = nn.Sequential(nn.Embedding(100, 1), Squeeze()), [(torch.arange(100), targets)]
+    with pytest.raises(MeasurementError, match="where in a table"):
+        look(table, supervised(nn.MSELoss()), places)
+    assert look(Graph(), supervised(nn.MSELoss()), places)[0].tests[-1] == "trained copy"
     pairs = torch.stack([torch.arange(100) // 10, torch.arange(100) % 10], 1)
     assert not names([pairs])
     assert not names([torch.randn(100, 2)])

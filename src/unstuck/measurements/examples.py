@@ -84,7 +84,7 @@ def discrete(inputs: Sequence[Tensor]) -> bool:
 
 
 def names(inputs: Sequence[Tensor]) -> bool:
-    """Whether inputs are whole numbers of which no two examples share any, at any place: places in a table."""
+    """Whether inputs are whole numbers of which no two examples share any, at any place."""
     flat = [tensor.reshape(len(tensor), -1) for tensor in inputs]
     places = [place for tensor in flat for place in tensor.unbind(1)]
     return not any(map(_is_real, flat)) and all(len(place.unique()) == len(place) for place in places)

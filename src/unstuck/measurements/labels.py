@@ -19,7 +19,7 @@ from unstuck.measurements.fresh import fresh_copy, part, train
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.outputs import criterion, free_end
 from unstuck.measurements.records.labels import ALIKE, Labels
-from unstuck.measurements.tape import Call, Tape, Trace, tail, tensors, trace
+from unstuck.measurements.tape import Call, Node, Tape, Trace, tail, tensors, trace
 from unstuck.objective import Batch, draw
 from unstuck.objective.generators import generators_kept
 from unstuck.objective.ledger import GRADIENT
@@ -93,10 +93,8 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
         if spread is not None:
             # Inputs may say how far labels scatter, and nothing of where: a likelihood of densities learns that.
             tests.add("scatter", dependence(features(examples.inputs), spread, seed=seed))
-        if not tests.found and names(examples.inputs):
-            msg = (
-                "the inputs only say which example it is, and what is learnt of one tells nothing of another"
-            )
+        if not tests.found and names(examples.inputs) and _looked_up(traced.tape):
+            msg = "the inputs only say where in a table to look, and one place tells nothing of another"
             raise MeasurementError(msg)
         if not tests.found:
             passes = _ask_the_model(training, judge, place, examples, tests, seed)
@@ -136,6 +134,19 @@ def _labelled(traced: Trace) -> int:
         msg = "the labels are made from the inputs, as in autoencoders and language models"
         raise MeasurementError(msg)
     return place
+
+
+def _looked_up(tape: Tape) -> bool:
+    """Whether whole numbers of the batch are places in a table that is learnt, as of an embedding."""
+    return any(
+        any(tape.nodes[number].learnt and tape.nodes[number].call is None for number in call.uses)
+        and any(_is_place(tape.nodes[number]) for number in call.uses)
+        for call in tape.calls
+    )
+
+
+def _is_place(node: Node) -> bool:
+    return node.data and not node.tensor.is_floating_point() and node.tensor.dtype != torch.bool
 
 
 def _roots(tape: Tape, calls: Sequence[Call], given: dict[int, int]) -> set[int]:
