@@ -175,7 +175,34 @@ def test_a_layer_that_was_replaced_after_the_optimizer_was_made_is_not_in_it():
     model[2] = nn.Linear(16, 10)
     found = look(Training(model, LOSS, data(), optimizer))
     assert reasons(found) == {"unlisted": ("2.weight", "2.bias")}
-    assert found.excluded_gain.surely_above(0.0)
+    assert found.excluded_gain.surely_above(0.0, sigmas=2.0)
+
+
+class Listed(nn.Module):
+    def __init__(self, *, hidden=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers, self.head = [nn.Linear(64, 16), nn.Tanh()], nn.Linear(16, 10)
+        self.scale, self.teacher = torch.ones(16, requires_grad=True), [nn.Linear(64, 10)]
+        self.layers[0].requires_grad_(not hidden)
+        self.scale.requires_grad_(not hidden)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.teacher[0](x)
+        return self.head(self.layers[1](self.layers[0](x)) * self.scale)
+
+
+def test_layers_in_a_list_are_named_unless_they_are_hidden_on_purpose():
+    model = Listed()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    found = look(Training(model, LOSS, data(), optimizer))
+    assert reasons(found) == {"unregistered": ("layers.0.weight", "layers.0.bias", "scale")}
+    assert found.share == pytest.approx((64 * 16 + 2 * 16) / (64 * 16 + 2 * 16 + 16 * 10 + 10))
+    assert found.excluded_gain.surely_above(0.0, sigmas=2.0)
+    optimizer.add_param_group({"params": [model.scale, *model.layers[0].parameters()]})
+    assert reasons(look(Training(model, LOSS, data(), optimizer))) == {}
+    assert reasons(look(Training(Listed(hidden=True), LOSS, data()))) == {}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +222,7 @@ def test_an_optimizer_of_another_model_moves_nothing_and_is_told(make):
     assert reasons(found) == {"unlisted": ("0.weight", "0.bias", "2.weight", "2.bias")}
     assert found.nothing
     assert found.share == 1.0
-    assert found.excluded_gain.surely_above(0.0)
+    assert found.excluded_gain.surely_above(0.0, sigmas=2.0)
     assert found.trained_gain.value == 0.0
     before = copy.deepcopy(other.state_dict())
     objective = Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches)

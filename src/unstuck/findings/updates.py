@@ -21,7 +21,8 @@ LEFT_OUT = 2.0
 
 # Who hands a parameter to the optimizer, or leaves it trainable, wants it trained: where it is cut off or missing all
 # the same, it is enough that one step of the others gains half as much as one of the trained ones.
-ACCIDENTS, COMPARABLE = frozenset({"unlisted", "unreached", "stepped", "severed"}), 0.5
+ACCIDENTS = frozenset({"unlisted", "unregistered", "unreached", "stepped", "severed"})
+COMPARABLE = 0.5
 CUT_OFF = frozenset({"unreached", "stepped"})
 
 # How sure an accident is: another optimizer may move what this one does not list.
@@ -114,6 +115,7 @@ def _severed(wiring: Wiring, measured: Measurements) -> Finding | None:
 _WHY = {
     "frozen": "frozen (requires_grad=False)",
     "unlisted": "in no parameter group of the optimizer",
+    "unregistered": "not registered as parameters of the model, so that no optimizer is given them",
     "rate": "in a group whose learning rate is 0",
     "unreached": "cut off from the loss (detached), so that no gradient comes to them",
     "stepped": "behind {ends}, whose derivative is zero, so that no gradient comes to them",
@@ -125,6 +127,8 @@ _CURES = {
     "frozen": "Set requires_grad=True on them and give them to the optimizer",
     "unlisted": "Give the optimizer the parameters of this very model, after the model was put together (unless "
     "another optimizer moves them)",
+    "unregistered": "Keep modules in nn.ModuleList or nn.ModuleDict and tensors in nn.Parameter, not in plain lists, "
+    "dictionaries or attributes, before the optimizer is made (unless another optimizer moves them)",
     "rate": "Give that group a learning rate above 0",
     "unreached": "Remove the .detach(), .item() or torch.no_grad() between them and the loss",
     "stepped": "Let gradients pass through {ends} as if it were not there (straight-through: "

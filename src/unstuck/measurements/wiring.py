@@ -26,6 +26,7 @@ from unstuck.measurements.descent import Best, line_search
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.records.updates import Excluded, Wiring
 from unstuck.measurements.steps import Slope, Twin
+from unstuck.measurements.strays import felt, strays
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Slot
 from unstuck.objective.reach import modules, within
@@ -54,7 +55,7 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
     whether the loss depends on it at all. Costs one gradient of one batch where all is well, else about six over
     the sample.
     """
-    slots = _all_slots(training)
+    slots = (*_all_slots(training), *_strays(training, judge))
     reasons = {number: reason for number, slot in enumerate(slots) if (reason := _reason(training, slot))}
     wiring = Wiring(
         excluded=_grouped(slots, reasons),
@@ -103,7 +104,8 @@ def _reason(training: Training, slot: Slot) -> str | None:
             # Strangers' optimizers may find their rate themselves, and have none or None.
             rate = group.get("lr")
             return "rate" if rate is not None and float(rate) == 0.0 else None
-    return "unlisted"
+    registered = any(parameter is slot.parameter for parameter in training.model.parameters())
+    return "unlisted" if registered else "unregistered"
 
 
 def _grouped(slots: Sequence[Slot], reasons: dict[int, str]) -> tuple[Excluded, ...]:
@@ -129,6 +131,15 @@ def _all_slots(training: Training) -> tuple[Slot, ...]:
         for name, parameter in training.model.named_parameters()
         if parameter.is_floating_point() and not parameter.is_meta
     )
+
+
+def _strays(training: Training, judge: Judge) -> tuple[Slot, ...]:
+    """What the model computes with and does not know as its parameters, if a gradient comes to it."""
+    found = strays(training.model) if judge.objective.space.parts is None else ()
+    if not found:
+        return ()
+    wide = _widened(judge.objective, (*_all_slots(training), *found))
+    return felt(wide, judge.halves.finds[0], found)
 
 
 def _widened(objective: Objective, slots: Sequence[Slot]) -> Objective:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,11 +18,11 @@ from unstuck.objective.shards import Sharded, like, local, reshard, space_of
 
 @dataclass(frozen=True)
 class Slot:
-    """One trainable parameter and every dictionary of a module it hangs in; tied weights hang in several."""
+    """One trainable parameter and every place it hangs in, mostly of a module; tied weights hang in several."""
 
     name: str
-    parameter: nn.Parameter
-    places: tuple[tuple[dict[str, Tensor | None], str], ...]
+    parameter: Tensor
+    places: tuple[tuple[Any, Any], ...]
 
     @property
     def here(self) -> Tensor:

@@ -67,7 +67,7 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
-def space_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Space:
+def space_of(model: nn.Module, parameters: Sequence[Tensor]) -> Space:
     """Say which numbers of the whole vector this process holds.
 
     Raises:
@@ -147,9 +147,7 @@ class Sharded:
         held: Others that the backward pass gives gradients to, too.
     """
 
-    def __init__(
-        self, model: nn.Module, parameters: Sequence[nn.Parameter], held: Sequence[nn.Parameter] = ()
-    ) -> None:
+    def __init__(self, model: nn.Module, parameters: Sequence[Tensor], held: Sequence[Tensor] = ()) -> None:
         self._model = model
         self._parameters = parameters
         self._touched = [*parameters, *held]
@@ -200,7 +198,7 @@ class Sharded:
             parameter.grad = None
 
 
-def _write(parameters: Sequence[nn.Parameter], pieces: Sequence[Tensor]) -> None:
+def _write(parameters: Sequence[Tensor], pieces: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for parameter, piece in zip(parameters, pieces, strict=True):
             local(parameter).copy_(piece)

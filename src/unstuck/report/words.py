@@ -196,6 +196,7 @@ ARMS: dict[str, str] = {
 EXCLUDED: dict[str, str] = {
     "frozen": "frozen",
     "unlisted": "not in the optimizer",
+    "unregistered": "not registered as parameters",
     "rate": "at a rate of 0",
     "unreached": "cut off from the loss",
     "stepped": "behind a step function",

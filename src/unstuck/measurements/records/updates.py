@@ -10,7 +10,8 @@ class Excluded:
     """Parameters that no update reaches, for one reason.
 
     Attributes:
-        reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "rate" (in a
+        reason: "frozen" (requires_grad is False), "unlisted" (in no group of the optimizer), "unregistered" (and no
+            parameter of the model either, as of layers in a Python list), "rate" (in a
             group whose learning rate is 0), "unreached" (no gradient comes to it, since it is detached), "stepped"
             (none but zeros comes to it, as a step function such as `round` ends it), "severed" (none comes to it,
             and none can be had, though the loss depends on it), "unmoved" (a gradient comes to it, and the
