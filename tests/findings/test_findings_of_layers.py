@@ -217,6 +217,8 @@ def test_a_run_that_gets_on_has_no_such_cause(layers):
 def test_behind_a_layer_that_is_dead_as_a_whole_only_constants_are_learnt_however_fast():
     blocked = network(replace(RELU, dead=1.0))
     assert causes(blocked, continuations=continued(0.3)) == [Cause.DEAD_UNITS]
+    rounded = replace(blocked, loss=blocked.loss * (1.0 + 1e-8))
+    assert causes(rounded, continuations=continued(0.3)) == [Cause.DEAD_UNITS]
     for layers in (replace(blocked, loss=1.5), replace(blocked, blind=None)):
         assert causes(layers, continuations=continued(0.3)) == []
 

@@ -71,6 +71,9 @@ POWERLESS = 0.1
 # A model that avoids nine tenths of the loss of one that does not see its inputs has learnt, whatever its units.
 LEARNT = 0.9
 
+# Outputs that know nothing of the inputs give the loss of their mean, up to the rounding of that.
+NOTHING = 1e-5
+
 # How sure it is where it cannot be said how much the model has learnt.
 UNKNOWN = 0.8
 
@@ -213,7 +216,8 @@ def _held(measured: Measurements, layers: Layers, silent: float) -> bool:
 
     Behind one that is silent as a whole only constants are left to learn, however fast they are learnt now.
     """
-    return (layers.learned == 0.0 and silent == 1.0) or _stuck(measured) is not None
+    blind = layers.learned is not None and abs(layers.learned) < NOTHING
+    return (blind and silent == 1.0) or _stuck(measured) is not None
 
 
 def _stuck(measured: Measurements) -> Layers | None:
