@@ -209,6 +209,15 @@ def test_nothing_leads_nowhere_when_a_longer_descent_gains(row):
     assert point.kind not in CRITICAL
 
 
+@pytest.mark.parametrize("row", ["curvature that leads nowhere", "minimum", "degenerate minimum"])
+@pytest.mark.parametrize(("found", "holds"), [(0.05, False), (0.005, True), (None, True)])
+def test_where_a_descent_holds_on_its_own_examples_alone_nothing_is_known_of_others(row, found, holds):
+    measured = planted(row)
+    routes = tuple(replace(made, found=found) for made in measured.routes)
+    kind = conclude(replace(measured, routes=routes), COST).point.kind
+    assert kind is (conclude(measured, COST).point.kind if holds else Kind.UNDECIDED)
+
+
 @pytest.mark.parametrize("row", ["plateau", "minimum", "degenerate minimum"])
 def test_there_is_no_minimum_and_no_plateau_where_the_loss_falls_along_an_eigenvector(row):
     measured = planted(row)

@@ -143,13 +143,14 @@ def test_from_the_lectures_saddle_curvature_and_escape_lead_down_and_the_control
     assert control.gain.value == 0.0
 
 
-def test_both_signs_of_an_eigenvector_are_tried():
+@pytest.mark.parametrize("exhaustive", [True, False])
+def test_both_signs_of_an_eigenvector_are_tried(exhaustive):
     # 1 - t^2 / 2 + t^3 falls for t < 0 without end, and for t > 0 by 1/54 only.
     def cubic(model, _):
         t = model.theta[0]
         return 1.0 - t * t / 2 + t**3 + model.theta[1].square()
 
-    judge = judge_of(objective_of(cubic, [0.0, 0.0], [ONE]))
+    judge = judge_of(objective_of(cubic, [0.0, 0.0], [ONE, ONE]), exhaustive=exhaustive)
     for sign in (1.0, -1.0):
         lowest = torch.tensor([sign, 0.0]).double()
         _, displacement = along_curvature(judge, lowest, torch.zeros(2).double(), 0.1)
@@ -181,6 +182,8 @@ def test_a_gain_is_judged_on_batches_that_did_not_find_it():
         return float(0.5 * at @ H @ at - b @ at)
 
     assert route.gain.value == pytest.approx(loss(theta) - loss(theta + p), rel=1e-9)
+    A, c = mean_bowl(data[::2])
+    assert route.found == pytest.approx(float(c @ p - 0.5 * p @ A @ p - p @ A @ theta), rel=1e-9)
     promised = -float((H @ theta - b) @ p)
     assert route.slope == pytest.approx(min(route.gain.value, promised), rel=1e-9)
 

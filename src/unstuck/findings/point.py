@@ -79,6 +79,8 @@ def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
         return Kind.MAXIMUM
     if leads_down(measured) and _leads_far(measured):
         return Kind.SADDLE
+    if _learnt_by_heart(measured):
+        return Kind.UNDECIDED
     return _without_way_down(measured, spectrum)
 
 
@@ -221,6 +223,15 @@ def _minimum(measured: Measurements, spectrum: Spectrum) -> Kind:
     flat = 1.0 - spectrum.above.value - spectrum.below.value
     surely = flat > 3.0 * (spectrum.above.stderr + spectrum.below.stderr)
     return Kind.DEGENERATE_MINIMUM if surely else Kind.MINIMUM
+
+
+def _learnt_by_heart(measured: Measurements) -> bool:
+    """Whether descent was found that holds only on the examples it was found on: so few tell of no other either."""
+    routes = [measured.route(name) for name in ("gradient", "krylov", "control")]
+    return any(
+        route is not None and route.found is not None and route.found > NEGLIGIBLE * measured.scale
+        for route in routes
+    )
 
 
 def _gradient_flat(measured: Measurements) -> bool:

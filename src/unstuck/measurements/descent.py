@@ -42,12 +42,21 @@ _DECIDED, _STALLED = 0.1, 1e-4
 
 @dataclass(frozen=True)
 class Best:
-    """The best point of a search, and everything that was looked at on the way."""
+    """The best point of a search, and everything that was looked at on the way.
+
+    Attributes:
+        displacement: To it.
+        values: Every batch's loss there, on the half that judges.
+        found: By how much the loss is lower on the half that finds.
+        distances: At which the loss was looked at.
+        losses: The loss there, on the half that judges.
+    """
 
     displacement: Float[Tensor, " n"]
     values: list[float]
-    distances: tuple[float, ...]
-    losses: tuple[float, ...]
+    found: float
+    distances: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
 
 
 def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float, *, shown: bool = True) -> Best:
@@ -72,11 +81,12 @@ def line_search(judge: Judge, direction: Float[Tensor, " n"], first: float, *, s
             if distance not in seen:
                 look(distance)
     chosen, distances = best(), tuple(sorted(seen)) if shown else ()
+    found = judge.found(judge.base) - judge.found(seen[chosen])
     if judge.halves.finds != judges:
         for distance in {*distances, chosen} - {0.0}:
             seen[distance] = judge.look(theta + distance * direction)
     losses = tuple(judge.judged(seen[distance]) for distance in distances)
-    return Best(chosen * direction, seen[chosen], distances, losses)
+    return Best(chosen * direction, seen[chosen], found, distances, losses)
 
 
 def _stride(look: Callable[[float], float], first: float, base: float) -> None:
@@ -133,9 +143,10 @@ def along_krylov(
         step = -length * run.basis.combine(weights)
         seen.append((step, judge.search(judge.objective.theta + step)))
     step, values = min(seen, key=lambda pair: judge.found(pair[1]))
+    found_gain = judge.found(judge.base) - judge.found(values)
     if judge.halves.finds != judge.halves.judges:
         values = judge.look(judge.objective.theta + step)
-    return _route("krylov", judge, Best(step, values, (), ()), judged)
+    return _route("krylov", judge, Best(step, values, found_gain), judged)
 
 
 def along_curvature(
@@ -143,7 +154,7 @@ def along_curvature(
 ) -> tuple[Route, Float[Tensor, " n"]]:
     """Line search along both signs of the lowest eigenvector; also returns the best displacement."""
     sides = [line_search(judge, sign * lowest, first) for sign in (1.0, -1.0)]
-    best = min(sides, key=lambda side: judge.found(side.values))
+    best = max(sides, key=lambda side: side.found)
     return _route("curvature", judge, best, gradient), best.displacement
 
 
@@ -191,7 +202,7 @@ def onward(
             break
         if begun - lowest > _DECIDED * abs(begun) or (leg and not lowest < before - _STALLED * abs(begun)):
             break
-    return _route(name, judge, Best(best - objective.theta, judge.look(best), (), ()), gradient)
+    return _route(name, judge, Best(best - objective.theta, judge.look(best), begun - lowest), gradient)
 
 
 def shaken(parameters: Parameters, theta: Float[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
@@ -241,4 +252,5 @@ def _route(
         multiple=multiple,
         distances=best.distances,
         losses=best.losses,
+        found=None if judge.halves.finds == judge.halves.judges else best.found,
     )

@@ -110,6 +110,7 @@ class Route:
         distances: Distances at which the real loss was looked at, ascending, 0 first.
         losses: The real loss there, on the half that judges.
         steps: How many steps of the optimizer it took.
+        found: Decrease of the loss on the half that it was found on; None where that judges, too.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Route:
     distances: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
     steps: int = 1
+    found: float | None = None
 
 
 @dataclass(frozen=True)
