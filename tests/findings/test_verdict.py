@@ -273,6 +273,18 @@ def test_a_run_that_goes_on_gaining_is_healthy():
     assert stuck(0.05).cause is Cause.HEALTHY
 
 
+def test_a_run_that_creeps_is_surely_healthy_only_where_higher_rates_were_tried():
+    def sure(gain, *others):
+        measured = replace(planted("not critical"), continuations=continued(gain, *others))
+        verdict = conclude(measured, COST)
+        assert verdict.cause is Cause.HEALTHY
+        return verdict.confidence
+
+    tried = arm("rate", 0.06, factor=10.0, extra=0.01)
+    assert sure(0.05) < 0.7 < sure(0.05, tried)
+    assert sure(0.3) > 0.9
+
+
 @laws
 @given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(0.0, 0.05))
 def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, trend, stderr):

@@ -43,6 +43,9 @@ MANY = 10.0
 # Within so many lengths of the weights: further off it is another network, and not these directions are unequal.
 NEARBY = 3.0
 
+# How sure it is that a run that creeps is in good health where there was no time to try higher rates.
+UNTRIED = 0.6
+
 # Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
 MOSTLY_SIGNAL = 0.5
 
@@ -235,11 +238,13 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     if arm is None or not improves(measured) or any(check(point, measured) for check in others):
         return None
     best = _faster(measured)
+    known = not creeps(measured) or _best_rate(measured, higher=True) is not None
+    sure = surely_negative(-arm.trend)
     return Finding(
         Cause.HEALTHY,
-        surely_negative(-arm.trend),
+        sure if known else min(sure, UNTRIED),
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
-        f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured) if best else 'No remedy is called for.'}",
+        f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
         f"Go on; about {figure(best.factor)} times the learning rate may get there sooner."
         if best
         else "Go on.",
@@ -254,10 +259,14 @@ def _faster(measured: Measurements) -> Arm | None:
     return best if best.gain.surely_above(FASTER * own.gain.value) else None
 
 
-def _sooner(best: Arm, measured: Measurements) -> str:
-    return (
-        f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
-    )
+def _sooner(best: Arm | None, measured: Measurements, *, known: bool) -> str:
+    if best is None:
+        return (
+            "No remedy is called for."
+            if known
+            else "There was no time to see whether a higher rate gains more."
+        )
+    return f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
 
 
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
