@@ -412,6 +412,22 @@ def test_steps_that_creep_where_a_tenth_of_them_sheds_the_loss_are_too_large_unl
     assert cause(0.05, 0.7, measured_noise()) is Cause.HEALTHY
 
 
+@pytest.mark.parametrize(
+    ("looks", "cause"),
+    [
+        ((1.0, 0.9, 0.8, 2.7, 1.7, 1.6, 1.2), None),
+        ((1.0, 0.9, 0.8, 2.7, 1.6, 1.2, 1.7), Cause.STEP_TOO_LARGE),
+        ((1.0, 0.95, 0.95, 2.7, 1.7, 1.6, 1.2), Cause.STEP_TOO_LARGE),
+    ],
+)
+def test_one_leap_that_a_run_comes_down_from_does_not_make_its_steps_too_large(looks, cause):
+    lower = replace(arm("rate", 0.1, factor=0.1, extra=0.6), losses=(1.0, 0.95, 0.92, 0.9, 0.88))
+    went_on = continued(-0.5, lower, arm("whole", 0.0), trend=0.0)
+    own = replace(went_on.arms[0], losses=looks)
+    measured = replace(planted("not critical"), continuations=replace(went_on, arms=(own, *went_on.arms[1:])))
+    assert conclude(measured, COST).cause is cause
+
+
 def test_steps_are_not_called_too_large_before_noise_was_ruled_out():
     lower = arm("rate", 0.3, factor=0.1)
     assert stuck(0.0, lower, arm("whole", -0.2)).cause is Cause.STEP_TOO_LARGE

@@ -5,9 +5,19 @@ import math
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import confidence, estimated, figure, percent, share, surely_negative
 from unstuck.findings.point import leads_down
-from unstuck.findings.progress import ABOUT_EQUAL, CREEPS, best_change, creeps, falls, going_on, improves
+from unstuck.findings.progress import (
+    ABOUT_EQUAL,
+    CREEPS,
+    LOOKS,
+    best_change,
+    creeps,
+    falls,
+    going_on,
+    improves,
+)
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
+from unstuck.measurements.records.continuations import descending
 
 # A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
 NEGLIGIBLE = 0.01
@@ -45,6 +55,9 @@ NEARBY = 3.0
 
 # How sure it is that a run that creeps is in good health where there was no time to try higher rates.
 UNTRIED = 0.6
+
+# The looks over which an arm's end is taken; more than so many on the way down are no turn of a bounce (once in 24).
+LATER = 3
 
 # Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
 MOSTLY_SIGNAL = 0.5
@@ -114,7 +127,7 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
         return None
     if _outdone(best, measured):
         return _too_large(best, measured, 0.9)
-    if not _stuck(point, measured):
+    if not _stuck(point, measured) or _leapt(best, measured):
         return None
     found = measured.continuations
     whole = found.named("whole") if found else None
@@ -166,7 +179,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     lower = best is not None and _surely_better(best, measured)
     # Where a run still comes down, steps on all the data must show it, too: what momentum swings about is no noise.
     enough = _better_enough if _surely_better(whole, measured) else _far_better
-    if best is not None and not enough(best, measured):
+    if best is not None and (not enough(best, measured) or _leapt(best, measured)):
         return None
     # Few steps on all the data may end above where many on batches wander; but if they gain, and shorter steps on
     # batches get below, then noise it is that keeps the present ones up.
@@ -301,6 +314,21 @@ def _better_enough(arm: Arm, measured: Measurements) -> bool:
     own = going_on(measured)
     sheds = own is not None and arm.extra.surely_above(SHEDS * (measured.scale - own.gain.value))
     return sheds or _far_better(arm, measured)
+
+
+def _leapt(best: Arm, measured: Measurements) -> bool:
+    """Whether the run had got below what the other rate ends at, leapt up once, and has been coming down since.
+
+    One leap says nothing of where the run goes; what bounces for good would turn again.
+    """
+    own = going_on(measured)
+    if own is None or len(own.losses) <= LOOKS:
+        return False
+    top = own.losses.index(max(own.losses))
+    before, since = own.losses[:top], own.losses[top:]
+    ends = best.losses[-LATER:]
+    lower = bool(before) and min(before) < math.fsum(ends) / len(ends)
+    return lower and len(since) > LATER and descending(since)
 
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
