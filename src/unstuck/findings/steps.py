@@ -274,11 +274,7 @@ def _faster(measured: Measurements) -> Arm | None:
 
 def _sooner(best: Arm | None, measured: Measurements, *, known: bool) -> str:
     if best is None:
-        return (
-            "No remedy is called for."
-            if known
-            else "There was no time to see whether a higher rate gains more."
-        )
+        return "No remedy is called for." if known else "Whether a higher rate would gain more was not tried."
     return f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
 
 
