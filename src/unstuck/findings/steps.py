@@ -275,7 +275,9 @@ def _faster(measured: Measurements) -> Arm | None:
 def _sooner(best: Arm | None, measured: Measurements, *, known: bool) -> str:
     if best is None:
         return "No remedy is called for." if known else "Whether a higher rate would gain more was not tried."
-    return f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
+    return (
+        f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
+    )
 
 
 CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
