@@ -11,7 +11,7 @@ from unstuck.findings.phrases import figure
 from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
-from unstuck.measurements.records import Gradient, Labels, Noise, Slice
+from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
 from unstuck.report.document import to_json
 
@@ -432,6 +432,15 @@ def test_steps_are_not_called_too_large_before_noise_was_ruled_out():
     lower = arm("rate", 0.3, factor=0.1)
     assert stuck(0.0, lower, arm("whole", -0.2)).cause is Cause.STEP_TOO_LARGE
     assert stuck(0.0, lower).cause is None
+
+
+def test_where_units_are_copies_of_each_other_no_cause_of_the_steps_is_sure_before_curvature_is_asked_for():
+    routes = (route("gradient", 0.02, 0.02), route("krylov", 0.03, 0.03))
+    copies = Layers(768, (), (), (ParameterScale("0.weight", 1.0, 1.0, copies=1.0),), 2.3)
+    found = measurements(routes, None, (), continuations=continued(0.0, arm("rate", 0.5, factor=100.0)))
+    sure, confined = (conclude(each, COST) for each in (found, replace(found, layers=copies)))
+    assert sure.cause is confined.cause is Cause.STEP_TOO_SMALL
+    assert confined.confidence < 0.7 < sure.confidence
 
 
 @pytest.mark.parametrize("factor", [100.0, 1e7])

@@ -265,6 +265,13 @@ class TestWhatIsWrongIsSaidInOneLine:
             ),
             ("def thing(:", "train.py is not valid Python at train.py:1: invalid syntax: `def thing(:`"),
             (
+                "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()",
+                (
+                    "train.py ended the program with sys.exit(2) at train.py:4: "
+                    "it asks for arguments of a command line, and gets none here: give them defaults"
+                ),
+            ),
+            (
                 "import sys\nsys.exit(2)",
                 (
                     "train.py ended the program with sys.exit(2) at train.py:2: "

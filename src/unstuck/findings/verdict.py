@@ -53,6 +53,9 @@ _TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADI
 # What units die of or are driven into saturation by, and will be again.
 _HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
 
+# How sure a cause of the steps is where units are copies of each other and no curvature was asked for yet.
+CONFINED = 0.6
+
 # Outputs that change for a tenth with what other rows of the batch hold are worth a note.
 FOLLOWING = 0.9
 
@@ -77,6 +80,8 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
     if measured.non_finite:
         return _verdict(measured, cost, point, (updates.non_finite(measured.non_finite),))
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
+    if measured.alike and measured.spectrum is None:
+        found = [_unless_confined(finding) for finding in found]
     findings = tuple(sorted(found, key=_rank))
     return _verdict(measured, cost, point, findings)
 
@@ -99,6 +104,12 @@ def _finite(finding: Finding) -> Finding:
     """Leave out evidence that overflowed, as a gain does that is compared with no loss at all."""
     evidence = tuple(item for item in finding.evidence if math.isfinite(item.value))
     return replace(finding, evidence=evidence)
+
+
+def _unless_confined(finding: Finding) -> Finding:
+    """Where units are copies of each other, steps may be right and lead nowhere: only curvature could tell."""
+    steps = finding.cause in EXPLAINS[-1] and finding.cause is not Cause.SADDLE_POINT
+    return replace(finding, confidence=min(finding.confidence, CONFINED)) if steps else finding
 
 
 def _rank(finding: Finding) -> tuple[bool, int, float]:

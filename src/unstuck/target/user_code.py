@@ -34,10 +34,8 @@ def running(what: str, file: Path | None) -> Generator[None]:
         raise
     except SystemExit as error:
         place = _place(file, error.__traceback__)
-        msg = (
-            f"{what} ended the program with sys.exit({'' if error.code is None else repr(error.code)}){place}: "
-            'put what should run only as a script under `if __name__ == "__main__":`'
-        )
+        code = "" if error.code is None else repr(error.code)
+        msg = f"{what} ended the program with sys.exit({code}){place}: {_instead(error.__traceback__)}"
         raise TargetError(msg) from error
     except SyntaxError as error:
         raise TargetError(_syntax(what, error)) from error
@@ -46,6 +44,13 @@ def running(what: str, file: Path | None) -> Generator[None]:
         raise TargetError(msg) from error
     finally:
         sys.argv = arguments
+
+
+def _instead(trace: TracebackType | None) -> str:
+    parsed = any(Path(frame.filename).stem == "argparse" for frame in traceback.extract_tb(trace))
+    if parsed:
+        return "it asks for arguments of a command line, and gets none here: give them defaults"
+    return 'put what should run only as a script under `if __name__ == "__main__":`'
 
 
 def _place(file: Path | None, trace: TracebackType | None) -> str:
