@@ -75,8 +75,8 @@ def test_outputs_that_are_the_same_for_all_the_batch_are_seen_and_those_of_a_dea
     dead = Net(lambda out: 0.0 * out[:, -1])
 
     assert misses(mixing(averaged, by_class, X, Y))
-    with pytest.raises(MeasurementError, match="outputs change"):
-        mixing(dead, by_class, X, Y)
+    assert mixing(dead, by_class, X, Y) is None
+    assert mixing(Net(lambda out: out[:, -1]), by_class, X, torch.zeros_like(Y)) is None
 
 
 def test_targets_flattened_in_another_order_are_seen():
@@ -95,7 +95,6 @@ def test_steps_of_one_sequence_see_each_other_and_are_not_taken_for_strangers():
     [
         (by_token, (X, TOKENS), 4, "too small"),
         (by_class, (X, Y), 64, "all the data"),
-        (by_class, (X, torch.zeros_like(Y)), EXAMPLES, "targets differ"),
     ],
 )
 def test_where_examples_cannot_be_told_apart_it_says_so(loss, tensors, size, said):

@@ -19,6 +19,7 @@ QUIET = "#6B7280"
 FONT = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 DECIMAL = (-3, 4)  # powers of ten in between are written as decimals
 MOST_DECADES = 8  # labelled on an axis
+ROUNDED = 1.0 + 1e-9  # a label at the very end of an axis belongs to it
 SHORT = 200  # of a logarithmic axis: the ratio of its ends below which powers of ten are too few
 FAR = 10.0  # above the picture, in units of its height: lines may run so far out of it
 MINUS = "\u2212"
@@ -86,7 +87,8 @@ def round_numbers(low: float, high: float) -> list[tuple[float, str]]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if high / low < SHORT:
         pairs = [(factor, power) for power in range(first, last + 1) for factor in (1, 2, 5)]
-        return [(factor * 10.0**power, power_of_ten(power, times=factor)) for factor, power in pairs]
+        labels = [(factor * 10.0**power, power_of_ten(power, times=factor)) for factor, power in pairs]
+        return [label for label in labels if low / ROUNDED <= label[0] <= high * ROUNDED]
     stride = 1 + (last - first) // MOST_DECADES
     return [(10.0**power, power_of_ten(power)) for power in range(first, last + 1, stride)]
 
