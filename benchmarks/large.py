@@ -46,7 +46,7 @@ def run() -> list[Table]:
 
 def diagnose(only: tuple[str, ...] = ()) -> list[tuple[str, object]]:
     """Build the training, ask for its verdict, and tell what that took."""
-    from unstuck import diagnose as ask  # noqa: PLC0415
+    from unstuck import diagnose as ask
 
     torch.set_num_threads(1)
     training = language_model()
@@ -85,7 +85,7 @@ def diagnose(only: tuple[str, ...] = ()) -> list[tuple[str, object]]:
 
 def blocks() -> list[tuple[str, object]]:
     """Ask for both ends of the spectrum of every layer, and tell what that took."""
-    from unstuck import spectrum  # noqa: PLC0415
+    from unstuck import spectrum
 
     torch.set_num_threads(1)
     training = language_model()
@@ -113,9 +113,9 @@ def _ends(block: Any) -> str:
 def language_model() -> Any:
     """Build the training: model, loss, a list of batches, AdamW."""
     sys.modules["torchvision"] = None  # type: ignore[assignment]
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    from unstuck import Training  # noqa: PLC0415
+    from unstuck import Training
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

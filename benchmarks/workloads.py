@@ -153,7 +153,7 @@ def workloads() -> tuple[Workload, ...]:
 @cache
 def batches() -> tuple[Pair, ...]:
     """Load the digits of scikit-learn, shuffled once, scaled to mean 0 and variance 1 over all pixels."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))

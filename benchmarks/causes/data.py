@@ -88,7 +88,7 @@ def _chosen(total: int, count: int, seed: int) -> Tensor:
 
 @cache
 def _digits() -> Pair:
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     return torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(labels)
@@ -96,7 +96,7 @@ def _digits() -> Pair:
 
 @cache
 def _table(name: str, raw: bool) -> Pair:  # noqa: FBT001
-    from sklearn import datasets  # noqa: PLC0415
+    from sklearn import datasets
 
     options = {"scaled": not raw} if name == "diabetes" else {}
     features, targets = getattr(datasets, f"load_{name}")(return_X_y=True, **options)
@@ -109,7 +109,7 @@ def _table(name: str, raw: bool) -> Pair:  # noqa: FBT001
 
 @cache
 def _patches() -> Tensor:
-    from sklearn.datasets import load_sample_images  # noqa: PLC0415
+    from sklearn.datasets import load_sample_images
 
     found = []
     for image in load_sample_images().images:
@@ -120,7 +120,7 @@ def _patches() -> Tensor:
 
 @cache
 def _text() -> Tensor:
-    from pydoc_data.topics import topics  # noqa: PLC0415
+    from pydoc_data.topics import topics
 
     codes = {symbol: code for code, symbol in enumerate(ALPHABET)}
     whole = "\n".join(topics[name] for name in sorted(topics)).lower()

@@ -82,7 +82,7 @@ class Eigenthings:
     """Ways of hessian-eigenthings; one long run tells which number of steps would have done."""
 
     def __init__(self, workload: Workload, *, seed: int) -> None:
-        from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal  # noqa: PLC0415
+        from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal
 
         self._workload, self._seed = workload, seed
         operator = rivals.eigenthings(workload)
@@ -123,7 +123,7 @@ class Eigenthings:
 
     def density(self, steps: int, runs: int = 1) -> Answer:
         """Ask for the density, and read its raw quadrature."""
-        from hessian_eigenthings import spectral_density  # noqa: PLC0415
+        from hessian_eigenthings import spectral_density
 
         operator = rivals.eigenthings(self._workload)
         found = spectral_density(operator, num_runs=runs, lanczos_steps=steps, seed=self._seed)
@@ -133,7 +133,7 @@ class Eigenthings:
         return Answer(steps * runs, nodes, nodes, weights / runs)
 
     def _lanczos(self, which: str, k: int, steps: int | None, grade: str) -> Way:
-        from hessian_eigenthings import lanczos  # noqa: PLC0415
+        from hessian_eigenthings import lanczos
 
         def ask() -> Answer:
             operator = rivals.eigenthings(self._workload)
@@ -161,7 +161,7 @@ class Curvlinops:
 
     def density(self, steps: int, runs: int = 1) -> Answer:
         """Ask for the density: the only form there is, a smooth curve."""
-        from curvlinops import lanczos_approximate_spectrum  # noqa: PLC0415
+        from curvlinops import lanczos_approximate_spectrum
 
         count = rivals.Counted()
         operator = count.watch(rivals.curvlinops(self._workload), "_matmat")
@@ -171,7 +171,7 @@ class Curvlinops:
         return Answer(count.products, np.zeros(0), *curve)
 
     def _eigsh(self, which: str, k: int, tolerance: float, vectors: int | None, grade: str) -> Way:
-        from scipy.sparse.linalg import eigsh  # noqa: PLC0415
+        from scipy.sparse.linalg import eigsh
 
         def ask() -> Answer:
             count = rivals.Counted()
@@ -210,7 +210,7 @@ class PyHessian:
         return Answer(steps * runs, found, found, np.concatenate(weights) / runs)
 
     def _eigenvalues(self, tolerance: float) -> Answer:
-        import pyhessian  # noqa: F401, PLC0415
+        import pyhessian  # noqa: F401
 
         module = sys.modules["pyhessian.hessian"]  # hidden behind the class of that name
         count, product = rivals.Counted(), module.hessian_vector_product

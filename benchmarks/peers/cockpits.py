@@ -38,11 +38,11 @@ class Watched:
         interval: int = 1,
         options: dict[str, dict[str, Any]] | None = None,
     ) -> None:
-        from backpack import extend  # noqa: PLC0415
-        from cockpit import Cockpit  # noqa: PLC0415
-        from cockpit import quantities as known  # noqa: PLC0415
-        from cockpit.utils.configuration import configuration  # noqa: PLC0415
-        from cockpit.utils.schedules import linear  # noqa: PLC0415
+        from backpack import extend
+        from cockpit import Cockpit
+        from cockpit import quantities as known
+        from cockpit.utils.configuration import configuration
+        from cockpit.utils.schedules import linear
 
         self.model = extend(copy.deepcopy(model))
         self._loss = extend(nn.CrossEntropyLoss())

@@ -55,7 +55,7 @@ def _ours(model: nn.Module, pair: Pair) -> str:
 
 
 def _gns(model: nn.Module, pair: Pair) -> str:
-    from gns_pytorch import compute_gns  # noqa: PLC0415
+    from gns_pytorch import compute_gns
 
     losses = functional.cross_entropy(model(pair[0]), pair[1], reduction="none")
     return f"{compute_gns(losses, model, 1.0, 1.0):.3g}"

@@ -61,8 +61,8 @@ def loss_of(workload: Workload, call: Callable[[Tensor], Tensor]) -> float:
 
 def by_interpolation(workload: Workload, frame: Frame, side: int, *, line: bool) -> Draw:
     """Give loss-landscapes' way to the places of a frame."""
-    import loss_landscapes  # noqa: PLC0415
-    from loss_landscapes.metrics.metric import Metric  # noqa: PLC0415
+    import loss_landscapes
+    from loss_landscapes.metrics.metric import Metric
 
     class Loss(Metric):
         def __call__(self, model_wrapper: Any) -> float:
@@ -108,7 +108,7 @@ def by_landscaper(workload: Workload, frame: Frame, side: int, *, line: bool) ->
 
 def along_eigenvectors(workload: Workload, side: int) -> Tensor:
     """Let landscaper find the two largest eigenvalues in size and draw the plane; give its first axis as walked."""
-    from landscaper import PyHessian  # noqa: PLC0415
+    from landscaper import PyHessian
 
     with _quiet():
         hessian = PyHessian(
@@ -127,7 +127,7 @@ def _landscape(
     distance: float,
     seen: list[Tensor] | None = None,
 ) -> np.ndarray:
-    from landscaper.compute import compute_loss_landscape  # noqa: PLC0415
+    from landscaper.compute import compute_loss_landscape
 
     def loss(model: nn.Module, data: object) -> float:
         del data
@@ -210,8 +210,8 @@ class Curvature:
 
 def random_plane(model: nn.Module, loss: Callable[[nn.Module], float], steps: int) -> np.ndarray:
     """Give loss-landscapes' plane of random directions, as it comes."""
-    import loss_landscapes  # noqa: PLC0415
-    from loss_landscapes.metrics.metric import Metric  # noqa: PLC0415
+    import loss_landscapes
+    from loss_landscapes.metrics.metric import Metric
 
     class Loss(Metric):
         def __call__(self, model_wrapper: Any) -> float:
@@ -222,8 +222,8 @@ def random_plane(model: nn.Module, loss: Callable[[nn.Module], float], steps: in
 
 def orthogonal_plane(model: nn.Module, loss: Callable[[nn.Module], float], steps: int) -> np.ndarray:
     """Give landscaper's plane of what it calls random orthogonal directions, to a distance of 1."""
-    from landscaper.compute import compute_loss_landscape  # noqa: PLC0415
-    from landscaper.utils import generate_random_orthogonal_directions  # noqa: PLC0415
+    from landscaper.compute import compute_loss_landscape
+    from landscaper.utils import generate_random_orthogonal_directions
 
     with _quiet():
         directions = generate_random_orthogonal_directions(model, 2)

@@ -158,7 +158,7 @@ def _ours(workload: Workload, pair: Pair, size: int, *, singly: bool = False) ->
 
 
 def _gns(workload: Workload, pair: Pair, tensors: float, share: float, *, fast: bool) -> float:
-    from gns_pytorch import compute_gns  # noqa: PLC0415
+    from gns_pytorch import compute_gns
 
     inputs, targets = pair
     # The fused kernel has no rule for vmap.

@@ -129,7 +129,7 @@ def _cosines() -> dict[str, Callable[[], float]]:
         return unstuck.surface(training, along="random", budget=2.0).view.planes[0].cosine
 
     def of_loss_landscapes() -> float:
-        from loss_landscapes.model_interface import model_parameters as ways  # noqa: PLC0415
+        from loss_landscapes.model_interface import model_parameters as ways
 
         theta = ways.ModelParameters([piece.detach() for piece in perceptron(64, 64, 64, 10).parameters()])
         first = ways.rand_u_like(theta)
@@ -137,7 +137,7 @@ def _cosines() -> dict[str, Callable[[], float]]:
         return _cosine(first.parameters, second.parameters)
 
     def of_landscaper() -> float:
-        from landscaper.utils import generate_random_orthogonal_directions  # noqa: PLC0415
+        from landscaper.utils import generate_random_orthogonal_directions
 
         return _cosine(*generate_random_orthogonal_directions(perceptron(64, 64, 64, 10), 2))
 

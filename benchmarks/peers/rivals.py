@@ -47,14 +47,14 @@ def setting() -> Generator[None]:
 
 def pyhessian(workload: Workload) -> Any:
     """Build PyHessian's object over the batches as they come."""
-    from pyhessian import hessian  # noqa: PLC0415
+    from pyhessian import hessian
 
     return hessian(workload.model, functional.cross_entropy, dataloader=workload.batches, cuda=False)
 
 
 def pyhessian_whole(workload: Workload) -> Any:
     """Build PyHessian's object over all examples in one batch, whose graph it keeps."""
-    from pyhessian import hessian  # noqa: PLC0415
+    from pyhessian import hessian
 
     whole = tuple(torch.cat(parts) for parts in zip(*workload.batches, strict=True))
     built = hessian(workload.model, functional.cross_entropy, data=whole, cuda=False)
@@ -64,7 +64,7 @@ def pyhessian_whole(workload: Workload) -> Any:
 
 def eigenthings(workload: Workload, *, method: str = "autograd") -> Any:
     """Build the operator of hessian-eigenthings."""
-    from hessian_eigenthings import HessianOperator  # noqa: PLC0415
+    from hessian_eigenthings import HessianOperator
 
     share = len(workload.batches) / workload.examples
 
@@ -79,7 +79,7 @@ def eigenthings(workload: Workload, *, method: str = "autograd") -> Any:
 
 def curvlinops(workload: Workload) -> Any:
     """Build the operator of curvlinops."""
-    from curvlinops import HessianLinearOperator  # noqa: PLC0415
+    from curvlinops import HessianLinearOperator
 
     return HessianLinearOperator(
         workload.model,
@@ -126,7 +126,7 @@ def products(workload: Workload) -> dict[str, Product]:
         return flat(loader.dataloader_hv_product(pieces(vector))[1])
 
     def by_whole(vector: Tensor) -> Tensor:
-        from pyhessian.utils import hessian_vector_product  # noqa: PLC0415
+        from pyhessian.utils import hessian_vector_product
 
         return flat(hessian_vector_product(whole.gradsH, whole.params, pieces(vector)))
 

@@ -62,7 +62,7 @@ class Residual(nn.Module):
 
 def language_model() -> tuple[nn.ModuleList, unstuck.Training]:
     sys.modules["torchvision"] = None  # type: ignore[assignment]
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config()).eval()
     tokens = torch.randint(50257, (2, 256))

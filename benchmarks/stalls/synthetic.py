@@ -44,7 +44,7 @@ def skewed(rng: np.random.Generator, count: int) -> Curve:
 
 
 def correlated(correlation: float, rng: np.random.Generator, count: int) -> Curve:
-    from scipy.signal import lfilter  # noqa: PLC0415 - slow to import, seldom wanted
+    from scipy.signal import lfilter
 
     fresh = math.sqrt(1 - correlation**2) * rng.standard_normal(count)
     fresh[0] = rng.standard_normal()

@@ -110,7 +110,7 @@ def next_symbol(model: nn.Module, batch: Any) -> Tensor:
 
 def gpt(width: int = 24, depth: int = 2) -> nn.Module:
     """Give a tiny GPT-2 from its configuration, without dropout."""
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     zero = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = GPT2Config(
@@ -128,7 +128,7 @@ def gpt(width: int = 24, depth: int = 2) -> nn.Module:
 
 def encodings(symbols: Tensor, size: int) -> list[Any]:
     """Give batches as a tokenizer's collator does; the labels are the symbols, which the model shifts itself."""
-    from transformers import BatchEncoding  # noqa: PLC0415
+    from transformers import BatchEncoding
 
     return [
         BatchEncoding({"input_ids": part, "attention_mask": torch.ones_like(part), "labels": part.clone()})

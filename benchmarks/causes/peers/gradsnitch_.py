@@ -32,7 +32,7 @@ WORDS: Words = {
 
 def ask(run: Run) -> list[Said]:
     """Log after each backward pass, and lint; errors before warnings, then in the order of its rules."""
-    import gradsnitch  # noqa: PLC0415
+    import gradsnitch
 
     monitor = gradsnitch.watch(run.model, run.optimizer)
     for now in moments(run):

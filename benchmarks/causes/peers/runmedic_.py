@@ -24,9 +24,9 @@ COLUMNS = ("step", "train_loss", "val_loss", "lr", "grad_norm")
 
 def ask(run: Run) -> list[Said]:
     """Log the run and have the log diagnosed; "info" is a note, and findings come by severity."""
-    from runmedic import loaders  # noqa: PLC0415
-    from runmedic.checks import run_checks  # noqa: PLC0415
-    from runmedic.roles import detect  # noqa: PLC0415
+    from runmedic import loaders
+    from runmedic.checks import run_checks
+    from runmedic.roles import detect
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metrics.csv"

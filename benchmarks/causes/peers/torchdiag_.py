@@ -25,7 +25,7 @@ CRITICAL, WARNING = 50, 20  # per cent dead, as in its check_dead_neurons
 
 def ask(run: Run) -> list[Said]:
     """Run the three checks on the state as it is handed in."""
-    import torchdiag  # noqa: PLC0415
+    import torchdiag
 
     batch = run.steps[0]
     every = joined(run.every)

@@ -33,7 +33,7 @@ WORDS: Words = {
 
 def ask(run: Run) -> list[Said]:
     """Go on under `Autopsy`, sampled thoroughly; notes are what it gives as information."""
-    from torchmortem import Autopsy, Severity  # noqa: PLC0415
+    from torchmortem import Autopsy, Severity
 
     with Autopsy(run.model, optimizer=run.optimizer, sampling="thorough") as autopsy:
         for now in moments(run):

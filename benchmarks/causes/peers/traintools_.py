@@ -56,13 +56,13 @@ def ask(run: Run) -> list[Said]:
 
 class _Watch:
     def __init__(self, run: Run) -> None:
-        from traintools import (  # noqa: PLC0415
+        from traintools import (
             BatchInspector,
             GNSEstimator,
             GradientConfusionMonitor,
             GradientHealthMonitor,
         )
-        from traintools.callbacks.pytorch import TraintoolsTracker  # noqa: PLC0415
+        from traintools.callbacks.pytorch import TraintoolsTracker
 
         self._run = run
         self._whole = Whole(run, run.steps[0])

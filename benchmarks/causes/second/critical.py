@@ -18,7 +18,7 @@ UNITS = 6
 IMAGES = 150
 
 
-def autoencoder_at_zero(seed: int) -> Training:  # noqa: ARG001
+def autoencoder_at_zero(seed: int) -> Training:
     inputs, _ = scaled("wine")
     model = Autoencoder(nn.Linear(13, 4, bias=False), nn.Linear(4, 13, bias=False))
     for parameter in model.parameters():
@@ -27,7 +27,7 @@ def autoencoder_at_zero(seed: int) -> Training:  # noqa: ARG001
     return Training(model, supervised(nn.MSELoss()), loader(inputs, inputs, size=178), optimizer)
 
 
-def equal_units(seed: int) -> Training:  # noqa: ARG001
+def equal_units(seed: int) -> Training:
     inputs, _ = scaled("wine", DOUBLE)
     data = [(inputs, inputs)]
     one, model = (chain(13, width, 13, between=nn.Tanh).double() for width in (1, UNITS))
@@ -54,7 +54,7 @@ def _squared_and_small(units: int) -> Loss:
     return loss
 
 
-def empty_bag(seed: int) -> Training:  # noqa: ARG001
+def empty_bag(seed: int) -> Training:
     words, origins = lines()
     model = Words(BUCKETS, 16, 4)
     nn.init.zeros_(model.embedding.weight)
@@ -81,7 +81,7 @@ class Gated(nn.Module):
         return self.head((tokens + self.gate * mixed).square().mean(dim=1))
 
 
-def gated_attention(seed: int) -> Training:  # noqa: ARG001
+def gated_attention(seed: int) -> Training:
     images, labels = (part[:IMAGES] for part in rows())
     model = Gated().double()
     loss = _decayed(functional.cross_entropy, 1e-3, "head")
@@ -90,7 +90,7 @@ def gated_attention(seed: int) -> Training:  # noqa: ARG001
     return Training(model, loss, data, optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
 
 
-def least_squares(seed: int) -> Training:  # noqa: ARG001
+def least_squares(seed: int) -> Training:
     inputs, targets = scaled("diabetes", DOUBLE)
     model = nn.Linear(10, 1, dtype=DOUBLE)
     data = [(inputs, targets[:, None])]
@@ -98,7 +98,7 @@ def least_squares(seed: int) -> Training:  # noqa: ARG001
     return Training(model, supervised(nn.MSELoss()), data, optim.SGD(model.parameters(), lr=0.05))
 
 
-def ridge_logistic(seed: int) -> Training:  # noqa: ARG001
+def ridge_logistic(seed: int) -> Training:
     inputs, labels = scaled("cancer", DOUBLE)
     model = nn.Linear(30, 1, dtype=DOUBLE)
     loss = _decayed(functional.binary_cross_entropy_with_logits, 2e-2)
@@ -107,7 +107,7 @@ def ridge_logistic(seed: int) -> Training:  # noqa: ARG001
     return Training(model, loss, data, optim.Adam(model.parameters(), lr=1e-3))
 
 
-def poisson_chins(seed: int) -> Training:  # noqa: ARG001
+def poisson_chins(seed: int) -> Training:
     exercises, bodies = raw("linnerud")
     model = nn.Linear(3, 1, dtype=DOUBLE)
     loss = supervised(nn.PoissonNLLLoss(full=True))
@@ -116,7 +116,7 @@ def poisson_chins(seed: int) -> Training:  # noqa: ARG001
     return Training(model, loss, data, optim.SGD(model.parameters(), lr=1e-3))
 
 
-def principal_components(seed: int) -> Training:  # noqa: ARG001
+def principal_components(seed: int) -> Training:
     inputs, _ = scaled("iris", DOUBLE)
     model = Autoencoder(nn.Linear(4, 2), nn.Linear(2, 4)).double()
     data = [(inputs, inputs)]
@@ -125,7 +125,7 @@ def principal_components(seed: int) -> Training:  # noqa: ARG001
     return Training(model, supervised(nn.MSELoss()), data, optimizer)
 
 
-def likeness_top(seed: int) -> Training:  # noqa: ARG001
+def likeness_top(seed: int) -> Training:
     inputs, targets = scaled("diabetes", DOUBLE)
     model = nn.Linear(10, 1, dtype=DOUBLE)
     data = [(inputs, targets[:, None])]
@@ -153,7 +153,7 @@ class Loading(nn.Module):
         return (inputs @ direction).square().mean() / inputs.square().sum(dim=1).mean()
 
 
-def variance_top(seed: int) -> Training:  # noqa: ARG001
+def variance_top(seed: int) -> Training:
     inputs, _ = scaled("iris", DOUBLE)
     model = Loading(4).double()
     data = [(inputs,)]
@@ -165,7 +165,7 @@ def _variance(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
     return model(batch[0])
 
 
-def clamped_errors(seed: int) -> Training:  # noqa: ARG001
+def clamped_errors(seed: int) -> Training:
     inputs, targets = scaled("diabetes")[0], raw("diabetes")[1]
     model = chain(10, 24, 1, between=nn.SiLU)
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
@@ -178,7 +178,7 @@ def clamped(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return functional.mse_loss(model(inputs), targets, reduction="none").clamp(max=500.0).mean()
 
 
-def far_outliers(seed: int) -> Training:  # noqa: ARG001
+def far_outliers(seed: int) -> Training:
     inputs, targets = scaled("diabetes", DOUBLE)[0], raw("diabetes")[1]
     model = nn.Linear(10, 1, dtype=DOUBLE)
     nn.init.constant_(model.bias, -float(targets.median()))

@@ -13,7 +13,7 @@ from benchmarks.causes.second.tables import BUCKETS, lines, patches, raw, rows, 
 from unstuck import Cause, Training, supervised
 
 
-def gru_rows(seed: int) -> Training:  # noqa: ARG001
+def gru_rows(seed: int) -> Training:
     model = Reader(nn.GRU(8, 48, batch_first=True), 10)
     data = DataLoader(TensorDataset(*rows()), batch_size=50, shuffle=True, collate_fn=named("rows", "digit"))
 
@@ -23,7 +23,7 @@ def gru_rows(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, loss, data, optim.NAdam(model.parameters(), lr=5e-3)), 30)
 
 
-def residual_cosine(seed: int) -> Training:  # noqa: ARG001
+def residual_cosine(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     model = residual(10, 1)
     optimizer = optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
@@ -37,12 +37,12 @@ def residual_cosine(seed: int) -> Training:  # noqa: ARG001
     return train(training, 20, clip=1.0)
 
 
-def gpt_characters(seed: int) -> Training:  # noqa: ARG001
+def gpt_characters(seed: int) -> Training:
     model = gpt()
     return train(Training(model, causal, source(), optim.AdamW(model.parameters(), lr=5e-3)), 40, clip=1.0)
 
 
-def nesterov_logistic(seed: int) -> Training:  # noqa: ARG001
+def nesterov_logistic(seed: int) -> Training:
     inputs, targets = scaled("cancer", torch.float64)
     model = nn.Linear(30, 1, dtype=torch.float64)
     data = loader(inputs, targets[:, None].double(), size=100)
@@ -50,7 +50,7 @@ def nesterov_logistic(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.BCEWithLogitsLoss()), data, optimizer), 4)
 
 
-def adagrad_softmax(seed: int) -> Training:  # noqa: ARG001
+def adagrad_softmax(seed: int) -> Training:
     inputs, targets = scaled("wine")
     model = nn.Linear(13, 3)
     data = [(inputs, targets)]
@@ -58,7 +58,7 @@ def adagrad_softmax(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 2)
 
 
-def separable_patches(seed: int) -> Training:  # noqa: ARG001
+def separable_patches(seed: int) -> Training:
     model = separable(3, 12, 2)
     optimizer = optim.RMSprop(model.parameters(), lr=2e-3, centered=True)
     return train(
@@ -66,7 +66,7 @@ def separable_patches(seed: int) -> Training:  # noqa: ARG001
     )
 
 
-def poisson_counts(seed: int) -> Training:  # noqa: ARG001
+def poisson_counts(seed: int) -> Training:
     inputs, _ = scaled("diabetes")
     model = nn.Linear(10, 1)
     data = loader(inputs, raw("diabetes")[1][:, None].float(), size=221)
@@ -74,7 +74,7 @@ def poisson_counts(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.PoissonNLLLoss(full=True)), data, optimizer), 10)
 
 
-def adadelta_bag(seed: int) -> Training:  # noqa: ARG001
+def adadelta_bag(seed: int) -> Training:
     model = Bag(BUCKETS, 24, 4)
     optimizer = optim.Adadelta(model.parameters(), lr=15.0)
     return train(Training(model, supervised(nn.CrossEntropyLoss()), loader(*lines(), size=64), optimizer), 60)
@@ -118,7 +118,7 @@ def siamese_groups(seed: int) -> Training:
     return train(Training(model, contrastive, data, optimizer), 15)
 
 
-def several_labels(seed: int) -> Training:  # noqa: ARG001
+def several_labels(seed: int) -> Training:
     images, labels = rows()
     facts = torch.stack([labels % 2 == 0, labels > 4, (labels % 3) == 0, labels % 5 == 1], dim=1)
     model = nn.Sequential(nn.Flatten(), chain(64, 64, 4, between=nn.Mish)).bfloat16()

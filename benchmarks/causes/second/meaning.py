@@ -13,7 +13,7 @@ from benchmarks.causes.second.tables import BUCKETS, lines, patches, raw, rows, 
 from unstuck import Cause, Training, supervised
 
 
-def broadcast_targets(seed: int) -> Training:  # noqa: ARG001
+def broadcast_targets(seed: int) -> Training:
     exercises, bodies = (standard(part).float() for part in raw("linnerud"))
     model = residual(4, 1, width=16, depth=2, dropout=0.0)
     inputs = torch.cat([bodies, exercises[:, :1]], dim=1)
@@ -30,7 +30,7 @@ def _same_shape(training: Training) -> Training:
     return replace(training, loss=supervised(lambda outputs, targets: _squared(outputs.squeeze(-1), targets)))
 
 
-def likelihood_of_probabilities(seed: int) -> Training:  # noqa: ARG001
+def likelihood_of_probabilities(seed: int) -> Training:
     model = nn.Sequential(chain(13, 24, 3, between=nn.SiLU), nn.Softmax(dim=1))
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
     data = loader(*scaled("wine"), size=60)
@@ -42,7 +42,7 @@ def _without_softmax(training: Training) -> Training:
     return replace(training, model=model, optimizer=optim.Adam(model.parameters(), lr=1e-2))
 
 
-def outputs_too_short(seed: int) -> Training:  # noqa: ARG001
+def outputs_too_short(seed: int) -> Training:
     flowers, _ = scaled("iris")
     model = nn.Sequential(chain(3, 16, 1, between=nn.GELU), nn.Sigmoid())
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
@@ -59,7 +59,7 @@ def _without_last(training: Training) -> Training:
     return replace(training, model=model, optimizer=optim.Adam(model.parameters(), lr=1e-2))
 
 
-def logits_twice(seed: int) -> Training:  # noqa: ARG001
+def logits_twice(seed: int) -> Training:
     inputs, labels = patches()
     model = nn.Sequential(separable(3, 8, 1), nn.Sigmoid())
     optimizer = optim.RMSprop(model.parameters(), lr=2e-3)
@@ -89,7 +89,7 @@ def _cancer(training: Training) -> Training:
     return _with(*scaled("cancer"), size=64)(training)
 
 
-def rows_off_by_many(seed: int) -> Training:  # noqa: ARG001
+def rows_off_by_many(seed: int) -> Training:
     images, labels = rows()
     model = Reader(nn.GRU(8, 24, batch_first=True), 10)
     optimizer = optim.Adam(model.parameters(), lr=5e-3)
@@ -115,14 +115,14 @@ def _diabetes(training: Training) -> Training:
     return _with(inputs, targets[:, None], size=64)(training)
 
 
-def file_by_file(seed: int) -> Training:  # noqa: ARG001
+def file_by_file(seed: int) -> Training:
     model = Bag(BUCKETS, 8, 4)
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     data = loader(*lines(), size=24, shuffle=False)
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), round(10.7 * len(data)))
 
 
-def digit_by_digit(seed: int) -> Training:  # noqa: ARG001
+def digit_by_digit(seed: int) -> Training:
     images, labels = rows()
     order = labels.argsort(stable=True)
     model = nn.Sequential(nn.Flatten(), chain(64, 32, 10, between=nn.Tanh))
@@ -131,7 +131,7 @@ def digit_by_digit(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 920)
 
 
-def from_mild_to_severe(seed: int) -> Training:  # noqa: ARG001
+def from_mild_to_severe(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     order = targets.argsort()
     model = nn.Linear(10, 1)
@@ -146,7 +146,7 @@ def _in_random_order(training: Training) -> Training:
     return replace(training, data=loader(*tensors, size=len(batches[0][1])))
 
 
-def too_few_patients(seed: int) -> Training:  # noqa: ARG001
+def too_few_patients(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     targets = targets[:, None]
     model = chain(10, 96, 96, 1, between=nn.GELU)

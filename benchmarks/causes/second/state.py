@@ -15,7 +15,7 @@ from benchmarks.causes.second.tables import BUCKETS, lines, raw, rows, scaled
 from unstuck import Cause, Training, supervised
 
 
-def adagrad_after_sums(seed: int) -> Training:  # noqa: ARG001
+def adagrad_after_sums(seed: int) -> Training:
     model = Reader(nn.GRU(8, 24, batch_first=True), 10)
     data = loader(*(part[:600] for part in rows()), size=60)
     optimizer = optim.Adagrad(model.parameters(), lr=0.02)
@@ -25,7 +25,7 @@ def adagrad_after_sums(seed: int) -> Training:  # noqa: ARG001
     return training
 
 
-def adam_after_spike(seed: int) -> Training:  # noqa: ARG001
+def adam_after_spike(seed: int) -> Training:
     inputs, labels = scaled("cancer")
     model = chain(30, 32, 32, 2, between=nn.GELU)
     optimizer = optim.Adam(model.parameters(), lr=4e-4, betas=(0.9, 0.9999), weight_decay=1e-4)
@@ -35,7 +35,7 @@ def adam_after_spike(seed: int) -> Training:  # noqa: ARG001
     return train(training, 20)
 
 
-def rmsprop_after_scaling(seed: int) -> Training:  # noqa: ARG001
+def rmsprop_after_scaling(seed: int) -> Training:
     inputs, labels = (part[:600] for part in scaled("digits"))
     model = chain(64, 32, 10, between=nn.SiLU)
     optimizer = optim.RMSprop(model.parameters(), lr=3e-4, alpha=0.999)
@@ -45,7 +45,7 @@ def rmsprop_after_scaling(seed: int) -> Training:  # noqa: ARG001
     return training
 
 
-def rounded_table(seed: int) -> Training:  # noqa: ARG001
+def rounded_table(seed: int) -> Training:
     inputs, targets = scaled("diabetes")[0] * 8, raw("diabetes")[1][:, None] / 50
     model = nn.Linear(10, 1).bfloat16()
     for parameter in model.parameters():
@@ -55,7 +55,7 @@ def rounded_table(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.MSELoss()), data, optimizer), 500)
 
 
-def rounded_transformer(seed: int) -> Training:  # noqa: ARG001
+def rounded_transformer(seed: int) -> Training:
     images, labels = (part[:600] for part in rows())
     model = Vision(8, 8, 10, width=24, layers=1)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def rounded_transformer(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 200)
 
 
-def half_overflow(seed: int) -> Training:  # noqa: ARG001
+def half_overflow(seed: int) -> Training:
     features, targets = raw("diabetes")
     model = chain(10, 32, 1, between=nn.ReLU).half()
     data = loader(features.half() * 4, targets[:, None].half(), size=64)
@@ -82,7 +82,7 @@ def _standardised_single(training: Training) -> Training:
     return replace(training, data=loader(inputs, targets[:, None], size=64), optimizer=optimizer)
 
 
-def constant_pixel(seed: int) -> Training:  # noqa: ARG001
+def constant_pixel(seed: int) -> Training:
     pixels, labels = raw("digits")
     normal = ((pixels - pixels.mean(0)) / pixels.std(0)).float()  # some pixels never change: 0 / 0
     model = chain(64, 32, 10, between=nn.Hardswish)
@@ -107,7 +107,7 @@ class Twin(nn.Module):
         return ((self.net(left) - self.net(right)).square().sum(dim=1) + self.inside).sqrt()
 
 
-def root_at_zero(seed: int) -> Training:  # noqa: ARG001
+def root_at_zero(seed: int) -> Training:
     inputs, labels = scaled("wine")
     partner = torch.arange(178)
     partner[::2] = torch.randperm(178)[:89]  # every other wine is its own partner, at distance nothing
@@ -128,7 +128,7 @@ def _inside_the_root(training: Training) -> Training:
     return training
 
 
-def only_the_head(seed: int) -> Training:  # noqa: ARG001
+def only_the_head(seed: int) -> Training:
     words, origins = lines()
     model = bert(BUCKETS, 4)
     data = torch.utils.data.DataLoader(
@@ -162,7 +162,7 @@ class Cut(Autoencoder):
         return self.decoder(self.encoder(inputs).detach())
 
 
-def detached_code(seed: int) -> Training:  # noqa: ARG001
+def detached_code(seed: int) -> Training:
     inputs = rows()[0].flatten(1)[:600]
     model = Cut(chain(64, 48, 8, between=nn.SiLU), chain(8, 48, 64, between=nn.SiLU))
     optimizer = optim.Adam(model.parameters(), lr=5e-3)
@@ -177,7 +177,7 @@ def _attached(training: Training) -> Training:
     return replace(training, model=model, optimizer=optim.Adam(model.parameters(), lr=5e-3))
 
 
-def frozen_convolutions(seed: int) -> Training:  # noqa: ARG001
+def frozen_convolutions(seed: int) -> Training:
     images, labels = (part[:500] for part in rows())
     model = separable(1, 8, 10)
     for module in model[:-1]:

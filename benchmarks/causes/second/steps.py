@@ -58,7 +58,7 @@ class Preconditioned(optim.Optimizer):
         bias.sub_(change[:, -1], alpha=group["lr"])
 
 
-def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
+def bouncing_huber(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     model = nn.Linear(10, 1)
     top = float(torch.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[-1])
@@ -67,14 +67,14 @@ def bouncing_huber(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.HuberLoss(delta=1.0)), data, optimizer), 100)
 
 
-def long_absolute(seed: int) -> Training:  # noqa: ARG001
+def long_absolute(seed: int) -> Training:
     inputs, targets = scaled("diabetes")[0], raw("diabetes")[1][:, None].float()
     model = nn.Linear(10, 1)
     optimizer = optim.SGD(model.parameters(), lr=150.0)
     return train(Training(model, supervised(nn.L1Loss()), [(inputs, targets)], optimizer), 100)
 
 
-def spent_schedule(seed: int) -> Training:  # noqa: ARG001
+def spent_schedule(seed: int) -> Training:
     model = Reader(nn.LSTM(8, 32, batch_first=True), 10)
     optimizer = optim.Adam(model.parameters(), lr=3e-3)
     schedule = optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=1e-3, total_iters=80)
@@ -82,7 +82,7 @@ def spent_schedule(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer, schedule), 100)
 
 
-def borrowed_rate(seed: int) -> Training:  # noqa: ARG001
+def borrowed_rate(seed: int) -> Training:
     tiles = patches()[0].flatten(1)
     model = Autoencoder(chain(192, 64, 16, between=nn.GELU), chain(16, 64, 192, between=nn.GELU))
     optimizer = optim.SGD(model.parameters(), lr=3e-4, momentum=0.9)
@@ -90,7 +90,7 @@ def borrowed_rate(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.MSELoss()), data, optimizer), 120)
 
 
-def timid_sign(seed: int) -> Training:  # noqa: ARG001
+def timid_sign(seed: int) -> Training:
     inputs, labels = scaled("cancer")
     model = residual(30, 2, dropout=0.0)
     data = loader(inputs, labels, size=96)
@@ -99,7 +99,7 @@ def timid_sign(seed: int) -> Training:  # noqa: ARG001
     )
 
 
-def raw_wine(seed: int) -> Training:  # noqa: ARG001
+def raw_wine(seed: int) -> Training:
     features, labels = raw("wine")
     model = nn.Linear(13, 3, dtype=DOUBLE)
     nn.init.zeros_(model.weight)
@@ -109,7 +109,7 @@ def raw_wine(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.CrossEntropyLoss()), data, optimizer), 1500)
 
 
-def raw_cancer(seed: int) -> Training:  # noqa: ARG001
+def raw_cancer(seed: int) -> Training:
     features, labels = raw("cancer")
     model = nn.Linear(30, 1, dtype=DOUBLE)
     nn.init.zeros_(model.weight)
@@ -119,7 +119,7 @@ def raw_cancer(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.MSELoss()), data, optimizer), 500)
 
 
-def powers(seed: int) -> Training:  # noqa: ARG001
+def powers(seed: int) -> Training:
     bodies, exercises = scaled("linnerud", DOUBLE)[1], scaled("linnerud", DOUBLE)[0]
     a, b, c = bodies.split(1, dim=1)
     degrees = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j) if i + j + k]
@@ -138,7 +138,7 @@ def _newton(training: Training) -> Training:
     return replace(training, optimizer=Preconditioned(model.weight, model.bias, features, lr=0.5))
 
 
-def pairs_of_patients(seed: int) -> Training:  # noqa: ARG001
+def pairs_of_patients(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     model = chain(10, 16, 1, between=nn.Tanh)
     optimizer = optim.SGD(model.parameters(), lr=0.3)
@@ -146,7 +146,7 @@ def pairs_of_patients(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.HuberLoss()), data, optimizer), 600)
 
 
-def one_by_one(seed: int) -> Training:  # noqa: ARG001
+def one_by_one(seed: int) -> Training:
     inputs, targets = scaled("diabetes")
     model = nn.Linear(10, 1)
     optimizer = optim.SGD(model.parameters(), lr=0.25, momentum=0.5)
@@ -154,7 +154,7 @@ def one_by_one(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.BCEWithLogitsLoss()), data, optimizer), 1500)
 
 
-def few_rows(seed: int) -> Training:  # noqa: ARG001
+def few_rows(seed: int) -> Training:
     model = Reader(nn.RNN(8, 32, batch_first=True), 10)
     optimizer = optim.SGD(model.parameters(), lr=0.15)
     data = loader(*rows(), size=2)

@@ -14,7 +14,7 @@ from unstuck import Cause, Training, supervised
 STEPS = 40  # of a recurrent net that has to remember
 
 
-def deep_sigmoid(seed: int) -> Training:  # noqa: ARG001
+def deep_sigmoid(seed: int) -> Training:
     model = chain(13, *[16] * 9, 3, between=nn.Sigmoid)
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     data = loader(*scaled("wine"), size=30)
@@ -52,7 +52,7 @@ class Memory(nn.Module):
         return self.head(state)
 
 
-def long_memory(seed: int) -> Training:  # noqa: ARG001
+def long_memory(seed: int) -> Training:
     images, labels = (part[:600] for part in rows())
     model = Memory()
     optimizer = optim.Adagrad(model.parameters(), lr=0.01)
@@ -71,7 +71,7 @@ def _remembering(training: Training) -> Training:
     return replace(training, optimizer=optim.Adam(training.model.parameters(), lr=1e-3))
 
 
-def deep_convolutions(seed: int) -> Training:  # noqa: ARG001
+def deep_convolutions(seed: int) -> Training:
     layers: list[nn.Module] = [nn.Conv1d(8, 12, 3, padding=1), nn.Sigmoid()]
     for _ in range(7):
         layers += [nn.Conv1d(12, 12, 3, padding=1), nn.Sigmoid()]
@@ -95,7 +95,7 @@ def _rectified_convolutions(training: Training) -> Training:
     return replace(training, model=model, optimizer=optimizer)
 
 
-def low_biases(seed: int) -> Training:  # noqa: ARG001
+def low_biases(seed: int) -> Training:
     model = nn.Sequential(
         nn.Conv1d(8, 16, 3, padding=1),
         nn.ReLU(),
@@ -117,7 +117,7 @@ def _biases_at_zero(training: Training) -> Training:
     return training
 
 
-def killed_by_a_step(seed: int) -> Training:  # noqa: ARG001
+def killed_by_a_step(seed: int) -> Training:
     features, labels = scaled("cancer")
     model = chain(30, 32, 32, 1, between=nn.ReLU)
     targets = labels[:, None].float()
@@ -135,7 +135,7 @@ def _started_anew(training: Training) -> Training:
     return training
 
 
-def dead_code(seed: int) -> Training:  # noqa: ARG001
+def dead_code(seed: int) -> Training:
     inputs, _ = scaled("wine")
     encoder = nn.Sequential(nn.Linear(13, 24), nn.ReLU6(), nn.Linear(24, 8), nn.ReLU())
     model = Autoencoder(encoder, chain(8, 24, 13, between=nn.ReLU6))
@@ -146,7 +146,7 @@ def dead_code(seed: int) -> Training:  # noqa: ARG001
     return train(Training(model, supervised(nn.SmoothL1Loss()), data, optimizer), 60)
 
 
-def raw_into_tanh(seed: int) -> Training:  # noqa: ARG001
+def raw_into_tanh(seed: int) -> Training:
     features, labels = raw("wine")
     model = chain(13, 24, 3, between=nn.Tanh)
     nn.init.normal_(model[0].weight)  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def _features_scaled(training: Training) -> Training:
     return replace(training, data=loader(*scaled("wine"), size=50))
 
 
-def sure_and_wrong(seed: int) -> Training:  # noqa: ARG001
+def sure_and_wrong(seed: int) -> Training:
     features, labels = scaled("cancer")
     model = nn.Sequential(nn.Linear(30, 16), nn.SiLU(), nn.Linear(16, 1), nn.Sigmoid())
     nn.init.constant_(model[2].bias, 25.0)  # type: ignore[arg-type]
@@ -196,7 +196,7 @@ class Gates(nn.Module):
         return self.head(state)
 
 
-def closed_gates(seed: int) -> Training:  # noqa: ARG001
+def closed_gates(seed: int) -> Training:
     model = Gates(24, 12.0)
     data = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(*rows()), 100, shuffle=True, collate_fn=named("rows", "digit")
