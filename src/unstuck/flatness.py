@@ -6,16 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from unstuck import journal, processes
 from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import limits_of, sampled
 from unstuck.landscape.records import Measure, Survey
 from unstuck.landscape.survey import Surveyor
 from unstuck.measurements.division import unwrapped
-from unstuck.objective.casts import casts_kept
-from unstuck.objective.pace import threads_kept
+from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.sharpness.document import to_json
@@ -111,13 +108,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with (
-        processes.interrupts_end_all(),
-        threads_kept(),
-        casts_kept(training) as training,
-        journal.kept(resume),
-        allowing(limits.memory),
-    ):
+    with looking(training, resume=resume, memory=limits.memory) as training:
         told("reading the data", 0.0)
         drawn, sample = sampled(training, limits, gradients=_TYPICAL_COST)
         told("the gradient", 0.05)

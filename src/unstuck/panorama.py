@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from unstuck import journal, processes
+from unstuck import processes
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import Ground, limits_of, sampled
@@ -15,10 +15,8 @@ from unstuck.landscape.pictures import View
 from unstuck.landscape.viewer import Viewer
 from unstuck.measurements.division import unwrapped
 from unstuck.objective import Draw
-from unstuck.objective.casts import casts_kept
-from unstuck.objective.pace import threads_kept
+from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.surface.document import to_json
@@ -132,13 +130,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)
     told = progress or untold
-    with (
-        processes.interrupts_end_all(),
-        threads_kept(),
-        casts_kept(training) as training,
-        journal.kept(resume),
-        allowing(limits.memory),
-    ):
+    with looking(training, resume=resume, memory=limits.memory) as training:
         told("reading the data", 0.0)
         kept = () if run is None else processes.together(lambda: snapshots(run))
 

@@ -7,7 +7,7 @@ from os import PathLike
 
 import torch
 
-from unstuck import journal, processes
+from unstuck import processes
 from unstuck.curvature.vectors import Room
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import MeasurementError, UnstuckError
@@ -28,12 +28,11 @@ from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Draw, Objective, draw
 from unstuck.objective.affordable import FEWEST_BATCHES, affordable, fewest
-from unstuck.objective.casts import casts_kept
 from unstuck.objective.ledger import Ledger, peak_bytes
-from unstuck.objective.pace import fastest, threads_kept
+from unstuck.objective.looking import looking
+from unstuck.objective.pace import fastest
 from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
-from unstuck.objective.thrift import allowing
 from unstuck.progress import Told, untold
 from unstuck.training import Training
 from unstuck.trials.proof import Allowance, try_remedies
@@ -139,13 +138,7 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         only=only,
     )
     spending.told("reading the data", 0.0)
-    with (
-        processes.interrupts_end_all(),
-        threads_kept(),
-        casts_kept(training) as training,
-        journal.kept(resume),
-        allowing(spending.memory),
-    ):
+    with looking(training, resume=resume, memory=spending.memory) as training:
         diagnosis = _in_rounds(training, spending)
         if trying and worth_trying(diagnosis.verdict) and not diagnosis.interrupted:
             allowed = Allowance(

@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from unstuck import journal, processes
 from unstuck.errors import UnstuckError
 from unstuck.interrupts import cut_short
 from unstuck.landscape.bending import Bender
@@ -14,10 +13,8 @@ from unstuck.landscape.bends import Bending
 from unstuck.landscape.blocks import Blocks
 from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
 from unstuck.measurements.division import unwrapped
-from unstuck.objective.casts import casts_kept
-from unstuck.objective.pace import threads_kept
+from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.objective.thrift import allowing
 from unstuck.plain import written
 from unstuck.progress import Told, untold
 from unstuck.report.spectrum.document import to_json
@@ -118,13 +115,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     limits = limits_of(budget, memory, seed, only)
     check_names(training.model, limits.only)
     told = progress or untold
-    with (
-        processes.interrupts_end_all(),
-        threads_kept(),
-        casts_kept(training) as training,
-        journal.kept(resume),
-        allowing(limits.memory),
-    ):
+    with looking(training, resume=resume, memory=limits.memory) as training:
         return _bent(training, limits, top, told, blocks=blocks)
 
 
