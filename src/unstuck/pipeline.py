@@ -351,9 +351,7 @@ def _sure(verdict: Verdict) -> bool:
 def _enough(measured: Measurements) -> bool:
     """Whether the cheap measurements name a cause surely, or one that no curvature could change."""
     verdict = conclude(measured, _NOTHING)
-    # No descent shows what lies across a symmetry that it cannot leave.
-    confined = measured.alike and measured.spectrum is None
-    return settled(verdict) or (verdict.confidence >= _SURE and not confined)
+    return settled(verdict) or verdict.confidence >= _SURE
 
 
 def _about_steps(measured: Measurements) -> bool:

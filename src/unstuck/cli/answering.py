@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
+from unstuck.cli import INTERRUPTED
+from unstuck.cli.endings import DONE
 from unstuck.cli.loading import say
 from unstuck.cli.output import prepare, put, write
-
-DONE, INTERRUPTED = 0, 130
 
 STANDARD_OUTPUT = "-"
 

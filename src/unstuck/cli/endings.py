@@ -7,9 +7,10 @@ from typing import ParamSpec
 
 import typer
 
+from unstuck.cli import INTERRUPTED
 from unstuck.interrupts import noted
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+DONE, BAD_INPUT = 0, 2
 
 Given = ParamSpec("Given")
 

@@ -66,8 +66,7 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
 def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
     if verdict.cause is not None or verdict.point.kind is not Kind.NOT_CRITICAL:
         return None
-    best = _ranked(tried, None)[:1]
-    leading = [trial for trial in tried if best and _helps(trial) and _about_equal(trial, best[0])]
+    leading = _leading(tried)
     # What one rate does, rates for each parameter do too: they tell only where it does not.
     one = [trial for trial in leading if trial.name != "per-parameter-scale"] or leading
     causes = {TOLD.get(trial.name) for trial in one}
@@ -93,26 +92,20 @@ def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
     )
 
 
-def _about_equal(trial: Trial, best: Trial) -> bool:
-    if trial.gain is None or best.gain is None:
-        return False
-    return trial.gain.value >= ABOUT_EQUAL * min(best.gain.value, ALL_OF_IT)
-
-
 def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:
     """Proved to help before others, the larger gain first; of about equal gains what treats the cause comes first."""
     ranked = sorted(tried, key=_place)
-    best = ranked[0] if ranked and _helps(ranked[0]) else None
-    if best is None or best.gain is None:
+    treating = [trial for trial in _leading(ranked) if cause in trial.causes]
+    if not treating:
         return tuple(ranked)
-    enough = ABOUT_EQUAL * min(best.gain.value, ALL_OF_IT)
-    treating = [
-        trial
-        for trial in ranked
-        if _helps(trial) and cause in trial.causes and trial.gain is not None and trial.gain.value >= enough
-    ]
-    first = treating[0] if treating else best
-    return (first, *(trial for trial in ranked if trial is not first))
+    return (treating[0], *(trial for trial in ranked if trial is not treating[0]))
+
+
+def _leading(tried: Sequence[Trial]) -> list[Trial]:
+    """Those that are proved to help, and about as much as the best one."""
+    gains = [(trial, trial.gain.value) for trial in tried if trial.gain is not None and _helps(trial)]
+    best = max((gain for _, gain in gains), default=0.0)
+    return [trial for trial, gain in gains if gain >= ABOUT_EQUAL * min(best, ALL_OF_IT)]
 
 
 def _place(trial: Trial) -> tuple[int, float]:
