@@ -69,21 +69,26 @@ def measure_mixing(
     if batch.examples < _FEWEST:
         msg = f"a batch of {batch.examples} examples is too small to see which outputs change"
         raise MeasurementError(msg)
-    trading = _Trading(training, judge, batch, seed, processes.clock() + _SHARE * seconds)
-    found = list(trading.changes())
+    trading = _Trading(training, judge, batch, seed)
+    end = processes.clock() + _SHARE * seconds
+    found: list[_Change] = []
+    for change in trading.changes():
+        found.append(change)
+        if processes.clock() > end:
+            break
     if not found:
         return None
     if not all(change.follows for change in found):
-        if trading.follow_along_the_second():
+        if trading.follow_along_the_second(len(found)):
             msg = "examples stand along the second dimension"
             raise MeasurementError(msg)
         if _relates(batches):
             msg = "a square of all examples, as of a graph's edges, says what each is to each other"
             raise MeasurementError(msg)
-    alike_weights = [1.0] * len(found)
+    even = [1.0] * len(found)
     return Mixing(
-        weighted_mean([change.own for change in found], alike_weights),
-        weighted_mean([change.first for change in found], alike_weights),
+        weighted_mean([change.own for change in found], even),
+        weighted_mean([change.first for change in found], even),
         len(found),
         batch.examples,
     )
@@ -114,8 +119,7 @@ Pair = tuple[int, int]
 class _Trading:
     """One batch, again and again, with two of its examples in each other's places."""
 
-    def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int, end: float) -> None:
-        self._end = end
+    def __init__(self, training: Training, judge: Judge, batch: Batch, seed: int) -> None:
         self._training, self._objective, self._batch = training, judge.objective, batch
         self._generator = torch.Generator().manual_seed(seed)
         self._heeded: bool | None = None
@@ -125,8 +129,11 @@ class _Trading:
         take = pooled([self._batch.content], [self._batch.examples])
         return self._traded(self._batch.examples, take, 1)
 
-    def follow_along_the_second(self) -> bool:
-        """Whether all is as it should be if examples are told apart by the second dimension, as in (time, batch)."""
+    def follow_along_the_second(self, most: int) -> bool:
+        """Whether all is as it should be if examples are told apart by the second dimension, as in (time, batch).
+
+        So many pairs are asked as along the first one.
+        """
         sizes = {tensor.shape[1] for tensor in tensors(self._batch.content) if tensor.ndim > 1}
         if len(sizes) != 1:
             return False
@@ -140,7 +147,7 @@ class _Trading:
             return mapped(self._batch.content, leaf)
 
         try:
-            found = list(self._traded(count, take, 2))
+            found = list(itertools.islice(self._traded(count, take, 2), most))
         except MeasurementError:
             return False
         return bool(found) and all(change.follows for change in found)
@@ -148,8 +155,6 @@ class _Trading:
     def _traded(self, count: int, take: Take, dimensions: int) -> Iterator[_Change]:
         before = self._seen(self._batch.content, dimensions)
         for pair in self._pairs(count):
-            if processes.clock() > self._end:
-                return
             rows = torch.arange(count)
             rows[list(pair)] = torch.tensor(pair[::-1])
             after = self._seen(take(rows), dimensions)
