@@ -61,14 +61,7 @@ def measure_mixing(
     Raises:
         MeasurementError: Examples, or outputs and targets, cannot be told apart.
     """
-    batches = judge.objective.batches
-    batch = batches[judge.halves.finds[0]]
-    if len(batches) == 1 or alike(batches[0], batches[1]):
-        msg = "one batch is all the data there is: its examples may be parts of one whole"
-        raise MeasurementError(msg)
-    if batch.examples < _FEWEST:
-        msg = f"a batch of {batch.examples} examples is too small to see which outputs change"
-        raise MeasurementError(msg)
+    batch = _chosen(judge)
     trading = _Trading(training, judge, batch, seed)
     end = processes.clock() + _SHARE * seconds
     found: list[_Change] = []
@@ -82,7 +75,7 @@ def measure_mixing(
         if trading.follow_along_the_second(len(found)):
             msg = "examples stand along the second dimension"
             raise MeasurementError(msg)
-        if _relates(batches):
+        if _relates(judge.objective.batches):
             msg = "a square of all examples, as of a graph's edges, says what each is to each other"
             raise MeasurementError(msg)
     even = [1.0] * len(found)
@@ -92,6 +85,18 @@ def measure_mixing(
         len(found),
         batch.examples,
     )
+
+
+def _chosen(judge: Judge) -> Batch:
+    batches = judge.objective.batches
+    batch = batches[judge.halves.finds[0]]
+    if len(batches) == 1 or alike(batches[0], batches[1]):
+        msg = "one batch is all the data there is: its examples may be parts of one whole"
+        raise MeasurementError(msg)
+    if batch.examples < _FEWEST:
+        msg = f"a batch of {batch.examples} examples is too small to see which outputs change"
+        raise MeasurementError(msg)
+    return batch
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,7 @@ def _check_first(before: _Seen, after: _Seen, pair: Pair, count: int) -> None:
     Raises:
         MeasurementError: It is, and the first one is as long by chance.
     """
-    if before.given.ndim < 2 or before.given.shape[1] != count:  # noqa: PLR2004
+    if before.given.ndim < 2 or before.given.shape[1] != count:  # noqa: PLR2004 - there is no second one
         return
     changes = (after.given - before.given).square().transpose(0, 1).flatten(1).sum(1)
     if float(changes[list(pair)].sum()) > _FOLLOWS * float(changes.sum()):

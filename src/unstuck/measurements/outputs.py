@@ -170,7 +170,7 @@ def _misfit(free: Tail, call: Call) -> str:
 
 def _are_probabilities(given: Tensor) -> bool:
     axis = _classes(given)
-    if given.shape[axis] < 2 or bool((given < 0.0).any()):  # noqa: PLR2004
+    if given.shape[axis] < 2 or bool((given < 0.0).any()):  # noqa: PLR2004 - one class is no choice
         return False
     return float((given.float().sum(axis) - 1.0).abs().max()) < _SUMS
 
@@ -186,10 +186,10 @@ def _scrambled(built: Tail, free: Tail, call: Call) -> str:
     given, last = _given(free, call), built.tape.nodes[built.starts[0]]
     made = "" if last.call is None else built.tape.calls[last.call].name
     axis = _FEATURES.get(made.rstrip("123d"))
-    if axis is None or last.tensor.ndim < 3:  # noqa: PLR2004
+    if axis is None or last.tensor.ndim < 3:  # noqa: PLR2004 - no places beside examples and classes
         return ""
     classes = given.shape[_classes(given)]
-    if classes < 2 or last.tensor.shape[axis] != classes:  # noqa: PLR2004
+    if classes < 2 or last.tensor.shape[axis] != classes:  # noqa: PLR2004 - one class is no choice
         return ""
     shape = list(last.tensor.shape)
     shape[axis] = 1
