@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
@@ -242,14 +243,7 @@ def _operator(ground: Ground, products: Products, metric: Metric | None) -> Oper
     operator = ground.operator(products)
     if metric is None:
         return operator
-    half = metric.rates.sqrt()
-
-    def multiply(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        direction = half * vector
-        image = products(direction)
-        return half * (image if metric.decay is None else image - metric.decay * direction)
-
-    return replace(operator, matvec=multiply, like=half)
+    return replace(operator, matvec=partial(metric.multiply, products), like=metric.rates)
 
 
 def _judged(ground: Ground, vector: Float[Tensor, " n"], metric: Metric | None) -> Estimate:

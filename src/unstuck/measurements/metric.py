@@ -22,6 +22,7 @@ from unstuck.measurements.second_moments import as_number, key_of
 from unstuck.objective import Objective
 from unstuck.objective.decay import by_parameter, decouples
 from unstuck.objective.parameters import Parameters
+from unstuck.objective.products import Products
 from unstuck.objective.shards import local
 from unstuck.optim import Optimizer as Composed
 
@@ -51,6 +52,13 @@ class Metric:
     limit: float
     decay: Float[Tensor, " n"] | None
     uniform: float | None
+
+    def multiply(self, products: Products, vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        r"""Multiply $D^{1/2} (H - C) D^{1/2}$ with a vector, $C$ the weight decay that passes the scale by."""
+        half = self.rates.sqrt()
+        direction = half * vector
+        image = products(direction)
+        return half * (image if self.decay is None else image - self.decay * direction)
 
 
 def metric_of(optimizer: Optimizer, objective: Objective) -> Metric:

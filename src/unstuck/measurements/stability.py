@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -52,14 +53,8 @@ def find_steepest(
     It starts at the gradient, along which a run that is thrown about lies, and at random, since the gradient may
     be orthogonal to what is steep. It ends once the largest eigenvalue is known to a share `close` of it.
     """
-    half = metric.rates.sqrt()
-
-    def multiply(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        direction = half * vector
-        image = products(direction)
-        return half * (image if metric.decay is None else image - metric.decay * direction)
-
-    space = products.space
+    half, space = metric.rates.sqrt(), products.space
+    multiply = partial(metric.multiply, products)
     operator = Operator(multiply, space.size, half, products.noise, space.reduce, space.draw)
     start = random_unit(operator, torch.Generator().manual_seed(seed))
     along = half * gradient
