@@ -1,11 +1,17 @@
 """The tensors of the tests are tiny: more threads would only wait for each other. And a browser for pages."""
 
 import shutil
+from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# To check types at every call makes a diagnosis of a tiny network take four times as long. It is done where parts
+# are tested, and where each command is; not in these folders, whose tests let the commands run again and again.
+UNCHECKED = {"batch", "landscape", "report", "study", "trials"}
 
 FLAGS = [
     "--no-sandbox",
@@ -15,6 +21,12 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def types(request):
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    jaxtyping.config.update("jaxtyping_disable", folder in UNCHECKED)
 
 
 @pytest.fixture(scope="session")

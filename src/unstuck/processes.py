@@ -218,6 +218,8 @@ def free_memory() -> float:
 def interrupts_end_all() -> Generator[None]:
     """Let Ctrl-C end all of several processes: no two of them are at the same place when it comes.
 
+    So does what `torchrun` sends to those that are left where one has died: they would end without a word.
+
     Raises:
         LostError: It came.
     """
@@ -225,15 +227,16 @@ def interrupts_end_all() -> Generator[None]:
         yield
         return
 
-    def end(_number: int, _frame: Any) -> None:
-        msg = "interrupted"
-        raise LostError(msg, interrupted=True)
+    def end(number: int, _frame: Any) -> None:
+        interrupted = number == signal.SIGINT
+        raise LostError("interrupted" if interrupted else _LOST, interrupted=interrupted)
 
-    before = signal.signal(signal.SIGINT, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def clock() -> float:

@@ -72,19 +72,23 @@ def test_the_figure_that_shows_the_cause_comes_first(name, first):
     assert len(set(names)) == len(names)
 
 
-def test_every_figure_is_that_of_some_run():
+@pytest.fixture(scope="module")
+def tried():
+    return unstuck.diagnose(DEMOS["lecture"].setup(), budget=120.0).verdict
+
+
+def test_every_figure_is_that_of_some_run(tried):
     shown = {name for run in RUNS for name in available(verdict_of(run))}
-    tried = unstuck.diagnose(DEMOS["lecture"].setup(), budget=120.0)
-    assert shown | set(available(tried.verdict)) == set(FIGURES)
-    assert available(tried.verdict)[0] == "trials"
+    assert shown | set(available(tried)) == set(FIGURES)
+    assert available(tried)[0] == "trials"
 
 
-def test_the_fan_of_the_trials_has_a_curve_for_each_order_and_an_interval_for_each_gain():
-    verdict = unstuck.diagnose(DEMOS["noise"].setup(), budget=120.0).verdict
-    drawn = figure(verdict, "trials")
-    proved = [trial for trial in verdict.trials.tried if trial.gain is not None]
+def test_the_fan_of_the_trials_has_a_curve_for_each_order_and_an_interval_for_each_gain(tried):
+    drawn = figure(tried, "trials")
+    proved = [trial for trial in tried.trials.tried if trial.gain is not None]
+    assert proved
     curves = [trace for trace in drawn.data if trace.xaxis == "x"]
-    assert len(curves) == (1 + len(proved)) * (1 + verdict.trials.orders)
+    assert len(curves) == (1 + len(proved)) * (1 + tried.trials.orders)
     intervals = [trace for trace in drawn.data if trace.xaxis == "x2" and trace.mode == "lines"]
     assert [tuple(trace.x) for trace in intervals] == [
         pytest.approx((100 * trial.low, 100 * trial.high)) for trial in proved
