@@ -141,6 +141,11 @@ class TestBadInputIsOneLineOnStandardErrorAndExitsWithTwo:
             ),
             (["diagnose", "demo:lecture", "--steps", "-1"], "Invalid value for '--steps': .*, not '-1'"),
             (["diagnose", "demo:lecture", "--seed=x"], "Invalid value for '--seed': .*, not 'x'"),
+            (["batch", "demo:lecture", "--to=nan"], "Invalid value for --to: 'nan' is not a finite loss.*"),
+            (
+                ["surface", "demo:lecture", "--along=up"],
+                "Invalid value for '--along': .*'up' is not one of .*",
+            ),
             (["diagnose", "demo:lecture", "--html", "."], "cannot write .: it is a folder"),
             (
                 ["diagnose", "demo:lecture", "--json", "file/report.json"],

@@ -63,7 +63,7 @@ def test_with_json_to_standard_output_there_is_nothing_but_the_document(run):
         (("train.py:setup", "--budget", "soon"), "soon"),
         (("nowhere.py:setup",), "nowhere.py"),
         (("train.py:setup", "--to", "low"), "'--to'"),
-        (("train.py:setup", "--to", "nan"), "`target` must be a finite loss"),
+        (("train.py:setup", "--to", "nan"), "'nan' is not a finite loss"),
         (("train.py:setup", "--html", "."), "it is a folder"),
     ],
 )

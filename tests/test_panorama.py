@@ -144,7 +144,7 @@ def test_page_and_json_are_written_where_asked(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["demo:lecture", "--along", "nowhere"], "random, hessian, path or all"),
+        (["demo:lecture", "--along", "nowhere"], "'nowhere' is not one of"),
         (["demo:lecture", "--run", "nowhere"], "there is no run nowhere"),
         (["demo:lecture", "--budget", "soon"], "not a time above zero"),
         (["demo:nothing"], "nothing"),

@@ -1,5 +1,6 @@
 """Values that people type, read strictly."""
 
+import math
 import re
 
 import typer
@@ -36,6 +37,18 @@ def size(text: str | None) -> float | None:
         msg = f"'{text}' is not a size above zero such as 512MB or 24GB"
         raise typer.BadParameter(msg, param_hint="--memory")
     return value
+
+
+def finite(loss: float | None) -> float | None:
+    """Give the loss that was typed.
+
+    Raises:
+        typer.BadParameter: It is NaN or infinite, which nothing gets to.
+    """
+    if loss is not None and not math.isfinite(loss):
+        msg = f"'{loss}' is not a finite loss to get to"
+        raise typer.BadParameter(msg, param_hint="--to")
+    return loss
 
 
 def seconds(text: str) -> float:

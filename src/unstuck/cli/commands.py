@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unstuck.cli.arguments import seconds, size
+from unstuck.cli.arguments import finite, seconds, size
 from unstuck.cli.endings import BAD_INPUT, INTERRUPTED, complain, interruptible
 from unstuck.cli.examples import (
     EXAMPLES,
@@ -197,7 +197,7 @@ def batch(  # noqa: PLR0913 - each option is an argument
     A learning rate that is far off is said first, for what a size is good for depends on it.
     """
     del debug  # `main` looks for it itself
-    limit = seconds(budget)
+    limit, to = seconds(budget), finite(to)
     from unstuck.cli.sizing import Size  # noqa: PLC0415 - see the package
     from unstuck.cli.sizing import run as size  # noqa: PLC0415 - see the package
 

@@ -1,6 +1,6 @@
 """The options of the commands, each with its help."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -102,7 +102,7 @@ Out = Annotated[
 ]
 MaybeOut = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write the checkpoint there.")]
 Along = Annotated[
-    str,
+    Literal["random", "hessian", "path", "all"],
     typer.Option(
         metavar="random|hessian|path|all",
         help="Directions of the pictures: random ones, scaled like the filters; the eigenvectors of both ends of "
