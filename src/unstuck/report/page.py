@@ -1,39 +1,20 @@
 """A verdict for people, in a browser: one page that needs nothing but itself, and a notebook's summary."""
 
-import base64
 from typing import Any
-
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from unstuck.findings.records import Verdict
 from unstuck.report import costs, eigenvalues, facts, headline, tables, tried
 from unstuck.report.captions import caption
 from unstuck.report.document import to_json
 from unstuck.report.figures import available, figure, telling
-from unstuck.report.sheet import digest, environment, plotted, source
+from unstuck.report.sheet import environment, page, shown
 
 FULL_BAR_AT_LEAST = 0.01  # of the loss, as in the terminal: a gain of nothing must look like nothing
 
 
 def to_html(verdict: Verdict) -> str:
-    """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
-    plotly, draw = get_plotlyjs(), source("page.js")
-    document = to_json(verdict)
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            **_contents(verdict),
-            style=Markup(source("page.css")),  # noqa: S704 - our own file
-            plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
-            draw=Markup(draw),  # noqa: S704 - our own file
-            hashes=[digest(plotly), digest(draw)],
-            figures=_figures(verdict),
-            document=document,
-            download=base64.b64encode(document.encode()).decode(),
-        )
-    )
+    """Write the whole page."""
+    return page("page.html.j2", _figures(verdict), document=to_json(verdict), **_contents(verdict))
 
 
 def to_notebook(verdict: Verdict) -> str:
@@ -74,22 +55,9 @@ def _contents(verdict: Verdict) -> dict[str, Any]:
 
 
 def _figures(verdict: Verdict) -> list[dict[str, Any]]:
-    """Title and caption go into the page's own text, where they wrap; the rest is for Plotly."""
-    shown: list[dict[str, Any]] = []
-    first = telling(verdict)
-    for name in available(verdict):
-        title, plot = plotted(figure(verdict, name))
-        shown.append(
-            {
-                "name": name,
-                "title": title,
-                "telling": name in first,
-                "caption": caption(name, whole=_whole(verdict)),
-                "plot": plot,
-            }
-        )
-    return shown
-
-
-def _whole(verdict: Verdict) -> bool:
-    return verdict.measured.spectrum is not None and verdict.measured.spectrum.exact
+    first, spectrum = telling(verdict), verdict.measured.spectrum
+    whole = spectrum is not None and spectrum.exact
+    return [
+        shown(name, figure(verdict, name), caption(name, whole=whole), telling=name in first)
+        for name in available(verdict)
+    ]

@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
 from unstuck.report.numbers import count, seconds, significant
-from unstuck.report.sheet import digest, environment, plotted, source
+from unstuck.report.sheet import page, shown
 from unstuck.study.records import Drawing, Holds, Outcome, Result, Scale
 
 _TONES = {Holds.YES: "good", Holds.NO: "act", Holds.UNSURE: "unsure"}
+_STYLES = ("study.css",)
 
 
 def to_html(result: Result, *, index: bool) -> str:
     """Write the page of one study; `index` says whether it stands beside the page of all."""
     study = result.study
     figures = [_figure(drawing) for drawing in study.draw(result.table)]
-    return _filled(
+    return page(
         "study.html.j2",
         figures,
+        styles=_STYLES,
         study=study,
         sheets=study.tabulate(result.table),
         index=index,
@@ -41,9 +40,10 @@ def gallery(results: Sequence[Result]) -> str:
     """Write the page of all studies, each with its first figure."""
     studies = [_entry(result) for result in results]
     found = [sum(result.holds is holds for result in results) for holds in Holds]
-    return _filled(
+    return page(
         "gallery.html.j2",
         [entry["figure"] for entry in studies if entry["figure"]],
+        styles=_STYLES,
         studies=studies,
         summary=(
             f"{count(len(results), 'claim')} of the lecture, tested: {found[0]} hold, {found[1]} do not hold as "
@@ -63,22 +63,6 @@ def command(names: Sequence[str], result: Result) -> str:
     return given
 
 
-def _filled(template: str, figures: Sequence[dict[str, Any]], **contents: Any) -> str:
-    plotly, draw = get_plotlyjs(), source("page.js")
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            **contents,
-            figures=figures,
-            style=Markup(source("page.css") + source("study.css")),  # noqa: S704 - our own files
-            plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
-            draw=Markup(draw),  # noqa: S704 - our own file
-            hashes=[digest(plotly), digest(draw)],
-        )
-    )
-
-
 def _entry(result: Result) -> dict[str, Any]:
     drawings = result.study.draw(result.table)
     figure = _figure(drawings[0]) if drawings else None
@@ -96,9 +80,7 @@ def _entry(result: Result) -> dict[str, Any]:
 
 
 def _figure(drawing: Drawing) -> dict[str, Any]:
-    """Title and caption go into the page's own text, where they wrap; the rest is for Plotly."""
-    title, plot = plotted(drawing.figure)
-    return {"name": drawing.name, "title": title, "caption": drawing.caption, "plot": plot}
+    return shown(drawing.name, drawing.figure, drawing.caption)
 
 
 def _part(outcome: Outcome) -> dict[str, str]:

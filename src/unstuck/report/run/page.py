@@ -1,11 +1,7 @@
 """A recorded run for people, in a browser: one page that needs nothing but itself."""
 
-import base64
 from dataclasses import dataclass
 from typing import Any
-
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import seconds, significant
@@ -14,7 +10,7 @@ from unstuck.report.run.captions import caption
 from unstuck.report.run.document import to_json
 from unstuck.report.run.figures import FIGURES
 from unstuck.report.run.numbers import present
-from unstuck.report.sheet import digest, environment, plotted, source
+from unstuck.report.sheet import page, shown
 from unstuck.watching.recorded import Course, Event, ParameterGroup, Recorded
 
 # Events that are listed openly, the last ones of more; those before them can be unfolded.
@@ -48,35 +44,25 @@ class _Part:
 
 
 def to_html(recorded: Recorded) -> str:
-    """Write the whole page. It loads nothing: the figures, their library and the data are inside."""
-    plotly, draw = get_plotlyjs(), source("page.js")
-    document = to_json(recorded)
+    """Write the whole page."""
     parts = [_part(recorded, course) for course in recorded.optimizers]
-    return (
-        environment()
-        .get_template("run.html.j2")
-        .render(
-            head=standing.worst(recorded),
-            what=standing.what(recorded),
-            subject=standing.subject(recorded.optimizers[0]) if len(parts) == 1 else "",
-            state=standing.state(recorded),
-            running=recorded.state == "running",
-            began=standing.began(recorded),
-            others=standing.others(recorded),
-            about=_about(recorded),
-            parts=parts,
-            notes=_rows(
-                [event for event in recorded.events if event.kind not in {"stall", "finding", "moving"}]
-            ),
-            many=_MANY,
-            left_out=recorded.left_out,
-            style=Markup(source("page.css") + source("run.css")),  # noqa: S704 - our own files
-            plotly=Markup(plotly),  # noqa: S704 - Plotly's own file
-            draw=Markup(draw),  # noqa: S704 - our own file
-            hashes=[digest(plotly), digest(draw)],
-            figures=[figure for part in parts for figure in part.figures],
-            download=base64.b64encode(document.encode()).decode(),
-        )
+    return page(
+        "run.html.j2",
+        [figure for part in parts for figure in part.figures],
+        document=to_json(recorded),
+        styles=["run.css"],
+        head=standing.worst(recorded),
+        what=standing.what(recorded),
+        subject=standing.subject(recorded.optimizers[0]) if len(parts) == 1 else "",
+        state=standing.state(recorded),
+        running=recorded.state == "running",
+        began=standing.began(recorded),
+        others=standing.others(recorded),
+        about=_about(recorded),
+        parts=parts,
+        notes=_rows([event for event in recorded.events if event.kind not in {"stall", "finding", "moving"}]),
+        many=_MANY,
+        left_out=recorded.left_out,
     )
 
 
@@ -92,14 +78,12 @@ def _part(recorded: Recorded, course: Course) -> _Part:
 
 
 def _figures(recorded: Recorded, course: Course) -> tuple[dict[str, Any], ...]:
-    shown: list[dict[str, Any]] = []
-    for name, draw in FIGURES.items():
-        figure = draw(recorded, course)
-        if figure is not None:
-            title, plot = plotted(figure)
-            words = caption(name, recorded, course)
-            shown.append({"name": f"{name}-{course.number}", "title": title, "caption": words, "plot": plot})
-    return tuple(shown)
+    drawn = {name: draw(recorded, course) for name, draw in FIGURES.items()}
+    return tuple(
+        shown(f"{name}-{course.number}", figure, caption(name, recorded, course))
+        for name, figure in drawn.items()
+        if figure is not None
+    )
 
 
 def _rows(events: tuple[Event, ...] | list[Event]) -> tuple[_Row, ...]:
