@@ -36,6 +36,11 @@ class Fact:
     meaning: str = ""
 
 
+def listed(label: str, lines: Sequence[str]) -> list[Fact]:
+    """Give several lines under one label."""
+    return [Fact(label if index == 0 else "", line) for index, line in enumerate(lines)]
+
+
 @dataclass(frozen=True)
 class Way:
     """One route, ready to print.

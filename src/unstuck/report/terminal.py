@@ -1,6 +1,5 @@
 """A verdict for people, in a terminal."""
 
-from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from unstuck.findings.records import Verdict
 from unstuck.report import costs, eigenvalues, facts, headline, tried
-from unstuck.report.facts import Fact, Way
+from unstuck.report.facts import Fact, Way, listed
 from unstuck.report.laid import indented, safe, section
 from unstuck.report.text import as_text
 from unstuck.report.words import Tone
@@ -150,14 +149,10 @@ def _small(verdict: Verdict) -> list[RenderableType]:
     division = verdict.measured.division
     rows += [Fact("processes", facts.division_line(division))] if division else []
     rows += [Fact("trials", tried.trials_line(verdict.trials))] if verdict.trials else []
-    rows += _listed("left out", facts.left_out(verdict)) + _listed("note", verdict.notes)
+    rows += listed("left out", facts.left_out(verdict)) + listed("note", verdict.notes)
     return [section("How it was measured"), _facts(tuple(rows)), _line(costs.cost_line(verdict))] + (
         [_line(most, "dim")] if (most := costs.dearest(verdict)) else []
     )
-
-
-def _listed(label: str, lines: Sequence[str]) -> list[Fact]:
-    return [Fact(label if index == 0 else "", line) for index, line in enumerate(lines)]
 
 
 def _facts(rows: tuple[Fact, ...]) -> RenderableType:

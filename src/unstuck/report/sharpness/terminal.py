@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 
 from unstuck.landscape.records import Survey
 from unstuck.report import laid
-from unstuck.report.facts import Fact
+from unstuck.report.facts import Fact, listed
 from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.numbers import significant
 from unstuck.report.sharpness import facts
@@ -25,13 +25,8 @@ def render(survey: Survey) -> RenderableType:
     if survey.profiles:
         blocks += [laid.section("Along directions"), _directions(survey)]
     measured = [Fact("sample", facts.sample_line(survey)), Fact("cost", cost_line(survey.cost))]
-    measured += [
-        Fact("interpolated" if index == 0 else "", line)
-        for index, line in enumerate(facts.interpolated(survey))
-    ]
-    measured += [
-        Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(survey))
-    ]
+    measured += listed("interpolated", facts.interpolated(survey))
+    measured += listed("left out", facts.left_out(survey))
     return Group(*blocks, laid.section("How it was measured"), laid.facts(measured))
 
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from unstuck.landscape.bends import Bending, Spread
 from unstuck.report import laid
-from unstuck.report.facts import Fact
+from unstuck.report.facts import Fact, listed
 from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.spectrum import facts
 from unstuck.report.spectrum.words import LAYERS, READING, TITLES
@@ -31,9 +31,7 @@ def render(bending: Bending) -> RenderableType:
     if bending.blocks:
         blocks += [laid.section(LAYERS), _blocks(bending)]
     measured = [Fact("sample", facts.sample_line(bending)), Fact("cost", cost_line(bending.cost))]
-    measured += [
-        Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(bending))
-    ]
+    measured += listed("left out", facts.left_out(bending))
     return Group(*blocks, laid.section("How it was measured"), laid.facts(measured))
 
 

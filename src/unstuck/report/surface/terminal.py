@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from unstuck.landscape.pictures import Axis, Plane, View
 from unstuck.report import laid
-from unstuck.report.facts import Fact
+from unstuck.report.facts import Fact, listed
 from unstuck.report.lines import cost_line, subject_line
 from unstuck.report.numbers import significant
 from unstuck.report.surface import facts
@@ -40,13 +40,8 @@ def render(view: View) -> RenderableType:
     if facts.rows(view):
         blocks += [laid.section("In numbers"), _rows(view)]
     measured = [Fact("sample", facts.sample_line(view)), Fact("cost", cost_line(view.cost))]
-    measured += [
-        Fact("interpolated" if index == 0 else "", line)
-        for index, line in enumerate(facts.interpolated(view))
-    ]
-    measured += [
-        Fact("left out" if index == 0 else "", line) for index, line in enumerate(facts.left_out(view))
-    ]
+    measured += listed("interpolated", facts.interpolated(view))
+    measured += listed("left out", facts.left_out(view))
     return Group(*blocks, laid.section("How it was measured"), laid.facts(measured))
 
 
