@@ -191,6 +191,13 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
     assert causes(replace(stale, silent=("0",)), None) == [Cause.DEAD_UNITS]
 
 
+def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_nothing_left_to_gain():
+    stale = replace(RECENT, sigma_ratio=1e5, reach=1.0)
+    assert Cause.STALE_SECOND_MOMENT in causes(stale, replace(LOOK, krylov=Along(sure(-0.5), sure(0.5))))
+    assert causes(stale, LOOK) == []
+    assert causes(replace(stale, reach=1e-4), None) == []
+
+
 def test_noise_is_no_cause_where_it_does_no_harm():
     noisy = replace(RECENT, signal=sure(1e-6), noise=sure(1.0), descent=0.5)
     look = replace(LOOK, update=Along(sure(0.0), sure(1e-3)))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE
+from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE, critical
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
@@ -184,9 +184,14 @@ def faded(sizes: Sequence[float]) -> float | None:
     return None if left > VANISHED or steepest < math.sqrt(left) else left
 
 
-def stale_second_moment(recent: Recent, _look: Look | None) -> Finding | None:
-    """The running mean of squares is a decade above the present gradients."""
+def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
+    """The running mean of squares is a decade above the present gradients, which have something to give."""
     ratio = recent.sigma_ratio
+    # Where the gradient has come to nothing, as at a minimum, no other scale would make anything of it.
+    if recent.reach is not None and recent.reach < NEGLIGIBLE * recent.scale:
+        return None
+    if look is not None and critical(recent, look):
+        return None
     # Where units have died the gradient is gone with them, and no other scale would bring it back.
     if ratio is None or ratio <= STALE or recent.silent:
         return None
