@@ -1,9 +1,12 @@
 """The gradient after weights that are applied over and over, against that of the values themselves."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
+from unstuck.watching.sequences import sequences_followed
 from unstuck.watching.unrolled import unrolled
 
 
@@ -41,3 +44,19 @@ def test_a_module_of_torch_is_seen_too_and_what_is_applied_side_by_side_is_not()
     inputs = torch.randn(8, 30, 4)
     assert [times for _, times, _ in found(recurrent, recurrent(inputs)[0][:, -1].sum())] == [30]
     assert found(shared, sum(shared(part).sum() for part in inputs.unbind(1))) == ()
+
+
+def test_what_a_kernel_goes_through_by_itself_is_known_by_the_gradient_at_what_it_takes():
+    torch.manual_seed(0)
+    recurrent, inputs = nn.LSTM(4, 4), torch.randn(30, 8, 4)
+    plain = recurrent(inputs)[0]
+    with sequences_followed():
+        followed = recurrent(inputs)[0]
+    assert torch.equal(plain, followed)
+    assert not inputs.requires_grad
+    ((name, times, largest),) = found(nn.ModuleList([recurrent]), followed[-1].sum())
+    taken = inputs.clone().requires_grad_()
+    sizes = torch.autograd.grad(recurrent(taken)[0][-1].sum(), taken)[0].flatten(1).norm(dim=1).tolist()
+    cuts = [0, 8, 15, 22, 30]
+    assert (name, times) == ("0", 30)
+    assert largest == pytest.approx([max(sizes[low:high]) for low, high in pairwise(cuts)])

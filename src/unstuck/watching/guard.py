@@ -1,4 +1,4 @@
-"""For the length of one forward pass: attention that can be differentiated twice, and an eye on what forbids a look.
+"""For the length of one forward pass: a graph that shows more, and an eye on what forbids a look.
 
 A look differentiates the user's graph, and whoever hangs on that graph would hear of it: gradients that are kept for
 tensors inside it would be added up twice, hooks would be called, what a checkpoint computes again would move running
@@ -16,6 +16,7 @@ from torch.nn.modules import module as everywhere
 
 from unstuck.watching.attention import twice_differentiable_attention
 from unstuck.watching.models import living
+from unstuck.watching.sequences import sequences_followed
 
 
 class Guard:
@@ -25,6 +26,7 @@ class Guard:
         self.seen = ""
         self._stack = ExitStack()
         self._stack.enter_context(twice_differentiable_attention())
+        self._stack.enter_context(sequences_followed())
         for holder, name, what in (
             (Tensor, "retain_grad", "it keeps gradients of tensors inside the graph (retain_grad)"),
             (Tensor, "register_hook", "it has hooks on tensors inside the graph"),
