@@ -47,6 +47,12 @@ NOISES = {
 }
 
 
+def test_a_loss_that_creeps_on_more_slowly_than_counts_as_moving_is_not_said_to_improve_again():
+    steps = np.arange(1, 6001)
+    (stall,) = said(1.0 + 0.1 * np.exp(-steps / 5) - 0.0005 * np.log2(steps / 128).clip(0.0))
+    assert stall.step == FIRST_LOOK
+
+
 @laws
 @given(st.floats(-1e9, 1e9))
 def test_a_constant_loss_is_stalled_from_the_first_step_at_the_first_look(level):

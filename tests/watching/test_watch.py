@@ -310,7 +310,10 @@ def test_a_loss_that_grows_while_its_steps_lead_down_is_not_called_thrown(tmp_pa
             optimizer.zero_grad()
             (functional.mse_loss(model(inputs), inputs[:, :1]) * (1 + step)).backward()
             optimizer.step()
-    assert "has never been as low as it began" not in capsys.readouterr().err
+    heard = capsys.readouterr().err
+    assert "has never been as low as it began" not in heard
+    assert "has stopped improving" not in heard
+    assert heard.count("becomes the loss of something else") == 1
 
 
 def test_what_is_trained_is_known_while_a_functional_call_exchanges_the_parameters(tmp_path):

@@ -14,44 +14,40 @@ from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
+from unstuck.watching.bursts import Bursts, Outbreaks
 from unstuck.watching.follower import Follower
 from unstuck.watching.heights import Beginning, Heights, High
 from unstuck.watching.looking import Looking
 from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
+from unstuck.watching.sentences import (
+    ELSEWHERE,
+    IN_BURSTS,
+    NO_WAY_DOWN,
+    NOT_SURE,
+    PILED,
+    SHIFTED,
+    SHRUNK,
+    TOO_HIGH,
+    TOO_SHORT,
+)
 from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall, Stalls
 from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6
 
+# What is gained by less than this share of the level is worth saying how little it is.
+_SLOW = 0.02
+
+# Weights that have come down to this share of their length are nearly gone.
+_NOTHING = 0.1
+
 # Messages that wait to be handed on.
 _KEPT = 100
 
 # Batches that judge, at most, before it is left open.
 _MOST_JUDGES = 60
-
-NO_WAY_DOWN = (
-    "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. "
-    "It may be a minimum; `unstuck diagnose` certifies it"
-)
-TOO_SHORT = (
-    "not sure why: the run ended before there was time for a look at its live graph, which may take no more than its "
-    "share; `--share 0.1` (or `share=0.1`) lets it look sooner"
-)
-TOO_HIGH = (
-    "since step {:,} the loss has never been as low as it began, at {:.4g}, and mostly it is more than twice that. "
-    "Unless it is the loss of something else by now, the steps are too large: lower the learning rate"
-)
-PILED = (
-    "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
-    "call optimizer.zero_grad() before loss.backward()"
-)
-SHIFTED = (
-    "between steps the weights are moved by something else than the optimizer, half as far as by a step and more: "
-    "where averages are copied back, weights clamped or loaded again, steps do not add up"
-)
-NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 
 
 class _Heard:
@@ -60,7 +56,7 @@ class _Heard:
     def __init__(self, first: float, begun: int) -> None:
         self.first, self.beginning = first, Beginning(first)
         self.begun = self.last = begun  # in steps of all optimizers
-        self.tests, self.heights = Stalls(), Heights()
+        self.tests, self.heights, self.bursts = Stalls(), Heights(), Bursts()
         self.total, self.count = 0.0, 0
         self.rate: float | None = None  # when the steps last doubled
         self.rates = (0.0, 0.0)  # the highest, and the last
@@ -120,7 +116,7 @@ class Alarms:
         if self._several(heard) or self._refuses(follower):
             return
         heard.take(loss, rate)
-        self._remark(follower, step, heard.heights.add(loss))
+        self._remark(follower, step, heard.heights.add(loss), heard.bursts.add(loss))
         if step & (step - 1) == 0:
             warming = rate is not None and heard.rate is not None and rate > heard.rate
             heard.rate = rate
@@ -145,10 +141,13 @@ class Alarms:
         heard = self._heard[follower.number] = _Heard(loss, self._clock)
         return heard
 
-    def _remark(self, follower: Follower, step: int, high: High | None) -> None:
+    def _remark(self, follower: Follower, step: int, high: High | None, out: Outbreaks | None) -> None:
         """Say what is worth a word whether or not the loss stands still."""
         if high is not None and not leads_down(self._known(follower, high.since, high.began)):
             self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
+        if out is not None:
+            said = IN_BURSTS.format(out.since, out.times, out.mostly, 100 * out.share)
+            self._note(follower, step, said, {"bursts": out.times})
         # Now and then: it takes a few samples to know what is reached.
         if self.recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
             for what, message, how in self._hindering(follower, self.recorder):
@@ -190,6 +189,10 @@ class Alarms:
         return sum(self._heard[one.number].last >= since for one in own if one.number in self._heard) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
+        if stall.rising and leads_down(self._known(follower, stall.since, stall.level)):
+            self._heard[follower.number].tests.forget()
+            self._note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
+            return
         self.standing[follower.number] = stall
         level = follower.sign * stall.level
         done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].beginning.value
@@ -220,11 +223,14 @@ class Alarms:
             self._conclude(follower, follower.step, found)
 
     def _move(self, follower: Follower, moving: Moving) -> None:
-        self.standing.pop(follower.number, None)
+        stall = self.standing.pop(follower.number, None)
         self._told.pop(follower.number, None)
         follower.wanted = False
         level = follower.sign * moving.level
         message = f"the loss improves again since step {moving.since:,}: it is at {level:.4g}"
+        if stall is not None and 0.0 < stall.level - moving.level < _SLOW * abs(stall.level):
+            fallen = 100 * (stall.level - moving.level) / abs(stall.level)
+            message += f", only {fallen:.2g} % below where it stood"
         self._event(follower, moving.step, "moving", message, asdict(moving))
 
     def _break(self, follower: Follower, step: int, what: str) -> None:
@@ -269,7 +275,7 @@ class Alarms:
         if shifted(known, look):
             self._note(follower, follower.step, SHIFTED, {"shifted": True})
         if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
-            self._conclude(follower, follower.step, findings, self._unsure(known, look))
+            self._conclude(follower, follower.step, findings, self._unsure(follower, known, look))
         return True
 
     def finish(self) -> None:
@@ -327,11 +333,14 @@ class Alarms:
             heard.wired = wiring(follower.inventory(), listed, recorder.reached(), follower.stairs)
         return heard.wired
 
-    def _unsure(self, known: Recent, look: Look | None) -> str:
+    def _unsure(self, follower: Follower, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""
         if look is None and not self.looking.why_not:
             return TOO_SHORT
-        return NO_WAY_DOWN if no_way_down(known, look) else NOT_SURE
+        if not no_way_down(known, look):
+            return NOT_SURE
+        shrunk = follower.shrunk()
+        return NO_WAY_DOWN + (SHRUNK.format(100 * shrunk) if shrunk < _NOTHING else "")
 
     def _conclude(
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE

@@ -39,11 +39,16 @@ class Follower:
         self.due = 0.0  # when the next step is to be looked at closely
         self.cost = 0.0
         self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
+        self.weighed = 0.0  # length of the weights at the first sample
         self.together = [0, 0.0, 0]  # steps of one row, the sum of their losses, and how many are NaN
 
     def inventory(self) -> Inventory | None:
         """What the model has whose parameters they are, if that is known."""
         return None if self.sampler is None else self.sampler.inventory
+
+    def shrunk(self) -> float:
+        """The length of the weights over what it was at first."""
+        return self.samples[-1][2].weight_norm / self.weighed if self.samples and self.weighed else 1.0
 
     def erased(self) -> bool:
         """Whether its gradients are gone before it steps."""

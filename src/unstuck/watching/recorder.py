@@ -341,6 +341,7 @@ class Recorder:
 
     def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:
         follower.samples.append((follower.step, now, sample))
+        follower.weighed = follower.weighed or sample.weight_norm
         pace = follower.seconds_per_step()
         where = (follower.number, follower.step)
         self._store.put(

@@ -184,6 +184,10 @@ class Stalls:
         """Look once more, at the end: what spacing the looks has put off is not lost."""
         return self._stalled() if self.stall is None and self._closed >= FIRST_LOOK else None
 
+    def forget(self) -> None:
+        """Take back the stall that was told last, as one that is none."""
+        self.stall = None
+
     def _turn(self, rate: float | None) -> None:
         before, self._rate = self._rate, rate
         if rate is None or before is None:
@@ -296,13 +300,19 @@ class Stalls:
         ends = range(min(_LAST, len(means)), len(means) + 1)
         return min(mean(means[max(end - _LAST, 0) : end]) for end in ends)
 
+    def _creeps(self, level: float) -> bool:
+        """Whether the last doubling of the steps has gained no more than what counts as standing still."""
+        means = self._blocks.means
+        half = len(means) // 2
+        return mean(means[max(half - _LAST, 0) : half]) - level < self._least(level)
+
     def _moving(self) -> Moving | None:
         means = self._blocks.means
         # Nearly every block is dismissed here, which costs next to nothing.
         if not means[-1] < self._floor:
             return None
         recent = estimate(means[-_LAST:])
-        if not recent.surely_below(self._floor, sigmas=_LOWER):
+        if not recent.surely_below(self._floor, sigmas=_LOWER) or self._creeps(recent.value):
             return None
         since = len(means) - 1
         while since > 0 and means[since - 1] < self._floor:

@@ -1,0 +1,37 @@
+"""What is said of a run while it goes on, beside findings."""
+
+NO_WAY_DOWN = (
+    "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. "
+    "It may be a minimum; `unstuck diagnose` certifies it"
+)
+TOO_SHORT = (
+    "not sure why: the run ended before there was time for a look at its live graph, which may take no more than its "
+    "share; `--share 0.1` (or `share=0.1`) lets it look sooner"
+)
+TOO_HIGH = (
+    "since step {:,} the loss has never been as low as it began, at {:.4g}, and mostly it is more than twice that. "
+    "Unless it is the loss of something else by now, the steps are too large: lower the learning rate"
+)
+PILED = (
+    "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
+    "call optimizer.zero_grad() before loss.backward()"
+)
+SHIFTED = (
+    "between steps the weights are moved by something else than the optimizer, half as far as by a step and more: "
+    "where averages are copied back, weights clamped or loaded again, steps do not add up"
+)
+ELSEWHERE = (
+    "the loss rises since step {:,}, though the steps lead down where they end: it becomes the loss of something "
+    "else, as where its targets, its weights or its data change, or the returns of an agent grow"
+)
+IN_BURSTS = (
+    "since step {:,} the loss has broken out {} times: mostly it is {:.2g}, and again and again, for several steps "
+    "on end, more than ten times that and more than twice what it began with; {:.0f} % of its mean comes from there. "
+    "Steps that are too large along one direction do so: lower the learning rate. So may data that come in an "
+    "order, or change"
+)
+SHRUNK = (
+    ". The weights have come down to {:.2g} % of the length they began with, as where weight decay, or a penalty on "
+    "them, is too strong for what there is to learn"
+)
+NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
