@@ -196,6 +196,8 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_not
     assert Cause.STALE_SECOND_MOMENT in causes(stale, replace(LOOK, krylov=Along(sure(-0.5), sure(0.5))))
     assert causes(stale, LOOK) == []
     assert causes(replace(stale, reach=1e-4), None) == []
+    assert causes(replace(stale, overshoot=sure(0.1)), None) == []
+    assert causes(replace(stale, overshoot=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
 
 
 def test_noise_is_no_cause_where_it_does_no_harm():

@@ -190,6 +190,8 @@ def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
     # Where the gradient has come to nothing, as at a minimum, no other scale would make anything of it.
     if recent.reach is not None and recent.reach < NEGLIGIBLE * recent.scale:
         return None
+    if look is None and recent.overshoot is not None and not leads_down(recent):
+        return None  # steps that a scale has made too short lead down where they end
     if look is not None and critical(recent, look):
         return None
     # Where units have died the gradient is gone with them, and no other scale would bring it back.

@@ -77,7 +77,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
         gradient_norm=_median(own, lambda sample: sample.gradient_norm),
         step_share=_median(own, _step_share),
-        reach=_median(own, lambda sample: sample.gradient_norm * sample.weight_norm),
+        reach=_reach(own),
         descent=_median(own, _descent),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
@@ -131,6 +131,12 @@ def wiring(
 
 def _step_share(sample: Sample) -> float | None:
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
+
+
+def _reach(samples: Sequence[Sample]) -> float | None:
+    """Median, or that of the last one if it is less: what a gradient once promised it need not promise any more."""
+    promised = _finite(samples, lambda sample: sample.gradient_norm * sample.weight_norm)
+    return min(median(promised), promised[-1]) if promised else None
 
 
 def _descent(sample: Sample) -> float | None:

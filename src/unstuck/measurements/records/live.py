@@ -90,7 +90,8 @@ class Recent:
         gradient_cosine: Median cosine between successive gradients.
         gradient_norm: Median length of the gradient.
         step_share: Median length of an update over that of the weights.
-        reach: Median of what a way as long as the weights promises: length of the gradient times that of the weights.
+        reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
+            and no more than at the last sample.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
