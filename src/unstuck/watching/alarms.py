@@ -43,6 +43,9 @@ _SLOW = 0.02
 # Weights that have come down to this share of their length are nearly gone.
 _NOTHING = 0.1
 
+# Optimizers whose losses are remembered before those that are gone are forgotten.
+_MOST_HEARD = 64
+
 # Messages that wait to be handed on.
 _KEPT = 100
 
@@ -138,6 +141,9 @@ class Alarms:
         return follower.around or (follower.number in self._broken and follower.refused > 0)
 
     def _begin(self, follower: Follower, loss: float) -> _Heard:
+        if len(self._heard) > _MOST_HEARD:
+            there = {one.number for one in self._followers()}
+            self._heard = {number: heard for number, heard in self._heard.items() if number in there}
         heard = self._heard[follower.number] = _Heard(loss, self._clock)
         return heard
 
@@ -189,9 +195,8 @@ class Alarms:
         return sum(self._heard[one.number].last >= since for one in own if one.number in self._heard) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
-        if stall.rising and leads_down(self._known(follower, stall.since, stall.level)):
+        if stall.rising and self._becomes_another(follower, stall):
             self._heard[follower.number].tests.forget()
-            self._note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
             return
         self.standing[follower.number] = stall
         level = follower.sign * stall.level
@@ -215,6 +220,13 @@ class Alarms:
         follower.wanted = True
         follower.due = 0.0
         self._consult(follower, stall)
+
+    def _becomes_another(self, follower: Follower, stall: Stall) -> bool:
+        """Whether steps that lead down, as far as is known, cannot be what raises the loss; said once it is sure."""
+        known = self._known(follower, stall.since, stall.level)
+        if leads_down(known):
+            self._note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
+        return known.overshoot is not None and known.overshoot.value < 0.0
 
     def _consult(self, follower: Follower, stall: Stall) -> None:
         """Say what the record bears out, which grows while a look is waited for; that may say more, later."""
