@@ -15,7 +15,8 @@ from torch.nn import functional
 from unstuck import watch
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Cause
-from unstuck.watching import guard
+from unstuck.watching import guard, samples
+from unstuck.watching.reading import read
 from unstuck.watching.watch import Watch
 
 
@@ -592,3 +593,18 @@ def test_an_optimizer_around_another_is_not_asked_and_weights_that_are_put_back_
     assert rows(watched, "SELECT name FROM optimizers ORDER BY optimizer") == [("SGD",), ("Around",)]
     assert "moved by something else" in capsys.readouterr().err
     assert Cause.ILL_CONDITIONED not in {finding.cause for finding in watched.findings}
+
+
+def test_a_run_that_makes_ever_new_optimizers_is_not_searched_for_the_model_of_each(tmp_path, monkeypatch):
+    searched = []
+    monkeypatch.setattr(samples, "model_of", lambda parameters: searched.append(len(parameters)))
+    model, inputs, labels = problem()
+    with Watch(None, out=tmp_path) as watched:
+        monkeypatch.setattr(watched.recorder, "_introducing", 60.0)
+        for _ in range(30):
+            train(model, torch.optim.SGD(model.parameters(), lr=0.1), inputs, labels, 3)
+    assert len(searched) == 4
+    assert len(rows(watched, "SELECT DISTINCT name FROM optimizers")) == 1
+    assert rows(watched, "SELECT count(*) FROM optimizers") == [(30,)]
+    shown = read(watched.path)
+    assert len(shown.optimizers) + shown.optimizers_left_out == 30

@@ -7,6 +7,7 @@ import json
 import math
 import socket
 import sqlite3
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +61,9 @@ _CURVE = """
     GROUP BY step / ? ORDER BY 1
 """
 
+# Optimizers that are told of, those of most steps: of a run that makes new ones there may be thousands.
+_MOST_COURSES = 12
+
 _SAMPLED = (
     "gradient_norm",
     "weight_norm",
@@ -94,8 +98,9 @@ def read(run: str | Path) -> Recorded:
         begun = _number(about.get("epoch")) or 0.0
         seconds = max(end[2] for end in ends)
         recorded = Recorded(path, others, about, state, detail, begun, seconds, (), events, left_out)
-        courses = tuple(_course(connection, recorded, *end) for end in ends)
-    return Recorded(path, others, about, state, detail, begun, seconds, courses, events, left_out)
+        shown = sorted(sorted(ends, key=lambda end: -end[1])[:_MOST_COURSES])
+        courses = tuple(_course(connection, recorded, *end) for end in shown)
+    return replace(recorded, optimizers=courses, optimizers_left_out=len(ends) - len(shown))
 
 
 def _course(

@@ -209,6 +209,8 @@ class Recorded:
         seconds: Age at the last row.
         events: In the order of time, the last ones if there are very many.
         left_out: How many events there are besides.
+        optimizers: Those of most steps.
+        optimizers_left_out: How many there are besides.
     """
 
     path: Path
@@ -221,6 +223,7 @@ class Recorded:
     optimizers: tuple[Course, ...]
     events: tuple[Event, ...]
     left_out: int
+    optimizers_left_out: int = 0
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ from unstuck.watching import schema
 from unstuck.watching.crossed import crossed
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
+from unstuck.watching.models import parameters_of
 from unstuck.watching.outputs import mismatch
 from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.scaling import Scaling
@@ -32,6 +33,10 @@ _FIRST_GAP = 0.02
 
 # Seconds between two samples as a share of the run's age: a run of days has no more than some ten thousand.
 _GAP_OF_AGE = 1 / 2000
+
+# So many optimizers are introduced as they come: to find whose parameters they move takes a search of all that lives.
+# Of a run that makes a new one every few steps, others are when there is time for it within the share.
+_AT_ONCE = 4
 
 # Each of so many first steps is written down; afterwards means over 2, 4, 8, ... of them.
 _EACH = 100_000
@@ -78,7 +83,8 @@ class Recorder:
         self._scaling = Scaling()
         self._inside: Optimizer | None = None
         self._last: Follower | None = None
-        self._count = 0
+        self._count = self._introduced = 0
+        self._introducing = 0.0  # seconds
         self._outside: list[Any] = []
         # What the thread that writes has still to go through: a loop over many steps is far cheaper than the same
         # work between the user's steps, where nothing of it is in the cache.
@@ -302,6 +308,9 @@ class Recorder:
 
     def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler
+        if sampler is None and self._introduced >= _AT_ONCE and self._introducing > _SHARE * now:
+            self._put_off(follower, optimizer)
+            return
         if sampler is None or sampler.close or now >= follower.next_sample:
             self._sample(follower, optimizer, now)
         if self._looking.open:
@@ -312,6 +321,14 @@ class Recorder:
         # Where a look is wanted, and there was no time for it yet, ask again soon.
         soon = now + _SOON * now if follower.wanted else math.inf
         follower.due = min(follower.next_sample, soon)
+        self.close = self._looking.open or any(one.close for one in self._samplers())
+
+    def _put_off(self, follower: Follower, optimizer: Optimizer) -> None:
+        """Let its introduction wait until there is time for it."""
+        if follower.due == 0.0:
+            size = sum(tensor.numel() for tensor in parameters_of(optimizer))
+            self._store.put(schema.OPTIMIZERS, (follower.number, type(optimizer).__name__, None, size))
+        follower.due = self._introducing / _SHARE
         self.close = self._looking.open or any(one.close for one in self._samplers())
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
@@ -337,6 +354,8 @@ class Recorder:
         row = (follower.number, type(optimizer).__name__, model, sampler.size)
         self._store.put(schema.OPTIMIZERS, row)
         follower.begun = now
+        self._introduced += 1
+        self._introducing += self.now - now
         return sampler
 
     def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:

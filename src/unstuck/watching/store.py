@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from unstuck.errors import RunError
-from unstuck.watching.schema import ABOUT, TABLES, VERSION, Table
+from unstuck.watching.schema import ABOUT, OPTIMIZERS, TABLES, VERSION, Table
 
 # Seconds between two commits: at a kill no more than this is missing, and half a second is well below one.
 PERIOD = 0.5
@@ -192,7 +192,7 @@ def _created(path: Path) -> sqlite3.Connection:
 
 
 def _insert(connection: sqlite3.Connection, table: Table, rows: list[Row]) -> None:
-    insert = "INSERT OR REPLACE" if table is ABOUT else "INSERT"
+    insert = "INSERT OR REPLACE" if table in (ABOUT, OPTIMIZERS) else "INSERT"
     most = _MOST_VALUES // len(table.columns)
     for start in range(0, len(rows), most):
         part = rows[start : start + most]

@@ -22,6 +22,7 @@ FIELDS = {
     "optimizers",
     "events",
     "events_left_out",
+    "optimizers_left_out",
 }
 FIELDS_OF_AN_OPTIMIZER = {
     "optimizer",

@@ -31,6 +31,7 @@ def to_document(recorded: Recorded) -> Document:
         "optimizers": [_course(recorded, course) for course in recorded.optimizers],
         "events": [_event(event) for event in recorded.events],
         "events_left_out": recorded.left_out,
+        "optimizers_left_out": recorded.optimizers_left_out,
     }
     return cast("Document", finite(document))
 

@@ -150,11 +150,17 @@ def began(recorded: Recorded) -> str:
 
 
 def others(recorded: Recorded) -> str:
-    """That the folder holds other runs, and how to see them; empty if it does not."""
+    """Which optimizers are not shown, that the folder holds other runs, and how to see them; empty if all are."""
     if not recorded.others:
-        return ""
+        return _besides(recorded)
     runs = f"{count(1 + len(recorded.others), 'run')} in {recorded.path.parent}"
-    return f"the newest of {runs}; the one before it: unstuck show {shlex.quote(str(recorded.others[0]))}"
+    newest = f"the newest of {runs}; the one before it: unstuck show {shlex.quote(str(recorded.others[0]))}"
+    return f"{_besides(recorded)}; {newest}" if recorded.optimizers_left_out else newest
+
+
+def _besides(recorded: Recorded) -> str:
+    more = recorded.optimizers_left_out
+    return f"{count(more, 'more optimizer')}, of no more steps, not shown" if more else ""
 
 
 def subject(course: Course) -> str:
