@@ -1,11 +1,14 @@
 """A look at a live graph against the dense Hessian of the same loss."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from unstuck.errors import MeasurementError
+from unstuck.watching.looking import Looking
 from unstuck.watching.looks import JUDGES, MORE, Graph, Looker, differentiable
 
 
@@ -152,3 +155,41 @@ def test_a_loss_that_is_linear_in_the_parameters_cannot_be_looked_at():
     optimizer = torch.optim.SGD([weight], lr=0.1)
     with pytest.raises(MeasurementError, match="does not depend on the parameters"):
         Looker(optimizer, 1).find((2.0 * weight).sum(), 1.0, lambda: True)
+
+
+@dataclass
+class Waiting:
+    step: int = 100
+    micro: int = 1
+    wanted: bool = True
+
+    def seconds_per_step(self) -> float:
+        return 1.0
+
+
+def test_while_there_is_no_time_for_a_look_what_the_graph_shows_by_itself_is_seen_and_nothing_is_changed():
+    torch.manual_seed(0)
+    model, inputs = nn.ModuleList([nn.LSTM(2, 8), nn.Linear(8, 1)]), torch.randn(80, 4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def gradients(looking=None):
+        optimizer.zero_grad()
+        loss = model[1](model[0](inputs)[0][-1]).square().mean()
+        if looking is not None:
+            looking.before_backward(loss, 1.0)
+        loss.backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    glimpsed, looked = [], []
+    looking = Looking(0.5, lambda look, _: bool(looked.append(look)), glimpsed.append)
+    plain = gradients()
+    looking.consider(optimizer, model, Waiting(), now=20.0)
+    assert looking.open
+    assert all(map(torch.equal, plain, gradients(looking)))
+    assert not looking.open
+    assert looked == []
+    (((name, times, sizes),),) = [one.unrolled for one in glimpsed]
+    assert (name, times) == ("0", 80)
+    assert sizes[0] < 1e-6 * sizes[-1]
+    looking.consider(optimizer, model, Waiting(step=150), now=30.0)  # not again so soon
+    assert not looking.open

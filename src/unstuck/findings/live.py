@@ -174,9 +174,11 @@ def _harmful(recent: Recent, look: Look) -> bool:
 
 def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
     """Nearly all of what comes out of a tanh or a sigmoid before weights sits where its slope is nil."""
-    flat = (
-        [] if look is None else [(n, s) for n, s in look.flat if s >= FLAT_LAYER and not _bypassed(n, recent)]
-    )
+    flat = [
+        (name, share)
+        for name, share in (look or recent.glimpse).flat
+        if share >= FLAT_LAYER and not _bypassed(name, recent)
+    ]
     if not flat:
         return None
     share = max(share for _, share in flat)
@@ -202,9 +204,10 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
 
     One that has come down has learnt from the last of them, which may have been all that there was to learn.
     """
-    if look is None or recent.began is None or recent.level < LEARNT * recent.began:
+    if recent.began is None or recent.level < LEARNT * recent.began:
         return None
-    lost = [(name, times, left) for name, times, sizes in look.unrolled if (left := faded(sizes)) is not None]
+    seen = (look or recent.glimpse).unrolled
+    lost = [(name, times, left) for name, times, sizes in seen if (left := faded(sizes)) is not None]
     if not lost:
         return None
     name, times, left = min(lost, key=lambda one: one[2])
@@ -215,7 +218,8 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
         f"`{name}` is applied {times} times, one after the other, and on its way back from the last quarter of them "
         f"to the first the gradient shrinks {figure(1.0 / left)} times. What the loss depends on that far back is "
         "not learnt; if nothing is, this is no harm.",
-        "Use an LSTM or a GRU, orthogonal recurrent weights, attention, or shorter sequences.",
+        "Use gates that begin open (a GRU, or an LSTM whose forget gates have a bias of one and more), orthogonal "
+        "recurrent weights, attention, or shorter sequences.",
     )
 
 
@@ -322,13 +326,13 @@ CHECKS: tuple[Check, ...] = (
     precision_stall,
     plateau,
     vanishing_gradient,
-    vanishing_in_time,
     stale_second_moment,
     step_too_large,
     saddle_point,
     gradient_noise,
     step_too_small,
     ill_conditioned,
+    vanishing_in_time,
     frozen_parameters,
 )
 
@@ -337,11 +341,13 @@ LOGGED: tuple[Check, ...] = (
     non_finite,
     mismatched_loss,
     dead_units,
+    saturated_units,
     zero_layers,
     precision_stall,
     vanishing_gradient,
     stale_second_moment,
     creeping,
+    vanishing_in_time,
     frozen_parameters,
 )
 

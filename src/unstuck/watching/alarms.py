@@ -11,7 +11,7 @@ from typing import Any
 from unstuck.findings.live import conclude_live, conclude_logged, no_way_down, shifted
 from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, leads_down, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
-from unstuck.measurements.records.live import Look, Recent
+from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
 from unstuck.watching.bursts import Bursts, Outbreaks
@@ -100,7 +100,8 @@ class Alarms:
         self.standing: dict[int, Stall] = {}
         self.findings: tuple[Finding, ...] = ()
         self.look: Look | None = None
-        self.looking = Looking(share, self._looked)
+        self._whose: Follower | None = None
+        self.looking = Looking(share, self._looked, self._glimpsed)
         self.messages: deque[tuple[int, str, str]] = deque(maxlen=_KEPT)
         self.recorder: Recorder | None = None
         self._ending = False
@@ -149,7 +150,7 @@ class Alarms:
 
     def _remark(self, follower: Follower, step: int, high: High | None, out: Outbreaks | None) -> None:
         """Say what is worth a word whether or not the loss stands still."""
-        if high is not None and not leads_down(self._known(follower, high.since, high.began)):
+        if high is not None and not self._innocent(follower, self._known(follower, high.since, high.began)):
             self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
         if out is not None:
             said = IN_BURSTS.format(out.since, out.times, out.mostly, 100 * out.share)
@@ -226,7 +227,13 @@ class Alarms:
         known = self._known(follower, stall.since, stall.level)
         if leads_down(known):
             self._note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
-        return known.overshoot is not None and known.overshoot.value < 0.0
+        return self._innocent(follower, known)
+
+    def _innocent(self, follower: Follower, known: Recent) -> bool:
+        """Whether steps lead down at their ends, as far as is known; of a young run that may not be known yet."""
+        if known.overshoot is None:
+            return follower.step < HORIZON and len(follower.samples) < FEWEST
+        return known.overshoot.value < 0.0
 
     def _consult(self, follower: Follower, stall: Stall) -> None:
         """Say what the record bears out, which grows while a look is waited for; that may say more, later."""
@@ -258,7 +265,7 @@ class Alarms:
         """Take a look, or why there is none; says whether more batches should judge."""
         follower = self.looking.subject
         if look is not None and isinstance(follower, Follower):
-            self.look = look
+            self.look, self._whose = look, follower
             document = json.dumps(finite(asdict(look)))
             row = (follower.number, look.step, self._now(), look.seconds, look.gradients, document)
             self._store.put(schema.LOOKS, row)
@@ -269,6 +276,15 @@ class Alarms:
             if follower.wanted:
                 self.diagnose(follower, None)
         return False
+
+    def _glimpsed(self, glimpse: Glimpse) -> None:
+        """Take what a graph shows by itself, while a look is waited for."""
+        follower = self.looking.subject
+        if isinstance(follower, Follower):
+            follower.glimpse = glimpse
+            stall = self.standing.get(follower.number)
+            if stall is not None and follower.wanted:
+                self._consult(follower, stall)
 
     def diagnose(self, follower: Follower, look: Look | None) -> bool:
         """Say why the loss stands still; where that is not clear from so few batches, wait for more.
@@ -298,7 +314,7 @@ class Alarms:
             if self._refuses(follower):
                 continue
             if follower.wanted:
-                self.diagnose(follower, self.look if self.looking.subject is follower else None)
+                self.diagnose(follower, self.look if self._whose is follower else None)
             elif heard is not None and follower.number not in self.standing and not self._several(heard):
                 stall = heard.tests.conclude()
                 if stall is not None:
@@ -335,6 +351,7 @@ class Alarms:
             twice=follower.twice,
             crossed=follower.crossed,
             erased=follower.erased(),
+            glimpse=follower.glimpse,
             wired=self._wired(follower),
         )
 

@@ -6,6 +6,7 @@ from collections import deque
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unstuck.measurements.records.live import Glimpse
 from unstuck.watching.models import Inventory
 from unstuck.watching.samples import Sample, Sampler
 from unstuck.watching.stairs import NO_STAIRS
@@ -26,6 +27,7 @@ class Follower:
         self.wanted = False
         self.twice = ""  # what is normalised twice on its way to the loss
         self.crossed = ""  # what is broadcast to a table there
+        self.glimpse = Glimpse()
         self.stairs = NO_STAIRS  # what lies behind step functions
         self.refused = 0  # steps in a row that a `GradScaler` has not made
         self.around = False  # whether its steps are made by another optimizer inside, as Lookahead's are

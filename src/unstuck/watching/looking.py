@@ -1,7 +1,7 @@
 """When the live loss is looked at, and for how long: on a stall, and now and then, within a share of the time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import psutil
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.errors import MeasurementError
-from unstuck.measurements.records.live import Look
+from unstuck.measurements.records.live import Glimpse, Look
+from unstuck.objective.generators import generators_kept
 from unstuck.objective.sampling import reason
+from unstuck.watching.activations import flat_layers
 from unstuck.watching.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
 from unstuck.watching.models import names_of
+from unstuck.watching.unrolled import unrolled
 
 # Looks that nothing called for come after this much more time each, and may take half of what all may: the other
 # half waits for a stall.
@@ -25,6 +28,12 @@ _VECTORS = 0.1
 
 # After so many looks in a row that failed, none is tried any more.
 _MOST_FAILURES = 3
+
+# Gradients that a glimpse costs, at most: a pass back to what recurrent layers give, and a walk along the graph.
+_GLIMPSE = 4.0
+
+# How much later another one may follow.
+_AGAIN = 2
 
 _COPIES = 2  # of each vector of the space: itself and its image
 
@@ -54,11 +63,20 @@ class Looking:
     Args:
         share: Of the time of the run that looks may take.
         told: Is told of a look that is done, or of why there is none; says whether more batches should judge.
+        glimpsed: Is told of what a graph shows by itself, where there is no time for a look yet.
     """
 
-    def __init__(self, share: float, told: Callable[[Look | None, str], bool]) -> None:
+    def __init__(
+        self,
+        share: float,
+        told: Callable[[Look | None, str], bool],
+        glimpsed: Callable[[Glimpse], None],
+    ) -> None:
         self._share = share
         self._told = told
+        self._glimpsed = glimpsed
+        self._names: Mapping[int, str] | None = None  # of what is to be glimpsed at
+        self._last_glimpse = 0
         self._guard: Guard | None = None
         self._looker: Looker | None = None
         self._unsure: Looker | None = None
@@ -76,7 +94,7 @@ class Looking:
     @property
     def open(self) -> bool:
         """Whether a look has begun."""
-        return self._looker is not None
+        return self._looker is not None or self._names is not None
 
     def consider(self, optimizer: Optimizer, model: nn.Module | None, subject: Subject, now: float) -> None:
         """After a step: begin a look if it is time and there is enough of it."""
@@ -86,33 +104,40 @@ class Looking:
             self._unsure = None
         allowed = self._allowed(now, wanted=subject.wanted)
         products = self._affordable(subject, allowed)
-        if self._checked and products < FEWEST:
+        if self._checked and products < FEWEST and not self._may_glimpse(subject, allowed):
             return
         self._checked = True
         leaves = differentiable(optimizer)
         why_not = obstacle(model, leaves) if leaves else "it has no parameter that can be differentiated by"
         if why_not:
             self._end_all(why_not)
-        elif products < FEWEST:
-            return
-        elif self._unsure is not None and self.subject is subject:
+        elif products >= FEWEST:
+            self._begin(optimizer, _named(model, leaves), subject, products)
+            self._limit = allowed
+        elif self._may_glimpse(subject, allowed):
+            self._names = _named(model, leaves)
+            self._guard, self.subject, self._last_glimpse = Guard(), subject, subject.step
+
+    def _begin(self, optimizer: Optimizer, names: Mapping[int, str], subject: Subject, products: int) -> None:
+        if self._unsure is not None and self.subject is subject:
             self._looker, self._unsure = self._unsure, None
             self._looker.ask_more()
             self._guard = Guard()
-        elif (fitting := _fitting(leaves)) >= FEWEST:
-            names = dict(zip(map(id, leaves), names_of(model, leaves), strict=True))
+        elif (fitting := _fitting(differentiable(optimizer))) >= FEWEST:
             most = min(products, fitting)
             self._looker = Looker(optimizer, subject.step + 1, most, seed=subject.step, names=names)
-            self._guard = Guard()
-            self.subject, self._limit = subject, allowed
+            self._guard, self.subject = Guard(), subject
 
     def before_backward(self, loss: Tensor, scale: float) -> None:
         """Before a backward pass of the subject: look at the graph of its loss, multiplied by `scale`."""
         guard, looker = self._guard, self._looker
-        if guard is None or looker is None or self.subject is None:
+        if guard is None or self.subject is None:
             return
         guard.down()
         self._guard = None
+        if looker is None:
+            self._glimpse(loss, guard.seen)
+            return
         factor = self.subject.micro / scale
         try:
             if guard.seen:
@@ -124,6 +149,20 @@ class Looking:
                 looker.find(loss, factor, lambda: time.perf_counter() < limit)
         except (RuntimeError, MeasurementError, TypeError) as error:  # as autograd complains
             self._fail(looker, error)
+
+    def _glimpse(self, loss: Tensor, seen: str) -> None:
+        names, self._names = self._names, None
+        if names is None or seen:
+            return
+        started = time.perf_counter()
+        try:
+            with generators_kept():
+                found = Glimpse(flat_layers(loss, names), unrolled(loss, names))
+        except RuntimeError:  # as autograd complains
+            return
+        finally:
+            self._spent += time.perf_counter() - started
+        self._glimpsed(found)
 
     def before_step(self) -> None:
         """Before a step of the subject."""
@@ -148,7 +187,7 @@ class Looking:
         """Put everything back; nothing more is looked at."""
         if self._guard is not None:
             self._guard.down()
-        self._guard = self._looker = self._unsure = None
+        self._guard = self._looker = self._unsure = self._names = None
 
     def _end(self, looker: Looker, now: float) -> None:
         self._looker, self._failures = None, 0
@@ -174,6 +213,11 @@ class Looking:
     def _allowed(self, now: float, *, wanted: bool) -> float:
         return (1.0 if wanted else _HALF) * self._share * now - self._spent
 
+    def _may_glimpse(self, subject: Subject, allowed: float) -> bool:
+        """Whether a stall waits, no look is under way or to be gone on with, and there is time for a glimpse."""
+        due = subject.wanted and self._unsure is None and subject.step >= _AGAIN * self._last_glimpse
+        return due and 0.0 < _GLIMPSE * subject.seconds_per_step() <= allowed
+
     def _affordable(self, subject: Subject, allowed: float) -> int:
         """How many products there is time for; the judging takes as much as it takes."""
         per_gradient = self._per_gradient or subject.seconds_per_step()
@@ -181,6 +225,10 @@ class Looking:
             return 0
         spare = allowed / per_gradient - COST
         return min(PRODUCTS, PRODUCTS + int(spare / 2.0))
+
+
+def _named(model: nn.Module | None, leaves: list[Tensor]) -> dict[int, str]:
+    return dict(zip(map(id, leaves), names_of(model, leaves), strict=True))
 
 
 def _fitting(leaves: list[Tensor]) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.logged import ORPHANS
-from unstuck.measurements.records.live import Recent
+from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.models import Inventory, layer_of
 from unstuck.watching.samples import Group, Sample
 from unstuck.watching.stairs import NO_STAIRS, Stairs
@@ -19,6 +19,8 @@ _SINGLE = 4
 
 # Beyond this share of a step's length, what moves the weights between two steps matters as the steps do.
 SHIFTED = 0.5
+
+_NOTHING_SEEN = Glimpse()
 
 # Fewer samples than this have no spread to tell an error from.
 FEWEST = 4
@@ -60,6 +62,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     twice: str = "",
     crossed: str = "",
     erased: bool = False,
+    glimpse: Glimpse = _NOTHING_SEEN,
     wired: Wiring = Wiring(),
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
@@ -98,6 +101,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         twice=twice,
         crossed=crossed,
         erased=erased,
+        glimpse=glimpse,
     )
 
 

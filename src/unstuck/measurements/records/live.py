@@ -19,6 +19,14 @@ class Along:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """What the graph of one live loss shows by itself, without second derivatives; see `Look`."""
+
+    flat: tuple[tuple[str, float], ...] = ()
+    unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
 class Look:
     r"""A look at the graph of the live loss, before its backward pass frees it.
 
@@ -112,6 +120,7 @@ class Recent:
         twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
         crossed: Which outputs are compared with the targets of all examples, in a sentence; empty if none are.
         erased: Whether gradients are set to zero between the backward pass and the step.
+        glimpse: What the graph of the loss showed by itself, where there was no time for a look.
         not_finite: The first step at which loss or gradient were NaN or Inf.
         broken: What was: "loss", "gradient" or "parameters".
     """
@@ -147,5 +156,6 @@ class Recent:
     twice: str = ""
     crossed: str = ""
     erased: bool = False
+    glimpse: Glimpse = Glimpse()
     not_finite: int | None = None
     broken: str | None = None
