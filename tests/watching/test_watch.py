@@ -122,6 +122,21 @@ def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):
     assert rows(watched, "SELECT * FROM events") == []
 
 
+def test_a_player_of_a_game_that_no_gradient_reaches_is_noted(tmp_path, capsys):
+    torch.manual_seed(0)
+    maker, judge = nn.Linear(2, 2), nn.Linear(2, 1)
+    optimizers = [torch.optim.SGD(one.parameters(), lr=1e-3) for one in (maker, judge)]
+    with Watch(optimizers, out=tmp_path, share=0.0):
+        for _ in range(600):
+            made = maker(torch.randn(4, 2)).detach()
+            for optimizer, sign in zip(optimizers, (1.0, -1.0), strict=True):
+                optimizer.zero_grad()
+                functional.softplus(sign * judge(made)).mean().backward()
+                optimizer.step()
+    told = capsys.readouterr().err
+    assert told.count("100 % of the trainable parameters are not trained: `weight`, `bias` are cut off") == 1
+
+
 def test_what_follows_a_pretraining_is_tested_though_that_one_s_optimizer_is_still_there(tmp_path):
     model, inputs, labels = problem()
     first = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -65,6 +65,9 @@ HUGE = 1e4
 # A loss above this share of where it began has learnt little. And how sure it is that what is far back matters.
 LEARNT, IN_TIME = 0.5, 0.5
 
+# What is smaller is rounded to zero in single precision.
+_LEAST = 1e-45
+
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0
 
@@ -207,7 +210,11 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
     if recent.began is None or recent.level < LEARNT * recent.began:
         return None
     seen = (look or recent.glimpse).unrolled
-    lost = [(name, times, left) for name, times, sizes in seen if (left := faded(sizes)) is not None]
+    lost = [
+        (name, times, left)
+        for name, times, sizes in seen
+        if (left := faded([max(size, _LEAST) for size in sizes])) is not None
+    ]
     if not lost:
         return None
     name, times, left = min(lost, key=lambda one: one[2])

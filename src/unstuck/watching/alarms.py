@@ -117,20 +117,26 @@ class Alarms:
         heard = self._heard.get(follower.number) or self._begin(follower, loss)
         self._clock += 1
         heard.last = self._clock
-        if self._several(heard) or self._refuses(follower):
+        if self._refuses(follower):
+            return
+        if self._several(heard):
+            self._idle(follower, step)
             return
         heard.take(loss, rate)
         self._remark(follower, step, heard.heights.add(loss), heard.bursts.add(loss))
         if step & (step - 1) == 0:
-            warming = rate is not None and heard.rate is not None and rate > heard.rate
-            heard.rate = rate
-            if step >= HORIZON and not warming:
-                self._creep(follower, heard)
+            self._double(follower, heard, step, rate)
         told = heard.tests.add(loss, rate)
         if isinstance(told, Stall):
             self._stand_still(follower, told)
         elif isinstance(told, Moving):
             self._move(follower, told)
+
+    def _double(self, follower: Follower, heard: _Heard, step: int, rate: float | None) -> None:
+        warming = rate is not None and heard.rate is not None and rate > heard.rate
+        heard.rate = rate
+        if step >= HORIZON and not warming:
+            self._creep(follower, heard)
 
     def refused(self, follower: Follower, step: int) -> None:
         """Say that a `GradScaler` makes no step any more."""
@@ -165,7 +171,7 @@ class Alarms:
         known = self._known(follower, 1, self._heard[follower.number].mean)
         own = [sample for _, _, sample in follower.samples]
         piled = len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own)
-        certain = len(own) >= FEWEST or not recorder.reached()
+        certain = len(own) >= FEWEST or not recorder.reached() or follower.unreached(FEWEST)
         said = (
             ("piled", PILED if piled else "", True),
             ("shifted", SHIFTED if known.shifted else "", True),
@@ -175,6 +181,13 @@ class Alarms:
             ("left_out", untrained(known) if certain and not known.erased else "", known.left_out),
         )
         return [one for one in said if one[1]]
+
+    def _idle(self, follower: Follower, step: int) -> None:
+        """Say, in a game too, that one of the players is not trained at all."""
+        if step >= FIRST_LOOK and step & (step - 1) == 0 and follower.unreached(FEWEST):
+            known = self._known(follower, 1, self._heard[follower.number].first)
+            if message := untrained(known):
+                self._note(follower, step, message, {"left_out": known.left_out})
 
     def _note(self, follower: Follower, step: int, message: str, document: dict[str, Any]) -> None:
         """Say it once, whatever its numbers."""

@@ -56,6 +56,10 @@ class Follower:
         """Whether its gradients are gone before it steps."""
         return self.sampler is not None and self.sampler.erased
 
+    def unreached(self, times: int) -> bool:
+        """Whether none of its parameters had a gradient whenever that was looked at, so many times at least."""
+        return not self.samples and self.sampler is not None and self.sampler.missed >= times
+
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""
         step, then, _ = self.samples[-2] if len(self.samples) > 1 else (0, self.begun, None)

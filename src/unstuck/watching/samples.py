@@ -94,6 +94,7 @@ class Sampler:
         inventory: What the model has, when last seen.
         close: Whether a sample is being taken.
         erased: Whether gradients were seen to come, and were gone at the step.
+        missed: How often in a row none came when they were waited for.
     """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module | None = None) -> None:
@@ -109,6 +110,7 @@ class Sampler:
         self.reached: set[int] = set()
         self.inventory: Inventory | None = None
         self.close = self.erased = False
+        self.missed = 0
         self._probing = self._came = self._had = False
         self._tensors: list[Tensor] = []
         self._left: Tensor | None = None  # the weights after step k-1
@@ -174,6 +176,7 @@ class Sampler:
             self._begin()
         elif self._probing:
             self.erased = self._came and not self._had
+            self.missed = 0 if self._came or self._had else self.missed + 1
             self._forget()
         elif self._step is not None:
             return self._finish(self._step)
