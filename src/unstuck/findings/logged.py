@@ -36,6 +36,9 @@ GROWN = 1e3
 # A rate that is no more than this share of its first one is worth a word.
 SPENT = 0.1
 
+# And that a scale is stale where no look has seen yet whether the gradient is small since it is at a minimum.
+UNSEEN = 0.6
+
 # Nothing is claimed from a live run with more confidence than this: no remedy has been tried.
 SURE = 0.9
 
@@ -199,7 +202,7 @@ def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
         return None
     return Finding(
         Cause.STALE_SECOND_MOMENT,
-        min(confidence(ratio, STALE), SURE),
+        min(confidence(ratio, STALE), UNSEEN if look is None else SURE),
         (Evidence("sigma_ratio", ratio), *step_share(recent)),
         f"The optimizer divides its steps by a scale (sigma) that is {figure(ratio)} times the present gradient: "
         "it still remembers gradients that are long gone.",
