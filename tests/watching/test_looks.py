@@ -97,6 +97,16 @@ def test_weights_that_something_else_moves_between_steps_are_seen_meanwhile():
         assert looker.look().shifted is moved
 
 
+def test_however_little_time_there_is_a_way_down_from_zero_weights_is_found():
+    model, optimizer, batches = training()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    for seed in range(10):
+        looker = Looker(optimizer, 1, seed=seed)
+        looker.find(loss_of(model, batches[0]), 1.0, lambda: False)
+        assert looker.look().lambda_min.value < -0.01
+
+
 def test_sparse_gradients_have_the_products_of_dense_ones():
     products = []
     for sparse in (False, True):
