@@ -1,6 +1,5 @@
 """A verdict for people, in a terminal."""
 
-
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
