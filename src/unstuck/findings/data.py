@@ -181,6 +181,7 @@ def uninformative(labels: Labels) -> Finding | None:
     sure = SEEN if "validation" in asked else MEMORISED if labels.memorised else CHANCE
     sure = min(sure, RULES) if labels.discrete else sure
     constant = () if labels.constant is None else (Evidence("constant_loss", labels.constant),)
+    what, cure = _pairs() if labels.pairs else _labels()
     return Finding(
         Cause.UNINFORMATIVE_LABELS,
         sure,
@@ -191,11 +192,22 @@ def uninformative(labels: Labels) -> Finding | None:
             Evidence("present_loss", labels.loss),
             *constant,
         ),
-        f"Nothing in the inputs predicts the labels: on examples that were left out, predictions correlate "
-        f"with them by {labels.dependence.value:.2g}, no better than with permuted labels (p = "
-        f"{labels.p_value:.2g}; {labels.detectable:.2g} would have been noticed). {_learnt(labels)}",
-        "Check how inputs and labels are paired: shuffled or sorted apart from each other, joined by the wrong "
-        "key, or overwritten; look at a few examples by eye.",
+        f"{what}: on examples that were left out, predictions correlate with it by {labels.dependence.value:.2g}, no "
+        f"better than where it is permuted (p = {labels.p_value:.2g}; {labels.detectable:.2g} would have been "
+        f"noticed). {_learnt(labels)}",
+        f"Check how {cure}: shuffled or sorted apart from each other, joined by the wrong key, or overwritten; look "
+        "at a few examples by eye.",
+    )
+
+
+def _labels() -> tuple[str, str]:
+    return "Nothing in the inputs predicts the label", "inputs and labels are paired"
+
+
+def _pairs() -> tuple[str, str]:
+    return (
+        "Of the two sides of a pair that the loss compares, neither tells anything of the other",
+        "the two sides are paired",
     )
 
 
@@ -214,6 +226,8 @@ def _alike(labels: Labels) -> Finding:
 def _learnt(labels: Labels) -> str:
     if labels.memorised:
         return "What the loss has fallen by is learnt by heart, and helps with no new example."
+    if labels.pairs:
+        return "So there is nothing to learn but each pair by heart."
     return "So there is nothing to learn but the labels' average, or each label by heart."
 
 

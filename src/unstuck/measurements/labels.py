@@ -44,7 +44,7 @@ PASSES = 12
 
 
 @dataclass
-class _Tests:
+class Tests:
     """What was tested so far; `found` once one of them predicts the labels."""
 
     names: list[str]
@@ -52,9 +52,11 @@ class _Tests:
 
     @property
     def found(self) -> bool:
+        """Whether one of them settles it."""
         return any(result.p_value < FOUND for result in self.results)
 
     def add(self, name: str, result: Dependence | None) -> None:
+        """Take a test's result down, if there is one."""
         if result is not None:
             self.names.append(name)
             self.results.append(result)
@@ -86,7 +88,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
                 constant=_constant(traced),
             )
         examples = _gather([batch.content for batch in objective.batches], place)
-        tests = _Tests([], [])
+        tests = Tests([], [])
         tests.add("inputs", _from_inputs([b.content for b in objective.batches], place, examples, seed))
         passes = 0
         spread = None if tests.found else scatter(examples.targets)
@@ -255,7 +257,7 @@ def _from_inputs(contents: Sequence[Any], place: int, examples: Examples, seed: 
 
 
 def _ask_the_model(
-    training: Training, judge: Judge, place: int, examples: Examples, tests: _Tests, seed: int
+    training: Training, judge: Judge, place: int, examples: Examples, tests: Tests, seed: int
 ) -> int:
     """Test what the model makes of the inputs; give the passes that a copy was trained for."""
     with contextlib.suppress(UnstuckError, RuntimeError):
@@ -289,18 +291,23 @@ def _validated(
 
 def _trained(own: Training, copy: nn.Module, judge: Judge, place: int, seed: int) -> Dependence | None:
     """Train the copy on half of the examples, and test what it makes of the other half."""
-    objective = judge.objective
-    first, second = _halves(objective.batches)
-    for batch in first:
-        objective.ledger.spend(PASSES * GRADIENT, batch.examples)
-    with objective.replay.session():
-        contents = [moved(batch.content, objective.parameters.device, copy=True) for batch in first]
-        train(copy, own.loss, contents, [batch.examples for batch in first], passes=PASSES, seed=seed)
+    first, second = halves(judge.objective.batches)
+    learn(own, copy, judge, first, seed=seed)
     learnt = _gather([batch.content for batch in first], place).marks
     return _predicted(own, judge, second, place, seed, seen=learnt)
 
 
-def _halves(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+def learn(own: Training, copy: nn.Module, judge: Judge, batches: Sequence[Batch], *, seed: int) -> None:
+    """Train the copy that a training's loss is of on some of the judge's batches."""
+    objective = judge.objective
+    for batch in batches:
+        objective.ledger.spend(PASSES * GRADIENT, batch.examples)
+    with objective.replay.session():
+        contents = [moved(batch.content, objective.parameters.device, copy=True) for batch in batches]
+        train(copy, own.loss, contents, [batch.examples for batch in batches], passes=PASSES, seed=seed)
+
+
+def halves(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Split each batch in two, so that few batches, or one, can be split as well."""
     halves: tuple[list[Batch], list[Batch]] = [], []
     for batch in batches:

@@ -1,5 +1,6 @@
 """The measurements that stand by themselves, in the order in which they are made."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,12 +8,14 @@ from typing import Any
 
 from unstuck import processes
 from unstuck.curvature.vectors import Room
+from unstuck.errors import MeasurementError
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
 from unstuck.measurements.mixing import measure_mixing
 from unstuck.measurements.order import look_at_order, measure_order
 from unstuck.measurements.outputs import measure_outputs
+from unstuck.measurements.pairs import measure_pairs
 from unstuck.measurements.updates import measure_precision, measure_second_moment
 from unstuck.measurements.validation import measure_validation
 from unstuck.measurements.wiring import measure_wiring
@@ -77,6 +80,16 @@ def _look_at_order(training: Training, judge: Judge, _: Limits) -> Any:
     return replace(found, reason="what another order gains was not measured: the model is divided")
 
 
+def _look_at_labels(training: Training, judge: Judge, limits: Limits) -> Any:
+    """Where nothing is a label, what is compared in pairs may belong together or not."""
+    try:
+        return measure_labels(training, judge, seed=limits.seed)
+    except MeasurementError:
+        with contextlib.suppress(MeasurementError):
+            return measure_pairs(training, judge, seed=limits.seed)
+        raise
+
+
 EARLY: tuple[Stage, ...] = (
     Stage(
         "wiring",
@@ -116,7 +129,7 @@ LATE: tuple[Stage, ...] = (
     Stage(
         "labels",
         "what predicts the labels",
-        lambda training, judge, limits: measure_labels(training, judge, seed=limits.seed),
+        _look_at_labels,
         apart=True,
     ),
     Stage(

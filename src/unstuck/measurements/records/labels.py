@@ -31,6 +31,7 @@ class Labels:
         passes: How often the copy was trained on its half.
         discrete: Whether the inputs are of few different numbers, as bits and tokens are; rules such as parity
             then leave no trace that any of the tests could find.
+        pairs: Whether these are no labels, but the other side of pairs that the loss compares.
     """
 
     examples: int
@@ -42,6 +43,7 @@ class Labels:
     constant: float | None = None
     passes: int = 0
     discrete: bool = False
+    pairs: bool = False
 
     @property
     def memorised(self) -> bool:
