@@ -272,6 +272,18 @@ def test_a_rate_that_throws_the_run_out_does_not_hide_what_going_on_gains(loss):
     assert found.going_on.gain.value > 0.0
 
 
+def test_what_a_random_loss_draws_is_not_learnt_by_heart():
+    def anywhere(model, batch):
+        return 0.5 * (model.theta - torch.randn(batch[0].shape[1:], dtype=torch.float64)).square().mean()
+
+    model = Vector(torch.zeros(200))
+    data = [(torch.zeros(4, 200),)] * 4
+    training = Training(model, anywhere, data, torch.optim.SGD(model.parameters(), lr=20.0))
+    found = continuations(training, replace(ALL, exhaustive=False, stochastic=True))
+    # By heart it would be a quarter of the loss; at zero nothing can be gained for good.
+    assert all(arm.gain.value < 0.0 for arm in found.arms)
+
+
 def test_without_time_only_going_on_is_looked_at():
     found = continuations(training_of(OPTIMIZERS["SGD"], noisy_bowls(6, 3)), pace=HURRY)
     assert [arm.name for arm in found.arms] == ["going on"]

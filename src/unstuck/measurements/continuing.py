@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -42,6 +42,9 @@ _STEADILY = 5
 
 # Fewer batches tell too little of how their losses scatter from pass to pass.
 _FEWEST_PAIRS = 8
+
+# A prime that lies further apart than seeds of batches do.
+_ANEW = 1_000_003
 
 # Learning rates to try, beside the present one. Rates further up are tried while they gain ever more; where even ten
 # times the rate gains next to nothing, with longer strides.
@@ -133,10 +136,26 @@ class _Race:
         steps = round(passes * len(self._finds))
         steps = steps if sample.whole else min(steps, round(_PASSES * len(trained)))
         steps = min(max(steps, _FEWEST), _MOST)
-        self._order = [trained[number % len(trained)] for number in range(steps)]
+        self._order = self._anew([trained[number % len(trained)] for number in range(steps)], sample)
+        self._whole_order = self._anew(list(self._finds) * _WHOLE_STEPS, sample)
         self._passes = steps / len(trained)
         self._arms: list[Arm] = []
         self._base: list[float] = []
+
+    def _anew(self, order: list[int], sample: Sample) -> list[int]:
+        """Where the loss is random let each step draw anew, as the run's own steps do.
+
+        What is drawn once and for all is learnt by heart within a few passes, which no run does.
+        """
+        if not sample.stochastic:
+            return order
+        known = len(self._objective.batches)
+        again = [
+            replace(batch, seed=batch.seed + _ANEW * (known + number))
+            for number, batch in enumerate(self._objective.batches[index] for index in order)
+        ]
+        self._objective = self._objective.beyond(again)
+        return list(range(known, known + len(order)))
 
     def run(self, explained: Explained) -> Continuations:
         going_on = self._arm("going on", 1.0)
@@ -197,7 +216,9 @@ class _Race:
 
     def _arm(self, name: str, factor: float) -> Arm:
         whole = name == "whole"
-        batches = [list(self._finds)] * _WHOLE_STEPS if whole else [[index] for index in self._order]
+        size = len(self._finds) if whole else 1
+        order = self._whole_order if whole else self._order
+        batches = [order[first : first + size] for first in range(0, len(order), size)]
         twin = Twin(self._objective, self._optimizer)
         twin.scale_rate(factor)
         marks = _marks(len(batches), all_of_them=not self._arms)
