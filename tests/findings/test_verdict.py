@@ -49,6 +49,15 @@ def test_each_row_of_the_decision_table_holds(row, kind, cause):
     assert verdict.cause is cause
 
 
+def test_curvature_of_a_loss_that_is_one_number_wherever_it_is_looked_at_is_rounding():
+    # As of log(1 - D) at a discriminator that is sure: sigmoid's second derivative is there, its value rounds to 1.
+    measured = planted("maximum")
+    still = tuple(replace(route, gain=Estimate(0.0, 0.0), slope=0.0) for route in measured.routes)
+    slices = tuple(replace(each, losses=(0.0, 0.0, 0.0)) for each in measured.slices)
+    point = conclude(replace(measured, routes=still, slices=slices, loss=Estimate(0.0, 0.0)), COST).point
+    assert point.kind is Kind.PLATEAU
+
+
 @laws
 @given(anything())
 def test_the_verdict_is_total_sorted_finite_and_the_same_each_time(measured):

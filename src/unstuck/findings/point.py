@@ -73,9 +73,9 @@ def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
     if shakes_loose(measured):
         return Kind.SADDLE
     promise = measured.gradient.norm * _reach(measured)
-    if promise < NEGLIGIBLE * measured.scale and is_flat(measured, spectrum):
+    if _motionless(measured) or (promise < NEGLIGIBLE * measured.scale and is_flat(measured, spectrum)):
         return Kind.PLATEAU
-    if is_maximum(spectrum):
+    if is_maximum(spectrum) and _falls_away(measured):
         return Kind.MAXIMUM
     if leads_down(measured) and _leads_far(measured):
         return Kind.SADDLE
@@ -130,6 +130,19 @@ def shakes_loose(measured: Measurements) -> bool:
 def is_maximum(spectrum: Spectrum) -> bool:
     """Whether every direction curves down: the certificate of the upper end lies below zero."""
     return spectrum.lambda_max < 0.0 and spectrum.ceiling.bound < 0.0
+
+
+def _falls_away(measured: Measurements) -> bool:
+    """Whether the loss is seen to fall: curvature of a loss that rounds to one number everywhere is rounding too."""
+    route = measured.route("curvature")
+    return route is not None and route.gain.surely_above(0.0)
+
+
+def _motionless(measured: Measurements) -> bool:
+    """Whether the loss was one and the same number, to the last bit, wherever it was looked at."""
+    away = [route for route in measured.routes if route.distance > 0.0]
+    looks = [loss for part in (*measured.routes, *measured.slices) for loss in part.losses]
+    return bool(away) and all(route.gain.value == 0.0 for route in away) and len(set(looks)) <= 1
 
 
 def is_flat(measured: Measurements, spectrum: Spectrum) -> bool:
