@@ -12,10 +12,11 @@ from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Kind, Point
-from unstuck.findings.updates import CHECKS, frozen_parameters, non_finite, stale_second_moment
+from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
 from unstuck.findings.verdict import NAMED
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.momenta import measure_momentum
 from unstuck.measurements.records import Layers
 from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
 from unstuck.measurements.steps import Twin
@@ -294,3 +295,30 @@ def test_nan_is_named_wherever_it_appears(place, overflow):
     assert "None" not in finding.explanation
     assert ("the place" in finding.explanation) or place == "loss"
     assert ("float16 has overflowed" in finding.explanation) == overflow
+
+
+def heavy(scale):
+    """Least squares some steps on, of a momentum that remembers gradients so many times as large."""
+    torch.manual_seed(0)
+    x = torch.randn(64, 6)
+    data = [(x[:32], x[:32].sum(1, keepdim=True)), (x[32:], x[32:].sum(1, keepdim=True))]
+    model, loss = nn.Linear(6, 1), supervised(nn.MSELoss())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    for batch in data * 3:
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    for state in optimizer.state.values():
+        state["momentum_buffer"] *= scale
+    training = Training(model, loss, data, optimizer)
+    objective = Objective(training, draw(data, seed=0, enough=lambda *_: False).batches)
+    judge = Judge(objective, Halves.of(2, exhaustive=True), objective.values(objective.theta))
+    return measure_momentum(training, judge)
+
+
+@pytest.mark.parametrize(("scale", "found"), [(1.0, False), (100.0, True)])
+def test_a_momentum_of_gradients_long_past_is_named(scale, found):
+    measured = replace(handmade.planted("not critical"), momentum=heavy(scale), scale=1.0)
+    finding = carried_away(Point(Kind.NOT_CRITICAL, 1.0, 1.0, None, None, None, None), measured)
+    assert (finding is not None) is found
+    assert finding is None or finding.cause is Cause.STEP_TOO_LARGE

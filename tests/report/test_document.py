@@ -226,6 +226,16 @@ SCHEMA = {
         },
         None,
     ),
+    "momentum": (
+        {
+            "ratio": NUMBER,
+            "steps": int,
+            "present_gain": (ESTIMATE, None),
+            "fresh_gain": (ESTIMATE, None),
+            "extra": (ESTIMATE, None),
+        },
+        None,
+    ),
     "noise": (
         {
             "batch": NUMBER,
@@ -317,6 +327,7 @@ SCHEMA = {
             "constant": MAYBE,
             "passes": int,
             "discrete": bool,
+            "pairs": bool,
         },
         None,
     ),

@@ -35,6 +35,9 @@ MOST_LOST = 0.5
 # gradient that falls tenfold in its memory of a thousand steps by about that, and a decade is beyond both.
 STALE = 10.0
 
+# How sure it is that momentum carries a run up, where it is no longer than gradients could keep up.
+CARRIED = 0.8
+
 # And when refreshing it, or leaving out the rounding, multiplies what the same steps gain. The measured gains of
 # two healthy settings of sigma differ by up to twofold (warm-up, batch noise).
 GAINS_MORE = 3.0
@@ -232,6 +235,39 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
     )
 
 
+def carried_away(_point: Point, measured: Measurements) -> Finding | None:
+    """What the momentum remembers carries the run up, whatever its rate, and the same steps without it get lower."""
+    found = measured.momentum
+    if found is None or found.present_gain is None or found.fresh_gain is None or found.extra is None:
+        return None
+    stale = found.ratio > STALE and not improves(measured)
+    lower = found.fresh_gain.surely_above(0.0) and found.extra.surely_above(NEGLIGIBLE * measured.scale)
+    if not lower or not (stale or _rises_at_any_rate(measured)):
+        return None
+    return Finding(
+        Cause.STEP_TOO_LARGE,
+        confidence(found.ratio, STALE) if stale else CARRIED,
+        (
+            Evidence("momentum_over_gradient", found.ratio),
+            estimated("carried_gain", share(found.present_gain, measured)),
+            estimated("uncarried_gain", share(found.fresh_gain, measured)),
+        ),
+        f"What the momentum remembers carries the steps on: the next {found.steps} gain "
+        f"{percent(found.present_gain, measured)} of the loss with it, and "
+        f"{percent(found.fresh_gain, measured)} with a momentum that begins anew.",
+        "Begin the momentum anew (build the optimizer anew): it comes from a run that went astray, or from a loss on "
+        "another scale; or let it forget sooner.",
+    )
+
+
+def _rises_at_any_rate(measured: Measurements) -> bool:
+    momentum, found = measured.momentum, measured.continuations
+    rises = momentum and momentum.present_gain and momentum.present_gain.surely_below(0.0)
+    if not rises or found is None or not found.going_on.gain.value < 0.0:
+        return False
+    return not any(arm.name == "rate" and arm.gain.surely_above(0.0) for arm in found.arms)
+
+
 def _held_back(times: float, more: float, measured: Measurements) -> bool:
     """Whether a run that falls is stale all the same: it creeps, or what it remembers is not of its own way down."""
     learned = measured.layers.learned if measured.layers else None
@@ -283,4 +319,4 @@ def non_finite(found: NonFinite) -> Finding:
     )
 
 
-CHECKS = (frozen_parameters, precision_stall, stale_second_moment)
+CHECKS = (frozen_parameters, precision_stall, stale_second_moment, carried_away)

@@ -13,6 +13,7 @@ from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
 from unstuck.measurements.mixing import measure_mixing
+from unstuck.measurements.momenta import measure_momentum
 from unstuck.measurements.order import look_at_order, measure_order
 from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.pairs import measure_pairs
@@ -103,6 +104,11 @@ EARLY: tuple[Stage, ...] = (
         "second_moment",
         "the optimizer's state",
         lambda training, judge, _: measure_second_moment(training, judge),
+    ),
+    Stage(
+        "momentum",
+        "what the momentum remembers",
+        lambda training, judge, _: measure_momentum(training, judge),
     ),
 )
 LATE: tuple[Stage, ...] = (

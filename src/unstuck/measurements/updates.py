@@ -54,7 +54,7 @@ def measure_precision(training: Training, judge: Judge) -> Precision | None:
     measured = _compared(objective, rounded, exact)
     if measured is None or measured.lost < _WORTH_TRYING_LOST:
         return measured
-    return _with_gains(training, judge, measured)
+    return _withgains(training, judge, measured)
 
 
 def _is_kept_wider(optimizer: Optimizer, slot: Slot) -> bool:
@@ -90,17 +90,17 @@ def _compared(
     )
 
 
-def _with_gains(training: Training, judge: Judge, measured: Precision) -> Precision:
+def _withgains(training: Training, judge: Judge, measured: Precision) -> Precision:
     objective = judge.objective
     precise = Objective(training, objective.batches, dtype=_EXACT, ledger=objective.ledger)
-    optimizer, order = cast("Optimizer", training.optimizer), _order(judge)
+    optimizer, order = cast("Optimizer", training.optimizer), short_walk(judge)
     rounded = Twin(objective, optimizer).walk(order)
     exact = Twin(precise, optimizer, _EXACT).walk(order)
     # Both are judged by the loss in float64: what half precision sees of it is too coarse to compare.
     judges = dict(zip(judge.halves.judges, precise.values(precise.theta, judge.halves.judges), strict=True))
     base = [judges.get(index, value) for index, value in enumerate(judge.base)]
-    gains = _gains(Judge(precise, judge.halves, base), rounded, exact)
-    return Precision(measured.dtype, measured.lost, measured.length, measured.cosine, len(order), *gains)
+    found = gains(Judge(precise, judge.halves, base), rounded, exact)
+    return Precision(measured.dtype, measured.lost, measured.length, measured.cosine, len(order), *found)
 
 
 def measure_second_moment(training: Training, judge: Judge) -> SecondMoment | None:
@@ -126,12 +126,12 @@ def measure_second_moment(training: Training, judge: Judge) -> SecondMoment | No
         return SecondMoment(name, None, "there is no gradient, or no scale, to compare", assumed=assumed)
     if abs(ratio.value) < _WORTH_TRYING_RATIO:
         return SecondMoment(name, ratio, assumed=assumed)
-    order = _order(judge)
+    order = short_walk(judge)
     present = Twin(judge.objective, optimizer).walk(order)
     fresh = Twin(judge.objective, optimizer)
     moments.refresh(fresh.states(), groups)
-    gains = _gains(judge, present, fresh.walk(order))
-    return SecondMoment(name, ratio, "", len(order), *gains, assumed=assumed)
+    found = gains(judge, present, fresh.walk(order))
+    return SecondMoment(name, ratio, "", len(order), *found, assumed=assumed)
 
 
 def _missing(training: Training, objective: Objective) -> str:
@@ -141,7 +141,7 @@ def _missing(training: Training, objective: Objective) -> str:
     return "the optimizer keeps nothing of these parameters: it has made no step, or needs no state"
 
 
-def _gains(
+def gains(
     judge: Judge, before: Float[Tensor, " n"], after: Float[Tensor, " n"]
 ) -> tuple[Estimate, Estimate, Estimate]:
     """What either displacement gains, and what the second gains more than the first."""
@@ -151,7 +151,8 @@ def _gains(
     return judge.gain(values[0]), judge.gain(values[1]), extra
 
 
-def _order(judge: Judge) -> list[int]:
+def short_walk(judge: Judge) -> list[int]:
+    """Give the batches of a few steps that cost about one gradient over the sample."""
     count = min(_MOST_STEPS, max(_FEWEST_STEPS, len(judge.base)))
     finds = judge.halves.finds
     return [finds[number % len(finds)] for number in range(count)]

@@ -43,6 +43,7 @@ def to_document(verdict: Verdict) -> Document:
         "wiring": _record(measured.wiring),
         "precision": _record(measured.precision),
         "second_moment": _record(measured.second_moment),
+        "momentum": _record(measured.momentum),
         "stability": _stability(measured.stability),
         "noise": _record(measured.noise),
         "continuations": _record(measured.continuations),

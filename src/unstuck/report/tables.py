@@ -106,6 +106,18 @@ def _second_moment(measured: Measurements) -> tuple[Fact, ...]:
     )
 
 
+def _momentum(measured: Measurements) -> tuple[Fact, ...]:
+    found = measured.momentum
+    if found is None:
+        return ()
+    steps = f"in the next {count(found.steps, 'step')}"
+    return (
+        Fact("momentum over the gradients", significant(found.ratio), "1: the most that they could keep up"),
+        *_gain(measured, "gain as it is", found.present_gain, steps),
+        *_gain(measured, "gain with it begun anew", found.fresh_gain, steps),
+    )
+
+
 def _outputs(measured: Measurements) -> tuple[Fact, ...]:
     found = measured.outputs
     if found is None:
@@ -233,6 +245,7 @@ _GROUPS: tuple[tuple[str, Callable[[Measurements], tuple[Fact, ...]]], ...] = (
     ("What is trained", _wiring),
     ("Rounding", _precision),
     ("Second moment", _second_moment),
+    ("Momentum", _momentum),
 )
 
 

@@ -215,6 +215,7 @@ MEASUREMENTS: dict[str, str] = {
     "steps": "the optimizer's own steps",
     "continuations": "going on",
     "second_moment": "the optimizer's second moment",
+    "momentum": "the optimizer's momentum",
     "stability": "how steep a curvature the steps bear",
     "wiring": "which parameters are trained",
     "precision": "what rounding leaves",

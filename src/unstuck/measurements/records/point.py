@@ -12,7 +12,7 @@ from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
 from unstuck.measurements.records.stability import Stability
-from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
+from unstuck.measurements.records.updates import Momentum, NonFinite, Precision, SecondMoment, Wiring
 from unstuck.measurements.records.validation import Validation
 
 
@@ -257,6 +257,7 @@ class Measurements:
         wiring: Which parameters are trained. This and the following are None where they were not measured.
         precision: What rounding leaves of the steps.
         second_moment: The scale that an adaptive optimizer divides by.
+        momentum: What a heavy ball remembers of gradients past.
         noise: Of the batch gradients; None with fewer than three batches.
         continuations: What going on gains, as before and with other steps.
         stability: Whether the steps stay within what the steepest direction bears.
@@ -286,6 +287,7 @@ class Measurements:
     wiring: Wiring | None = None
     precision: Precision | None = None
     second_moment: SecondMoment | None = None
+    momentum: Momentum | None = None
     noise: Noise | None = None
     continuations: Continuations | None = None
     stability: Stability | None = None

@@ -135,6 +135,25 @@ class SecondMoment:
 
 
 @dataclass(frozen=True)
+class Momentum:
+    """What a heavy ball remembers, beside the gradients that it stands for.
+
+    Attributes:
+        ratio: Its length over the largest that gradients of the present length could keep up.
+        steps: How many steps the gains were measured over, 0 if they were not.
+        present_gain: Decrease of the loss by these steps as they are; None if not measured.
+        fresh_gain: The same with the momentum begun anew.
+        extra: The second less the first, batch by batch.
+    """
+
+    ratio: float
+    steps: int = 0
+    present_gain: Estimate | None = None
+    fresh_gain: Estimate | None = None
+    extra: Estimate | None = None
+
+
+@dataclass(frozen=True)
 class NonFinite:
     """Where NaN or Inf appears first.
 
