@@ -281,6 +281,14 @@ def test_parameters_that_the_optimizer_misses_need_not_outdo_a_run_that_creeps()
         assert (frozen_parameters(POINT, measured) is not None) == named
 
 
+@pytest.mark.parametrize(("gain", "named"), [(0.6, False), (0.2, True)])
+def test_what_is_frozen_on_purpose_is_not_missed_where_the_rest_gains_as_much_at_another_rate(gain, named):
+    going_on = handmade.continued(0.05, handmade.arm("rate", gain, factor=10.0))
+    wiring = Wiring((Excluded("frozen", ("a",), 60),), 100, SURE, Estimate(0.1, 0.01), SURE)
+    measured = handmade.measurements((), None, (), wiring=wiring, continuations=going_on)
+    assert (frozen_parameters(POINT, measured) is not None) == named
+
+
 @pytest.mark.parametrize("ratio", [Estimate(1.0, 0.0), Estimate(-1.0, 0.0), None])
 def test_a_scale_within_a_decade_is_not_stale(ratio):
     moment = SecondMoment("Adam", ratio, "", 16, NOTHING, SURE, SURE)

@@ -3,7 +3,7 @@
 import math
 
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, percent, share
-from unstuck.findings.progress import creeps, going_on, improves
+from unstuck.findings.progress import best_change, creeps, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.updates import NonFinite, Wiring
@@ -71,9 +71,10 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     times = excluded.value / own if own > 0.0 else math.inf
     accident = bool(reasons & ACCIDENTS)
     arm = going_on(measured)
-    # Leaving out is fine as long as the run gets on: a single step of the others must outdo all that it gains, unless
-    # it creeps and nobody meant to leave them out.
-    behind = excluded.value > arm.gain.value if arm else not improves(measured)
+    # Leaving out is fine as long as the run gets on, or would at another rate: a single step of the others must outdo
+    # all that it gains, unless it creeps and nobody meant to leave them out.
+    most = max(arm.gain.value, best_change(measured, line=False).value) if arm else 0.0
+    behind = excluded.value > most if arm else not improves(measured)
     behind = behind or (accident and creeps(measured))
     surely = extra.surely_above(0.0)
     costly = times > COMPARABLE if accident else times > LEFT_OUT and surely

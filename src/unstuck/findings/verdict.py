@@ -47,8 +47,14 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
     },
 )
 
-# Whether layers hold a run up is asked of other steps, too: if those alone get it moving, it is not the layers.
-_TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
+# Whether layers hold a run up, or what is left out, is asked of other steps, too: if those alone get it moving, it is
+# neither.
+_TOLD_BY_STEPS = {
+    Cause.DEAD_UNITS,
+    Cause.SATURATED_UNITS,
+    Cause.VANISHING_GRADIENT,
+    Cause.FROZEN_PARAMETERS,
+}
 
 # What units die of or are driven into saturation by, and will be again.
 _HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
