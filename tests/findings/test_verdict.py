@@ -477,7 +477,7 @@ SURE = Estimate(0.5, 0.01)
 EXPLAINING = {
     "labels": Labels(800, 0.6, Estimate(0.01, 0.03), 0.1, ("inputs", "trained copy"), 2.3, 2.3, passes=12),
     "second_moment": SecondMoment("Adam", Estimate(5.0, 0.1), "", 16, Estimate(1e-3, 1e-6), SURE, SURE),
-    "wiring": Wiring((Excluded("frozen", ("a",), 60),), 100, SURE, Estimate(0.0, 0.0), SURE),
+    "wiring": Wiring((Excluded("unlisted", ("a",), 60),), 100, SURE, Estimate(0.0, 0.0), SURE),
 }
 
 

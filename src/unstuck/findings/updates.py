@@ -55,6 +55,14 @@ FAR_OFF, WELL_UNDER_WAY = 100.0, 0.5
 SILENT = 0.45
 
 
+def by_choice(measured: Measurements) -> bool:
+    """Whether something is trained, and whoever left the rest out may have meant to."""
+    wiring = measured.wiring
+    if wiring is None or wiring.nothing:
+        return False
+    return not {group.reason for group in wiring.left_out} & ACCIDENTS
+
+
 def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     """What is not trained could gain much more than what is, and the run does not get on."""
     wiring = measured.wiring

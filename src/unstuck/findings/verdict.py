@@ -47,14 +47,8 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
     },
 )
 
-# Whether layers hold a run up, or what is left out, is asked of other steps, too: if those alone get it moving, it is
-# neither.
-_TOLD_BY_STEPS = {
-    Cause.DEAD_UNITS,
-    Cause.SATURATED_UNITS,
-    Cause.VANISHING_GRADIENT,
-    Cause.FROZEN_PARAMETERS,
-}
+# Whether layers hold a run up is asked of other steps, too: if those alone get it moving, it is not the layers.
+_TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
 
 # What units die of or are driven into saturation by, and will be again.
 _HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
@@ -77,7 +71,8 @@ def settled(verdict: Verdict) -> bool:
 
 def explained(verdict: Verdict) -> bool:
     """Whether steps of another size could not change the verdict either: its cause is not told by what they gain."""
-    return settled(verdict) and verdict.cause not in _TOLD_BY_STEPS
+    chosen = verdict.cause is Cause.FROZEN_PARAMETERS and updates.by_choice(verdict.measured)
+    return settled(verdict) and not chosen and verdict.cause not in _TOLD_BY_STEPS
 
 
 def conclude(measured: Measurements, cost: Cost) -> Verdict:
