@@ -11,10 +11,12 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
+from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Kind, Point
 from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
 from unstuck.findings.verdict import NAMED
 from unstuck.measurements.descent import taken
+from unstuck.measurements.forgetting import measure_forgetting
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.momenta import measure_momentum
 from unstuck.measurements.records import Layers
@@ -23,6 +25,7 @@ from unstuck.measurements.steps import Twin
 from unstuck.measurements.updates import measure_precision, measure_second_moment
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective, draw
+from unstuck.objective.decay import shrinking
 
 LOSS = supervised(lambda outputs, labels: nn.functional.cross_entropy(outputs.float(), labels))
 
@@ -330,3 +333,37 @@ def test_a_momentum_of_gradients_long_past_is_named(scale, found):
     finding = carried_away(Point(Kind.NOT_CRITICAL, 1.0, 1.0, None, None, None, None), measured)
     assert (finding is not None) is found
     assert finding is None or finding.cause is Cause.STEP_TOO_LARGE
+
+
+@pytest.mark.parametrize(("decay", "named"), [(10.0, True), (0.1, None)])
+def test_a_run_is_not_healthy_whose_decay_undoes_what_its_steps_learn(decay, named):
+    torch.manual_seed(0)
+    x = torch.randn(64, 6)
+    data = [(x[:32], x[:32].sum(1, keepdim=True)), (x[32:], x[32:].sum(1, keepdim=True))]
+    model, loss = nn.Linear(6, 1), supervised(nn.MSELoss())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=decay)
+    for batch in data * 200:
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    objective = Objective(
+        Training(model, loss, data, optimizer), draw(data, seed=0, enough=lambda *_: False).batches
+    )
+    judge = Judge(objective, Halves.of(2, exhaustive=True), objective.values(objective.theta))
+    forgetting = measure_forgetting(objective.replay.training, judge)
+    measured = handmade.measurements(
+        (), None, (), forgetting=forgetting, continuations=handmade.continued(0.05), scale=1.0
+    )
+    assert (undoes(measured) or None) is named
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_decay_takes_the_share_of_the_weights_that_it_says(momentum):
+    weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = torch.optim.SGD([weight], lr=0.01, momentum=momentum, weight_decay=0.1)
+    lengths = []
+    for _ in range(300):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        lengths.append(float(weight.detach().norm()))
+    assert 1.0 - lengths[-1] / lengths[-2] == pytest.approx(shrinking(optimizer), rel=0.15)

@@ -226,6 +226,16 @@ SCHEMA = {
         },
         None,
     ),
+    "forgetting": (
+        {
+            "share": NUMBER,
+            "steps": int,
+            "present_gain": ESTIMATE,
+            "fresh_gain": ESTIMATE,
+            "extra": ESTIMATE,
+        },
+        None,
+    ),
     "momentum": (
         {
             "ratio": NUMBER,

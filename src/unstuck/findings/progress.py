@@ -33,6 +33,9 @@ CREEPS = 0.1
 # found: it changes what is wrong, and others may do so by the way only; and of higher rates the lowest.
 ABOUT_EQUAL = 0.75
 
+# A change outdoes the run where it gains so many times more, as FASTER in findings/steps.py.
+MANY_TIMES = 3.0
+
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
 
@@ -98,6 +101,16 @@ def improves(measured: Measurements) -> bool:
         shrinks = max(arm.shrunk, 0.0)  # of which the routes have their part too
         return there < max(HORIZON * (pace + shrinks / steps), HORIZON_PASSES * (a_pass + shrinks / passes))
     return arm.descent.value > max(KEEPING_UP * best_change(measured).value, NEGLIGIBLE * measured.scale)
+
+
+def undoes(measured: Measurements) -> bool:
+    """Whether weight decay undoes what the steps learn: without it a run that creeps gains several times more."""
+    found = measured.forgetting
+    if found is None or not creeps(measured):
+        return False
+    own = max(found.present_gain.value, 0.0)
+    much = found.fresh_gain.surely_above(max(NEGLIGIBLE * measured.scale, MANY_TIMES * own))
+    return much and found.extra.surely_above(0.0)
 
 
 def best_change(measured: Measurements, *, line: bool = True) -> Estimate:

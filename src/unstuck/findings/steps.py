@@ -14,6 +14,7 @@ from unstuck.findings.progress import (
     falls,
     going_on,
     improves,
+    undoes,
 )
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
@@ -248,7 +249,12 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     """The optimizer goes on gaining, and no other rate gains far more."""
     arm = going_on(measured)
     others = (step_too_small, step_too_large)
-    if arm is None or not improves(measured) or any(check(point, measured) for check in others):
+    if (
+        arm is None
+        or not improves(measured)
+        or undoes(measured)
+        or any(check(point, measured) for check in others)
+    ):
         return None
     best = _faster(measured)
     known = not creeps(measured) or _best_rate(measured, higher=True) is not None

@@ -4,7 +4,9 @@ import math
 from dataclasses import replace
 
 from unstuck.findings import critical, data, generalization, layers, order, steps, updates
+from unstuck.findings.phrases import percent
 from unstuck.findings.point import classify
+from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Finding, Point, Verdict
 from unstuck.measurements.records import Cost, Measurements, Subject
 
@@ -134,7 +136,7 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
         )
     if measured.spectrum and measured.spectrum.exact:
         notes.append("The model is small: all eigenvalues were computed from the Hessian itself.")
-    notes += _of_places(measured)
+    notes += _of_places(measured) + _of_decay(measured)
     notes += _remembered(measured)
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
@@ -177,6 +179,19 @@ def _of_places(measured: Measurements) -> list[str]:
         f"When two rows of a batch trade places, {others:.2g} % of what changes in the outputs is in those of other "
         "rows. So it should be if rows are steps of one sequence or nodes of one graph; if they are examples by "
         "themselves, look for a view in the place of a permute, or a missing batch_first=True."
+    )
+    return [note]
+
+
+def _of_decay(measured: Measurements) -> list[str]:
+    """Decay is no cause by a word of its own, and yet it may be what a run has to thank for."""
+    found = measured.forgetting
+    if found is None or not undoes(measured):
+        return []
+    note = (
+        f"Weight decay takes {100.0 * found.share:.2g} % of each weight at each step: without it the next "
+        f"{found.steps} steps would gain {percent(found.fresh_gain, measured)} of the loss, where they gain "
+        f"{percent(found.present_gain, measured)}. Let the weights decay less."
     )
     return [note]
 

@@ -9,6 +9,7 @@ from typing import Any
 from unstuck import processes
 from unstuck.curvature.vectors import Room
 from unstuck.errors import MeasurementError
+from unstuck.measurements.forgetting import measure_forgetting
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import measure_labels
 from unstuck.measurements.layers import measure_layers
@@ -109,6 +110,11 @@ EARLY: tuple[Stage, ...] = (
         "momentum",
         "what the momentum remembers",
         lambda training, judge, _: measure_momentum(training, judge),
+    ),
+    Stage(
+        "forgetting",
+        "what weight decay undoes",
+        lambda training, judge, _: measure_forgetting(training, judge),
     ),
 )
 LATE: tuple[Stage, ...] = (

@@ -64,7 +64,10 @@ def coupled(optimizer: Optimizer, group: dict[str, Any]) -> float:
 
 
 def shrinking(optimizer: Optimizer) -> float:
-    """Give the largest share of a weight that decay takes at each step; 0 where it goes through a scale."""
+    """Give the largest share of a weight that decay takes at each step; 0 where it goes through a scale.
+
+    What enters the gradient of plain descent, a momentum repeats: each step's part is then taken again and again.
+    """
     return max((_shrinking(optimizer, group) for group in optimizer.param_groups), default=0.0)
 
 
@@ -72,10 +75,18 @@ def _shrinking(optimizer: Optimizer, group: dict[str, Any]) -> float:
     if isinstance(rule := group.get("rule"), Rule):
         decay = reading.decays(rule)[1]
     elif decouples(optimizer, group) or isinstance(optimizer, torch.optim.SGD):
-        decay = float(group.get("weight_decay", 0.0))
+        decay = float(group.get("weight_decay", 0.0)) * _repeated(optimizer, group)
     else:
         return 0.0
     return float(group.get("lr", 0.0)) * decay
+
+
+def _repeated(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    """How often a momentum takes what enters the gradient once."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return 1.0
+    momentum, dampening = float(group["momentum"]), float(group["dampening"])
+    return (1.0 - dampening) / (1.0 - momentum) if 0.0 < momentum < 1.0 else 1.0
 
 
 def _coefficient(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> float | Tensor:

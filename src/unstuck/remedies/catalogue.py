@@ -44,19 +44,20 @@ PROPOSED: tuple[Propose, ...] = (
     batches.smaller_batch,
     units.begin_anew,
     regularising.weight_decay,
+    regularising.less_decay,
     regularising.stop,
     activations.rectify,
 )
 
 NAMES = (
-    "average", "begin-anew", "break-symmetry", "clip", "decay", "desaturate", "escape", "fit-outputs", "larger-batch",
-    "larger-step", "master-weights", "momentum", "offset-outputs", "per-parameter-scale", "reconnect", "rectify",
-    "refresh", "revive", "scale-inputs", "shuffle", "skip", "smaller-batch", "smaller-step", "stop", "unfreeze",
-    "warm-up", "weight-decay",
+    "average", "begin-anew", "break-symmetry", "clip", "decay", "desaturate", "escape", "fit-outputs",
+    "larger-batch", "larger-step", "less-decay", "master-weights", "momentum", "offset-outputs",
+    "per-parameter-scale", "reconnect", "rectify", "refresh", "revive", "scale-inputs", "shuffle", "skip",
+    "smaller-batch", "smaller-step", "stop", "unfreeze", "warm-up", "weight-decay",
 )  # fmt: skip
 
 # What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.
-ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refresh"})
+ALWAYS = frozenset({"smaller-step", "larger-step", "per-parameter-scale", "refresh", "less-decay"})
 
 # Of these, what changes the steps and leaves all else as it is, so that another remedy can go with it.
 STEPS = frozenset({"smaller-step", "larger-step", "per-parameter-scale"})

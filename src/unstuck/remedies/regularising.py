@@ -11,9 +11,37 @@ from unstuck.remedies.treatment import Situation, Treatment
 _SHRINKING = (1.0, 3.0)
 
 
+# From what forgets within a hundred steps to what forgets within ten thousand.
+_LESS = 0.01
+
+
 def weight_decay(known: Situation) -> Sequence[Treatment]:
     """Let the weights decay, beside the optimizer's own step (Loshchilov & Hutter, 2019)."""
     return [_decayed(known, strength) for strength in _SHRINKING]
+
+
+def less_decay(known: Situation) -> Sequence[Treatment]:
+    """Let the weights decay a hundredth as fast, where what is learnt is forgotten within a hundred steps."""
+    found = known.measured.forgetting
+    if found is None:
+        return []
+
+    def apply(run: Run) -> None:
+        for group in run.optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = _LESS * group["weight_decay"]
+
+    return [
+        Treatment(
+            "less-decay",
+            frozenset({Cause.LOCAL_MINIMUM, Cause.PLATEAU, Cause.SADDLE_POINT}),
+            f"weight decay times {_LESS:g}: {100 * found.share:.2g} % of each weight at a step becomes "
+            f"{100 * _LESS * found.share:.2g} %",
+            ("for group in optimizer.param_groups:", f'    group["weight_decay"] *= {_LESS:g}'),
+            "Krogh & Hertz, 1991",
+            apply,
+        )
+    ]
 
 
 def stop(known: Situation) -> Sequence[Treatment]:

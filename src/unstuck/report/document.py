@@ -44,6 +44,7 @@ def to_document(verdict: Verdict) -> Document:
         "precision": _record(measured.precision),
         "second_moment": _record(measured.second_moment),
         "momentum": _record(measured.momentum),
+        "forgetting": _record(measured.forgetting),
         "stability": _stability(measured.stability),
         "noise": _record(measured.noise),
         "continuations": _record(measured.continuations),

@@ -118,6 +118,18 @@ def _momentum(measured: Measurements) -> tuple[Fact, ...]:
     )
 
 
+def _forgetting(measured: Measurements) -> tuple[Fact, ...]:
+    found = measured.forgetting
+    if found is None:
+        return ()
+    steps = f"in the next {count(found.steps, 'step')}"
+    return (
+        Fact("weight that decay takes", percent(found.share), "at each step"),
+        *_gain(measured, "gain as it is", found.present_gain, steps),
+        *_gain(measured, "gain without decay", found.fresh_gain, steps),
+    )
+
+
 def _outputs(measured: Measurements) -> tuple[Fact, ...]:
     found = measured.outputs
     if found is None:
@@ -246,6 +258,7 @@ _GROUPS: tuple[tuple[str, Callable[[Measurements], tuple[Fact, ...]]], ...] = (
     ("Rounding", _precision),
     ("Second moment", _second_moment),
     ("Momentum", _momentum),
+    ("Weight decay", _forgetting),
 )
 
 

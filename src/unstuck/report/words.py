@@ -216,6 +216,7 @@ MEASUREMENTS: dict[str, str] = {
     "continuations": "going on",
     "second_moment": "the optimizer's second moment",
     "momentum": "the optimizer's momentum",
+    "forgetting": "what weight decay undoes",
     "stability": "how steep a curvature the steps bear",
     "wiring": "which parameters are trained",
     "precision": "what rounding leaves",

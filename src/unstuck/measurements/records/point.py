@@ -12,7 +12,14 @@ from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
 from unstuck.measurements.records.stability import Stability
-from unstuck.measurements.records.updates import Momentum, NonFinite, Precision, SecondMoment, Wiring
+from unstuck.measurements.records.updates import (
+    Forgetting,
+    Momentum,
+    NonFinite,
+    Precision,
+    SecondMoment,
+    Wiring,
+)
 from unstuck.measurements.records.validation import Validation
 
 
@@ -258,6 +265,7 @@ class Measurements:
         precision: What rounding leaves of the steps.
         second_moment: The scale that an adaptive optimizer divides by.
         momentum: What a heavy ball remembers of gradients past.
+        forgetting: What weight decay undoes, where it is quick.
         noise: Of the batch gradients; None with fewer than three batches.
         continuations: What going on gains, as before and with other steps.
         stability: Whether the steps stay within what the steepest direction bears.
@@ -288,6 +296,7 @@ class Measurements:
     precision: Precision | None = None
     second_moment: SecondMoment | None = None
     momentum: Momentum | None = None
+    forgetting: Forgetting | None = None
     noise: Noise | None = None
     continuations: Continuations | None = None
     stability: Stability | None = None

@@ -154,6 +154,25 @@ class Momentum:
 
 
 @dataclass(frozen=True)
+class Forgetting:
+    """Weight decay that is quick, and what it undoes.
+
+    Attributes:
+        share: Of each weight that decay takes at each step.
+        steps: How many steps the gains were measured over.
+        present_gain: Decrease of the loss, decay apart, by these steps as they are.
+        fresh_gain: The same without decay.
+        extra: The second less the first, batch by batch.
+    """
+
+    share: float
+    steps: int
+    present_gain: Estimate
+    fresh_gain: Estimate
+    extra: Estimate
+
+
+@dataclass(frozen=True)
 class NonFinite:
     """Where NaN or Inf appears first.
 
