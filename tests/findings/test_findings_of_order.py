@@ -9,7 +9,16 @@ from unstuck.estimate import Estimate
 from unstuck.findings.order import unshuffled_data
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
-from unstuck.measurements.records import Arm, Continuations, Order, Reordered, Structure
+from unstuck.measurements.records import (
+    Activation,
+    Arm,
+    Continuations,
+    Depth,
+    Layers,
+    Order,
+    Reordered,
+    Structure,
+)
 
 STRUCTURE = Structure("targets", 40.0, 1e-90, 0.9, purity=0.95, expected_purity=0.2)
 HARM = Reordered(
@@ -88,3 +97,17 @@ def test_where_shuffling_could_not_be_tried_pure_batches_and_a_swinging_loss_are
     assert finding.confidence < 0.9
     assert found(untried, continuations=swinging((1.0, 1.01, 0.99, 1.0))) is None
     assert found(untried) is None
+
+
+@pytest.mark.parametrize(
+    ("dead", "purity", "named"), [(1.0, 0.95, True), (0.1, 0.95, False), (1.0, 0.3, False)]
+)
+def test_where_units_are_dead_batches_of_one_class_are_named_though_shuffling_revives_nothing(
+    dead, purity, named
+):
+    relu = Activation("0", "relu", "rectifier", 64, 768, dead, 0.0, 0.5, 0.5, 0.0, 0.7, 0.2, 0.0)
+    layers = Layers(768, (relu,), (Depth("0", 1, 1, 0.5),), (), 2.3, 2.3)
+    nothing = replace(HARM, extra=Estimate(0.0, 0.01, 7.0))
+    order = replace(ORDER, reordered=nothing, structure=replace(STRUCTURE, purity=purity))
+    finding = found(order, layers=layers, continuations=continued(0.0))
+    assert (finding is not None) is named

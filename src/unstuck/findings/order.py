@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from unstuck.findings.layers import dead_units, saturated_units
 from unstuck.findings.phrases import estimated, surely_negative
 from unstuck.findings.progress import SIGMAS, falls, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
@@ -34,14 +35,15 @@ SWING = 0.5
 UNTRIED = 0.6
 
 
-def unshuffled_data(_point: Point, measured: Measurements) -> Finding | None:
+def unshuffled_data(point: Point, measured: Measurements) -> Finding | None:
     """Batches that are surely not exchangeable, and shuffling gains much more, or the loss swings with them."""
     order = measured.order
     if order is None or not order.structure.suspicious:
         return None
     if order.reordered is not None:
         falling = measured.continuations is None or falls(measured)
-        return _tried(order, order.reordered, falling=falling)
+        tried = _tried(order, order.reordered, falling=falling)
+        return tried or _unrevived(point, order, measured)
     return _untried(order, measured)
 
 
@@ -88,6 +90,22 @@ def _untried(order: Order, measured: Measurements) -> Finding | None:
         UNTRIED,
         (Evidence("swing_of_the_loss", swing), *_evidence(structure)),
         f"{_who(order)} While the run goes on, its loss swings by {100 * swing:.3g} % without coming down.",
+        _advice(order),
+    )
+
+
+def _unrevived(point: Point, order: Order, measured: Measurements) -> Finding | None:
+    """Where units are dead or saturated, no order of the data moves the run, whatever has brought them there."""
+    if not _pure(order.structure) or not any(
+        check(point, measured) for check in (dead_units, saturated_units)
+    ):
+        return None
+    return Finding(
+        Cause.UNSHUFFLED_DATA,
+        UNTRIED,
+        _evidence(order.structure),
+        f"{_who(order)} Shuffling them gains nothing now, as units are dead or saturated; batches of one class drive "
+        "them there, and would again.",
         _advice(order),
     )
 
