@@ -214,7 +214,8 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     other = max(_best_of_rates(measured).value, arm.descent.value if arm else 0.0, 0.0)
     corrected, words = _corrected(krylov, measured)
     ratio = corrected.value / other if other > 0.0 else math.inf
-    least = max((HELD_DOWN if thrown_out(measured) else UNEQUAL) * other, NEGLIGIBLE * measured.scale)
+    many = HELD_DOWN if thrown_out(measured) else UNEQUAL
+    least = max(many * other, NEGLIGIBLE * measured.scale)
     unequal = corrected.surely_above(least)
     beyond = _beyond(measured)
     if not unequal and not beyond:
@@ -222,7 +223,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     return Finding(
         Cause.ILL_CONDITIONED,
         max(
-            confidence(ratio, UNEQUAL) if unequal else 0.0,
+            confidence(ratio, many) if unequal else 0.0,
             confidence(beyond, BEYOND_STABLE) if beyond else 0.0,
         ),
         (
