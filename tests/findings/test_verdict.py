@@ -12,6 +12,7 @@ from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
 from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice
+from unstuck.measurements.records.sight import Sight
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
 from unstuck.report.document import to_json
 
@@ -47,6 +48,16 @@ def test_each_row_of_the_decision_table_holds(row, kind, cause):
     verdict = conclude(planted(row), COST)
     assert verdict.point.kind is kind
     assert verdict.cause is cause
+
+
+def test_inputs_and_examples_that_no_output_depends_on_are_told():
+    whole, cut, one = (
+        conclude(replace(planted("minimum"), sight=sight), COST).notes
+        for sight in (Sight(64, 0, 32, 0), Sight(64, 32, 32, 0), Sight(64, 0, 32, 31))
+    )
+    assert not any("No output" in note for note in whole)
+    assert any("32 of the 64 numbers" in note for note in cut)
+    assert any("31 of the 32 examples" in note for note in one)
 
 
 def test_curvature_of_a_loss_that_is_one_number_wherever_it_is_looked_at_is_rounding():

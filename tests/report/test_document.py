@@ -226,6 +226,7 @@ SCHEMA = {
         },
         None,
     ),
+    "sight": ({"numbers": int, "unseen": int, "examples": int, "unheeded": int}, None),
     "forgetting": (
         {
             "share": NUMBER,

@@ -61,6 +61,10 @@ CONFINED = 0.6
 # Outputs that change for a tenth with what other rows of the batch hold are worth a note.
 FOLLOWING = 0.9
 
+# Some inputs are left out by the way, as by strides, or have no say on one batch, as under a maximum; most examples
+# have one.
+UNSEEN, UNHEEDED = 0.2, 0.5
+
 # The past is worth a note when the loss has stood still for a fifth of the record, the rate has fallen a hundredfold,
 # the gradient was once thirty times as long, or the validation loss has risen by a twentieth.
 STILL, RATE_SPENT, PEAK, RISE = 0.2, 0.01, 30.0, 0.05
@@ -136,7 +140,7 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
         )
     if measured.spectrum and measured.spectrum.exact:
         notes.append("The model is small: all eigenvalues were computed from the Hessian itself.")
-    notes += _of_places(measured) + _of_decay(measured)
+    notes += _of_places(measured) + _of_sight(measured) + _of_decay(measured)
     notes += _remembered(measured)
     if not measured.complete:
         notes.append("Not every question was answered before the time was over: give a larger budget.")
@@ -181,6 +185,25 @@ def _of_places(measured: Measurements) -> list[str]:
         "themselves, look for a view in the place of a permute, or a missing batch_first=True."
     )
     return [note]
+
+
+def _of_sight(measured: Measurements) -> list[str]:
+    """What outputs do not depend on cannot be learnt from, and who cut it off by mistake would not come to know."""
+    found = measured.sight
+    if found is None:
+        return []
+    notes: list[str] = []
+    if found.unseen > UNSEEN * found.numbers:
+        notes.append(
+            f"No output depends on {found.unseen:,} of the {found.numbers:,} numbers of an input that differ among "
+            "examples. If they are meant to be seen, look for a slice, an index or a mask that cuts them off."
+        )
+    if found.unheeded > UNHEEDED * found.examples:
+        notes.append(
+            f"No output depends on {found.unheeded:,} of the {found.examples:,} examples of a batch. Look for an "
+            "index that takes one example where it is meant to take one step of each, and for an inverted mask."
+        )
+    return notes
 
 
 def _of_decay(measured: Measurements) -> list[str]:

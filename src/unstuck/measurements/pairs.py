@@ -16,7 +16,7 @@ from unstuck.measurements.fresh import fresh_copy
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.labels import FEWEST, MOST, PASSES, Tests, halves, learn
 from unstuck.measurements.records.labels import Labels
-from unstuck.measurements.tape import Tail, Tape, Trace, tensors, trace
+from unstuck.measurements.tape import Tail, Tape, Trace, sources, tensors, trace
 from unstuck.objective import Batch, draw
 from unstuck.objective.generators import generators_kept
 from unstuck.training import Training
@@ -163,7 +163,7 @@ def _meetings(traced: Trace, count: int) -> list[_Meeting]:
         MeasurementError: There is no such place.
     """
     tape = traced.tape
-    made_of = _made_of(tape, {id(tensor): place for place, tensor in enumerate(tensors(traced.content))})
+    made_of = sources(tape, {id(tensor): place for place, tensor in enumerate(tensors(traced.content))})
     found: dict[tuple[int, int], _Meeting] = {}
     for call in tape.calls[_done(tape) :]:
         sides = {side for number in call.uses if (side := _side(tape, number, count)) is not None}
@@ -177,17 +177,6 @@ def _meetings(traced: Trace, count: int) -> list[_Meeting]:
         msg = "the loss does not compare what the model makes of two tensors of a batch, example by example"
         raise MeasurementError(msg)
     return list(found.values())
-
-
-def _made_of(tape: Tape, given: dict[int, int]) -> list[frozenset[int]]:
-    """Of which tensors of the batch each node was made."""
-    sources: list[frozenset[int]] = []
-    for node in tape.nodes:
-        if node.call is None:
-            sources.append(frozenset({given[id(node.tensor)]} if id(node.tensor) in given else ()))
-        else:
-            sources.append(frozenset().union(*(sources[use] for use in tape.calls[node.call].uses)))
-    return sources
 
 
 def _done(tape: Tape) -> int:

@@ -18,6 +18,7 @@ from unstuck.measurements.momenta import measure_momentum
 from unstuck.measurements.order import look_at_order, measure_order
 from unstuck.measurements.outputs import measure_outputs
 from unstuck.measurements.pairs import measure_pairs
+from unstuck.measurements.sight import measure_sight
 from unstuck.measurements.updates import measure_precision, measure_second_moment
 from unstuck.measurements.validation import measure_validation
 from unstuck.measurements.wiring import measure_wiring
@@ -130,6 +131,12 @@ LATE: tuple[Stage, ...] = (
         lambda training, judge, limits: measure_mixing(
             training, judge, seed=limits.seed, seconds=max(limits.rest(), 0.0)
         ),
+        apart=True,
+    ),
+    Stage(
+        "sight",
+        "which inputs the outputs depend on",
+        lambda training, judge, limits: measure_sight(training, judge, seed=limits.seed),
         apart=True,
     ),
     Stage(

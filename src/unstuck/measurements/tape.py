@@ -243,6 +243,17 @@ def tail(traced: Trace) -> Tail:
     return Tail(tape, end, sorted(starts), list(calls))
 
 
+def sources(tape: Tape, given: Mapping[int, int]) -> list[frozenset[int]]:
+    """Tell of each node which of the tensors `given`, places by `id`, it was made of."""
+    found: list[frozenset[int]] = []
+    for node in tape.nodes:
+        if node.call is None:
+            found.append(frozenset({given[id(node.tensor)]} if id(node.tensor) in given else ()))
+        else:
+            found.append(frozenset[int]().union(*(found[use] for use in tape.calls[node.call].uses)))
+    return found
+
+
 def constants(tape: Tape, call: Call) -> list[Tensor]:
     """Those arguments of a call that were not learnt, such as targets; numbers do not count."""
     nodes = [tape.nodes[number] for number in call.uses]

@@ -51,6 +51,7 @@ def to_document(verdict: Verdict) -> Document:
         "layers": _record(measured.layers),
         "outputs": _record(measured.outputs),
         "mixing": _record(measured.mixing),
+        "sight": _record(measured.sight),
         "labels": _record(measured.labels),
         "order": _record(measured.order),
         "validation": _record(measured.validation),

@@ -222,6 +222,7 @@ MEASUREMENTS: dict[str, str] = {
     "precision": "what rounding leaves",
     "outputs": "whether outputs fit the loss",
     "mixing": "whether outputs follow their examples",
+    "sight": "which inputs the outputs depend on",
     "layers": "activations and gradients by layer",
     "labels": "whether inputs predict the labels",
     "order": "the order of the data",

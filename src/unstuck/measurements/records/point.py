@@ -11,6 +11,7 @@ from unstuck.measurements.records.mixing import Mixing
 from unstuck.measurements.records.order import Order
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.past import Past
+from unstuck.measurements.records.sight import Sight
 from unstuck.measurements.records.stability import Stability
 from unstuck.measurements.records.updates import (
     Forgetting,
@@ -274,6 +275,7 @@ class Measurements:
         layers: What the layers do to the gradient.
         outputs: How low the loss can go with outputs as the model is built.
         mixing: Whether outputs follow their examples within a batch.
+        sight: Which part of the inputs the outputs depend on.
         labels: Whether the inputs predict the labels.
         past: What the recorded history says, if there is one.
         division: How it is divided over processes; None in one.
@@ -305,6 +307,7 @@ class Measurements:
     layers: Layers | None = None
     outputs: Outputs | None = None
     mixing: Mixing | None = None
+    sight: Sight | None = None
     labels: Labels | None = None
     past: Past | None = None
     division: Division | None = None
