@@ -14,7 +14,6 @@ from unstuck.measurements.second_moments import as_number, known_key
 from unstuck.measurements.steps import State, Twin
 from unstuck.measurements.updates import gains, short_walk
 from unstuck.objective.decay import by_parameter
-from unstuck.objective.shards import local
 from unstuck.training import Training
 
 _KEY = "momentum_buffer"
@@ -92,7 +91,7 @@ def _buffer(optimizer: Optimizer, parameter: Tensor) -> Tensor:
     buffer = state.get(_KEY)
     if not isinstance(buffer, Tensor):
         return torch.zeros_like(parameter.detach())
-    return local(buffer.detach()).to(parameter.dtype)
+    return buffer.detach().to(parameter.dtype)
 
 
 def _begin_anew(state: State) -> None:
