@@ -76,6 +76,7 @@ def test_the_verdict_is_total_sorted_finite_and_the_same_each_time(measured):
     confidences = [finding.confidence for finding in verdict.findings]
     named = [confidence >= NAMED for confidence in confidences]
     assert named == sorted(named, reverse=True)
+    assert len({finding.cause for finding in verdict.findings}) == len(verdict.findings)
     assert all(0.0 <= confidence <= 1.0 for confidence in (*confidences, verdict.confidence))
     for finding in verdict.findings:
         assert all(math.isfinite(item.value) for item in finding.evidence)

@@ -130,7 +130,8 @@ def plateau(point: Point, measured: Measurements) -> Finding | None:
             *([Evidence("flatness", gradient.flatness)] if gradient.flatness is not None else []),
         ),
         f"{_why_flat(point, measured)} The run stands on a plateau.",
-        "Look for saturated or dead units and for an initialisation that is too small or too large; "
+        _less_decay(measured)
+        + "Look for saturated or dead units and for an initialisation that is too small or too large; "
         "momentum or a fresh initialisation gets off a plateau, patience seldom does.",
     )
 

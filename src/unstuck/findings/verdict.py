@@ -89,7 +89,7 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
     if measured.alike and measured.spectrum is None:
         found = [_unless_confined(finding) for finding in found]
-    findings = tuple(sorted(found, key=_rank))
+    findings = tuple(_surest(sorted(found, key=_rank)))
     return _verdict(measured, cost, point, findings)
 
 
@@ -123,6 +123,14 @@ def _rank(finding: Finding) -> tuple[bool, int, float]:
     """What is too unsure to be named comes last; then what explains the others first; then the surer one."""
     row = next(number for number, causes in enumerate(EXPLAINS) if finding.cause in causes)
     return finding.confidence < NAMED, row, -finding.confidence
+
+
+def _surest(ranked: list[Finding]) -> list[Finding]:
+    """Of two makes of one cause the surer one is told."""
+    kept: dict[Cause, Finding] = {}
+    for finding in ranked:
+        kept.setdefault(finding.cause, finding)
+    return list(kept.values())
 
 
 def _notes(measured: Measurements, cost: Cost) -> list[str]:
