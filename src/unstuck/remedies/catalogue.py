@@ -23,6 +23,7 @@ PROPOSED: tuple[Propose, ...] = (
     outputs.fit_outputs,
     wiring.unfreeze,
     wiring.reconnect,
+    regularising.less_decay,
     precision.master_weights,
     rules.refresh,
     units.revive,
@@ -44,7 +45,6 @@ PROPOSED: tuple[Propose, ...] = (
     batches.smaller_batch,
     units.begin_anew,
     regularising.weight_decay,
-    regularising.less_decay,
     regularising.stop,
     activations.rectify,
 )
