@@ -215,7 +215,7 @@ def _of_sight(measured: Measurements) -> list[str]:
 
 
 def _of_decay(measured: Measurements) -> list[str]:
-    """Decay is no cause by a word of its own, and yet it may be what a run has to thank for."""
+    """Decay is no cause by a word of its own, and yet may be what holds a run back."""
     found = measured.forgetting
     if found is None or not undoes(measured):
         return []

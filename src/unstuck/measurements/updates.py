@@ -54,7 +54,7 @@ def measure_precision(training: Training, judge: Judge) -> Precision | None:
     measured = _compared(objective, rounded, exact)
     if measured is None or measured.lost < _WORTH_TRYING_LOST:
         return measured
-    return _withgains(training, judge, measured)
+    return _walked(training, judge, measured)
 
 
 def _is_kept_wider(optimizer: Optimizer, slot: Slot) -> bool:
@@ -90,7 +90,7 @@ def _compared(
     )
 
 
-def _withgains(training: Training, judge: Judge, measured: Precision) -> Precision:
+def _walked(training: Training, judge: Judge, measured: Precision) -> Precision:
     objective = judge.objective
     precise = Objective(training, objective.batches, dtype=_EXACT, ledger=objective.ledger)
     optimizer, order = cast("Optimizer", training.optimizer), short_walk(judge)
