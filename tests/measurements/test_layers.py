@@ -190,9 +190,18 @@ def test_what_is_zero_because_the_weights_before_are_is_not_kept_from_arriving()
     model = Calls(torch.tanh)
     with torch.no_grad():
         model.inner[0].weight[1:] = model.inner[0].bias[1:] = 0.0
-        model.inner[1].weight[:] = model.inner[1].bias[:] = 0.0
+        model.inner[1].weight[1:] = model.inner[1].bias[1:] = 0.0
 
-    assert [(each.name, each.silent) for each in look(model).inputs] == [("inner.1", 0.0)]
+    assert [(each.name, each.silent) for each in look(model).inputs] == [("inner.1", 0.0), ("head", 0.0)]
+
+
+def test_a_layer_of_zeros_is_not_asked_what_arrives_at_it():
+    """Its inputs may be silenced by a gate of zero, to which no gradient comes either: a saddle."""
+    model = Calls(torch.zeros_like)
+    with torch.no_grad():
+        model.head.weight[:] = 0.0
+
+    assert [each.name for each in look(model).inputs] == ["inner.1"]
 
 
 def test_channels_are_the_units_of_convolutions_and_features_those_of_sequences():

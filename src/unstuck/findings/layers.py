@@ -300,10 +300,7 @@ def _dead(layers: Layers) -> list[Activation]:
 def _unheard(layers: Layers) -> list[Inputs]:
     """The layers that nearly nothing of an earlier one arrives at."""
     few = not _enough(layers.examples, layers)
-    # Where the layer's own weights are zero as well, no gradient comes to what silences its inputs: a saddle.
-    moving = {parameter.name.rpartition(".")[0] for parameter in layers.parameters if parameter.weight > 0.0}
-    known = {parameter.name.rpartition(".")[0] for parameter in layers.parameters}
-    silent = [each for each in layers.inputs if each.silent >= DEAD_LAYER and each.name not in known - moving]
+    silent = [each for each in layers.inputs if each.silent >= DEAD_LAYER]
     return [] if few else [each for each in silent if not _bypassed(each.source, layers)]
 
 

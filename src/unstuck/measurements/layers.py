@@ -145,10 +145,13 @@ class _Sums:
             self.heard[weight] = before | heard
 
     def _inputs(self) -> tuple[Inputs, ...]:
+        slots = self.objective.parameters.slots
+        zero = {slot.name for slot in slots if not bool(slot.here.any())}
         return tuple(
             Inputs(_module(weight), _module(source), heard.numel(), max(1.0 - _share(heard) / sounding, 0.0))
             for weight, source in self.sources.items()
-            if (heard := self.heard[weight]) is not None
+            if weight not in zero
+            and (heard := self.heard[weight]) is not None
             and (sounding := _share(self.sounds[source]) if source in self.sounds else 0.0) > 0.0
         )
 

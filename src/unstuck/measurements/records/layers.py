@@ -75,6 +75,8 @@ class Depth:
 class Inputs:
     """What arrives at a layer from an earlier one, over every example seen.
 
+    Not asked of a layer whose own weights are all zero: no gradient comes to what silences its inputs then.
+
     Attributes:
         name: Of the module whose weights it is multiplied with.
         source: Of the module whose weights it was made with.
