@@ -57,6 +57,8 @@ def span(
     starts: Sequence[Float[Tensor, " n"]],
     size: int,
     go_on: Callable[[], bool] = lambda: True,
+    *,
+    least: int = 2,
 ) -> Subspace:
     """Multiply up to `size` vectors, first the starts, then what their images add, and look at the matrix there.
 
@@ -64,11 +66,12 @@ def span(
         operator: The matrix; what it multiplies has length 1.
         starts: Starting vectors that are not zero; each gets its share of the products.
         size: The most products.
-        go_on: Is asked before each but the first two.
+        go_on: Is asked before each but the first ones.
+        least: How many these are.
     """
     basis, images = Basis(operator), Basis(operator)
     for vector in _candidates(starts, images):
-        if len(basis) >= min(size, operator.size) or (len(basis) > 1 and not go_on()):
+        if len(basis) >= min(size, operator.size) or (len(basis) >= least and not go_on()):
             break
         fresh = _orthogonal(vector, basis, operator)
         if fresh is not None:

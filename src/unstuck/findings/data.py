@@ -181,7 +181,10 @@ def uninformative(labels: Labels) -> Finding | None:
     sure = SEEN if "validation" in asked else MEMORISED if labels.memorised else CHANCE
     sure = min(sure, RULES) if labels.discrete else sure
     constant = () if labels.constant is None else (Evidence("constant_loss", labels.constant),)
-    what, cure = _pairs() if labels.pairs else _labels()
+    what, paired = "Nothing in the inputs predicts the label", "inputs and labels"
+    if labels.pairs:
+        what = "Of the two sides of a pair that the loss compares, neither tells anything of the other"
+        paired = "the two sides"
     return Finding(
         Cause.UNINFORMATIVE_LABELS,
         sure,
@@ -195,19 +198,8 @@ def uninformative(labels: Labels) -> Finding | None:
         f"{what}: on examples that were left out, predictions correlate with it by {labels.dependence.value:.2g}, no "
         f"better than where it is permuted (p = {labels.p_value:.2g}; {labels.detectable:.2g} would have been "
         f"noticed). {_learnt(labels)}",
-        f"Check how {cure}: shuffled or sorted apart from each other, joined by the wrong key, or overwritten; look "
-        "at a few examples by eye.",
-    )
-
-
-def _labels() -> tuple[str, str]:
-    return "Nothing in the inputs predicts the label", "inputs and labels are paired"
-
-
-def _pairs() -> tuple[str, str]:
-    return (
-        "Of the two sides of a pair that the loss compares, neither tells anything of the other",
-        "the two sides are paired",
+        f"Check how {paired} are paired: shuffled or sorted apart from each other, joined by the wrong key, or "
+        "overwritten; look at a few examples by eye.",
     )
 
 

@@ -33,8 +33,10 @@ CREEPS = 0.1
 # found: it changes what is wrong, and others may do so by the way only; and of higher rates the lowest.
 ABOUT_EQUAL = 0.75
 
-# A change outdoes the run where it gains so many times more, as FASTER in findings/steps.py.
-MANY_TIMES = 3.0
+# Another rate is the better one when it gains this many times more: within that, rates are a matter of taste (a
+# sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
+# So is the decay that is left out.
+FASTER = 3.0
 
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
@@ -109,7 +111,7 @@ def undoes(measured: Measurements) -> bool:
     if found is None or not creeps(measured):
         return False
     own = max(found.present_gain.value, 0.0)
-    much = found.fresh_gain.surely_above(max(NEGLIGIBLE * measured.scale, MANY_TIMES * own))
+    much = found.fresh_gain.surely_above(max(NEGLIGIBLE * measured.scale, FASTER * own))
     return much and found.extra.surely_above(0.0)
 
 

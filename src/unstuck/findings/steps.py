@@ -8,6 +8,7 @@ from unstuck.findings.point import leads_down
 from unstuck.findings.progress import (
     ABOUT_EQUAL,
     CREEPS,
+    FASTER,
     LOOKS,
     best_change,
     creeps,
@@ -22,10 +23,6 @@ from unstuck.measurements.records.continuations import descending
 
 # A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
 NEGLIGIBLE = 0.01
-
-# Another rate is the better one when it gains this many times more: within that, rates are a matter of taste (a
-# sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
-FASTER = 3.0
 
 # A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
 SHEDS = 0.5

@@ -138,7 +138,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.UNINFORMATIVE_LABELS: Word(
         "Uninformative labels",
-        "The labels do not depend on the inputs.",
+        "The inputs tell nothing of what they are paired with.",
         "Check how inputs and labels are paired.",
         "act",
     ),

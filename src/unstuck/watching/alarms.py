@@ -14,9 +14,10 @@ from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
-from unstuck.watching.bursts import Bursts, Outbreaks
+from unstuck.watching.bursts import Outbreaks
 from unstuck.watching.follower import Follower
-from unstuck.watching.heights import Beginning, Heights, High
+from unstuck.watching.heard import Heard
+from unstuck.watching.heights import High
 from unstuck.watching.looking import Looking
 from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
@@ -31,7 +32,7 @@ from unstuck.watching.sentences import (
     TOO_HIGH,
     TOO_SHORT,
 )
-from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall, Stalls
+from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall
 from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
@@ -53,33 +54,6 @@ _KEPT = 100
 _MOST_JUDGES = 60
 
 
-class _Heard:
-    """What is remembered of the losses of one optimizer."""
-
-    def __init__(self, first: float, begun: int) -> None:
-        self.first, self.beginning = first, Beginning(first)
-        self.begun = self.last = begun  # in steps of all optimizers
-        self.tests, self.heights, self.bursts = Stalls(), Heights(), Bursts()
-        self.total, self.count = 0.0, 0
-        self.rate: float | None = None  # when the steps last doubled
-        self.rates = (0.0, 0.0)  # the highest, and the last
-        self.loss = first  # the last one
-        self.wired = Wiring()
-
-    def take(self, loss: float, rate: float | None) -> None:
-        """Take what is summed up of all steps."""
-        self.total, self.count = self.total + loss, self.count + 1
-        if rate is not None and rate != self.rates[1]:
-            self.rates = (max(rate, self.rates[0]), rate)
-        self.beginning.add(loss)
-        self.loss = loss
-
-    @property
-    def mean(self) -> float:
-        """Of all that were finite."""
-        return self.total / self.count
-
-
 class Alarms:
     """Hears every loss, and every look.
 
@@ -92,7 +66,7 @@ class Alarms:
     def __init__(self, store: Store, say: Callable[[str], None], share: float) -> None:
         self._store = store
         self._say = say
-        self._heard: dict[int, _Heard] = {}
+        self._heard: dict[int, Heard] = {}
         self._clock = 0
         self._noted: set[tuple[int | str, ...]] = set()
         self._broken: set[int] = set()
@@ -132,7 +106,7 @@ class Alarms:
         elif isinstance(told, Moving):
             self._move(follower, told)
 
-    def _double(self, follower: Follower, heard: _Heard, step: int, rate: float | None) -> None:
+    def _double(self, follower: Follower, heard: Heard, step: int, rate: float | None) -> None:
         warming = rate is not None and heard.rate is not None and rate > heard.rate
         heard.rate = rate
         if step >= HORIZON and not warming:
@@ -147,11 +121,11 @@ class Alarms:
         """Whether its steps are none: they leave all as it was, as was said, or another one makes them inside."""
         return follower.around or (follower.number in self._broken and follower.refused > 0)
 
-    def _begin(self, follower: Follower, loss: float) -> _Heard:
+    def _begin(self, follower: Follower, loss: float) -> Heard:
         if len(self._heard) > _MOST_HEARD:
             there = {one.number for one in self._followers()}
             self._heard = {number: heard for number, heard in self._heard.items() if number in there}
-        heard = self._heard[follower.number] = _Heard(loss, self._clock)
+        heard = self._heard[follower.number] = Heard(loss, self._clock)
         return heard
 
     def _remark(self, follower: Follower, step: int, high: High | None, out: Outbreaks | None) -> None:
@@ -196,7 +170,7 @@ class Alarms:
             self._noted.add(what)
             self._event(follower, step, "note", message, document)
 
-    def _several(self, heard: _Heard) -> bool:
+    def _several(self, heard: Heard) -> bool:
         """Whether several optimizers have losses of their own: as in a game, none of them need fall then.
 
         One that has not stepped in the last half of this one's time has had its part, as a pretraining has.
@@ -335,7 +309,7 @@ class Alarms:
                 elif follower.step >= FIRST_LOOK:
                     self._creep(follower, heard)
 
-    def _creep(self, follower: Follower, heard: _Heard) -> None:
+    def _creep(self, follower: Follower, heard: Heard) -> None:
         """Say that the steps are too small to get anywhere, where noise hides that the loss stands still."""
         stall = self.standing.get(follower.number)
         if stall is not None and follower.wanted and not self._told[follower.number]:

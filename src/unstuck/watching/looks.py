@@ -1,6 +1,5 @@
 """A look at the live loss: second derivatives of the user's own graph, before the user's own backward frees it."""
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -189,9 +188,8 @@ class Looker:
             start = torch.randn(gradient.numel(), generator=seeded).to(gradient)
             starts = [gradient, start] if float(gradient.norm()) > 0.0 else [start]
             hessian = Operator(lambda vector: self._product(graph, vector), gradient.numel(), gradient)
-            made = itertools.count(2)  # it is asked from the third product on
             # However little time there is: where fewer span the space, a way down is missed as often as not.
-            space = span(hessian, starts, self._products, lambda: next(made) < FEWEST or go_on())
+            space = span(hessian, starts, self._products, go_on, least=FEWEST)
             value = factor * float(loss.detach())
             self._check(space, graph, value)
             self._sum_up(space, graph, value)

@@ -1,0 +1,33 @@
+"""What is remembered of the losses of one optimizer."""
+
+from unstuck.watching.bursts import Bursts
+from unstuck.watching.heights import Beginning, Heights
+from unstuck.watching.recent import Wiring
+from unstuck.watching.stalls import Stalls
+
+
+class Heard:
+    """Takes each loss; holds the tests that ask of all of them."""
+
+    def __init__(self, first: float, begun: int) -> None:
+        self.first, self.beginning = first, Beginning(first)
+        self.begun = self.last = begun  # in steps of all optimizers
+        self.tests, self.heights, self.bursts = Stalls(), Heights(), Bursts()
+        self.total, self.count = 0.0, 0
+        self.rate: float | None = None  # when the steps last doubled
+        self.rates = (0.0, 0.0)  # the highest, and the last
+        self.loss = first  # the last one
+        self.wired = Wiring()
+
+    def take(self, loss: float, rate: float | None) -> None:
+        """Take what is summed up of all steps."""
+        self.total, self.count = self.total + loss, self.count + 1
+        if rate is not None and rate != self.rates[1]:
+            self.rates = (max(rate, self.rates[0]), rate)
+        self.beginning.add(loss)
+        self.loss = loss
+
+    @property
+    def mean(self) -> float:
+        """Of all that were finite."""
+        return self.total / self.count
