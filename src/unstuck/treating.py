@@ -2,11 +2,13 @@
 
 import math
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck import processes
@@ -14,9 +16,11 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Verdict
 from unstuck.landscape.ground import limits_of
+from unstuck.measurements.division import unwrapped
 from unstuck.objective import Batch, Objective
 from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
+from unstuck.objective.whole import by_names, whole
 from unstuck.progress import Told, untold
 from unstuck.remedies.catalogue import NAMES, proposed
 from unstuck.remedies.commit import commit, commit_point
@@ -43,6 +47,9 @@ _UNTIL = {
     End.BY_HEART: "what it gained no longer held on other data",
 }
 
+# Put by DistributedDataParallel before the names of what it holds.
+_WRAPPED = "module."
+
 # Its order is none of those that the proof rests on.
 _ORDER = 1_000
 
@@ -68,7 +75,9 @@ class Treated:
             in its place.
         training: The training with that optimizer.
         state: For `torch.save`: `model_state_dict`, `optimizer_state_dict`, and with a scheduler
-            `scheduler_state_dict`; parameters in the type that the remedy has given them.
+            `scheduler_state_dict`; parameters in the type that the remedy has given them. Of a model that
+            `fully_shard` has divided whole tensors, in the first process alone, and the optimizer's by the names of
+            the parameters: as `set_optimizer_state_dict` of PyTorch loads it with `full_state_dict`.
     """
 
     remedy: str
@@ -95,7 +104,6 @@ class Treated:
         return "\n".join([*lines, *self.code])
 
 
-@processes.alone()
 def treat(
     training: Training,
     diagnosis: Diagnosis,
@@ -111,6 +119,8 @@ def treat(
     training changed: parameters, buffers, state of optimizer and scheduler, all or nothing. A remedy that puts
     another optimizer in the place of the present one gives it back in the result.
 
+    Where a process group of `torch.distributed` is there, all processes must call it, as `diagnose`.
+
     Args:
         training: The one that was diagnosed.
         diagnosis: Of it, with trials.
@@ -124,12 +134,11 @@ def treat(
             after it; the training is as it was.
     """
     check_remedy(remedy)
-    with casts_kept(training) as casting:
-        done = _treated(casting, diagnosis.verdict, remedy, steps, seed, progress or untold)
-    return replace(done, training=replace(done.training, loss=training.loss))
+    with _bare(training) as bare:
+        done = _treated(bare, diagnosis.verdict, remedy, steps, seed, progress or untold)
+    return _handed_back(done, training)
 
 
-@processes.alone()
 def escape(
     training: Training,
     *,
@@ -142,6 +151,7 @@ def escape(
     Displaced at random, along negative curvature, and down, until no way down is left or the time is over; see
     `unstuck.remedies.escape`. It goes no further than the loss of data falls on which the way was not looked for:
     half of the sample, or where that is all the data, the validation data. The optimizer begins anew from there.
+    Where a process group of `torch.distributed` is there, all processes must call it.
 
     Args:
         training: Where it stands.
@@ -159,11 +169,12 @@ def escape(
     told("looking for a way down", 0.0)
 
     def over() -> bool:
-        told("looking for a way down", min((time.monotonic() - begun) / budget, 0.99))
-        return limits.over()
+        left = limits.left()
+        told("looking for a way down", min(1.0 - left / budget, 0.99))
+        return left <= 0.0
 
-    with threads_kept(), casts_kept(training) as casting:
-        led = outward(casting, limits, over)
+    with threads_kept(), _bare(training) as bare:
+        led = outward(bare, limits, over)
         found = led.found
         if not led.holds:
             hint = "; a larger budget may find one" if found.end is End.BUDGET else ""
@@ -171,14 +182,12 @@ def escape(
                 f"nothing was changed: no way down from loss {led.before:.6g} on {led.on} ({found.end}){hint}"
             )
             raise TreatmentError(msg)
-        side = Side(casting, led.objective, ())
+        side = Side(bare, led.objective, ())
         side.objective.values(led.theta)
-    commit_point(training, led.objective.parameters, led.theta, side.buffers)
+        commit_point(bare, led.objective.parameters, led.theta, side.buffers)
+        state = _state(bare, led.objective, led.theta, training.optimizer)
     ways = ", ".join(dict.fromkeys(round_.way for round_ in found.rounds))
-    state: dict[str, Any] = {"model_state_dict": training.model.state_dict()}
-    if training.optimizer is not None:
-        state["optimizer_state_dict"] = training.optimizer.state_dict()
-    return Treated(
+    done = Treated(
         remedy="escape",
         change=f"a way down by {ways}, until {_UNTIL[found.end]}",
         code=("# load the checkpoint, and train on",),
@@ -188,9 +197,27 @@ def escape(
         steps=led.evaluations,
         seconds=time.monotonic() - begun,
         optimizer=training.optimizer,
-        training=training,
+        training=bare,
         state=state,
     )
+    return _handed_back(done, training)
+
+
+@contextmanager
+def _bare(training: Training) -> Generator[Training]:
+    """Give the training without what sums gradients over processes or casts by itself: both are done here."""
+    model = unwrapped(training.model)
+    with processes.interrupts_end_all(), casts_kept(replace(training, model=model)) as bare:
+        yield bare
+
+
+def _handed_back(done: Treated, training: Training) -> Treated:
+    """Put the user's own loss and model in, and name the parameters as that does."""
+    state, model = done.state, training.model
+    if model is not done.training.model:
+        prefixed = {f"{_WRAPPED}{name}": value for name, value in state["model_state_dict"].items()}
+        state = {**state, "model_state_dict": prefixed}
+    return replace(done, state=state, training=replace(done.training, loss=training.loss, model=model))
 
 
 def _treated(
@@ -262,9 +289,27 @@ def _finished(
     )
 
 
-def _state(training: Training, objective: Objective, theta: Tensor, optimizer: Optimizer) -> dict[str, Any]:
+def _state(
+    training: Training, objective: Objective, theta: Tensor, optimizer: Optimizer | None
+) -> dict[str, Any]:
     """What goes into a checkpoint; parameters in the type that the remedy has given them."""
-    model = training.model.state_dict()
+    state: dict[str, Any] = {"model_state_dict": _parameters(training.model, objective, theta)}
+    if optimizer is not None:
+        state["optimizer_state_dict"] = optimizer.state_dict()
+    if training.scheduler is not None:
+        state["scheduler_state_dict"] = training.scheduler.state_dict()
+    if objective.parameters.sharded is None:
+        return state
+    state = whole(state)
+    if optimizer is not None:
+        state["optimizer_state_dict"] = by_names(state["optimizer_state_dict"], optimizer, training.model)
+    return state
+
+
+def _parameters(model: nn.Module, objective: Objective, theta: Tensor) -> dict[str, Any]:
+    held = model.state_dict()
+    if objective.parameters.sharded is not None:  # in their own type
+        return held
     wide = dict(
         zip(
             (slot.name for slot in objective.parameters.slots),
@@ -272,16 +317,10 @@ def _state(training: Training, objective: Objective, theta: Tensor, optimizer: O
             strict=True,
         )
     )
-    state: dict[str, Any] = {
-        "model_state_dict": {
-            name: wide.get(name, value).detach().clone() if isinstance(value, Tensor) else value
-            for name, value in model.items()
-        },
-        "optimizer_state_dict": optimizer.state_dict(),
+    return {
+        name: wide.get(name, value).detach().clone() if isinstance(value, Tensor) else value
+        for name, value in held.items()
     }
-    if training.scheduler is not None:
-        state["scheduler_state_dict"] = training.scheduler.state_dict()
-    return state
 
 
 def _judges(training: Training, verdict: Verdict, sample: Objective, seed: int) -> tuple[Batch, ...]:

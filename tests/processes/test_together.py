@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from starting import PROCESSES, torchrun
-from together import PART, looks, numbers
+from together import PART, advanced, looks, numbers
 
 DIVISIONS = ("ddp", "replicas", "fully_shard", "replicas of shards")
 NUMBERS = ("value", "values", "length", "slope", "moved", "bend", "image", "quotients")
@@ -56,6 +56,20 @@ def test_spectrum_sharpness_and_surface_of_two_processes_are_those_of_one(found)
 def test_what_all_processes_have_kept_is_not_evaluated_again_and_what_one_has_lost_is(found, division):
     for each in found:
         assert each[f"recalled, {division}"] == {"counts": [4, 0, 1], "same": True}
+
+
+@pytest.mark.parametrize("division", DIVISIONS)
+def test_steps_of_two_processes_are_those_of_one_and_their_checkpoint_can_be_loaded(
+    found, tmp_path, division
+):
+    alone = advanced("one process", tmp_path / "one.pt")
+    first, second = (each[f"advanced, {division}"] for each in found)
+    assert first["same"]
+    assert first["loaded"] == list(alone["loaded"]) == ["model", "optimizer"]
+    assert first["rate"] == second["rate"] == pytest.approx(alone["rate"])
+    assert alone["rate"] < 1e-2  # so that the schedule was followed
+    assert first["length"] == pytest.approx(alone["length"], rel=1e-9)
+    assert first["moments"] == pytest.approx(alone["moments"], rel=1e-9)
 
 
 def test_a_part_of_a_divided_model_is_that_of_the_whole_one(found):

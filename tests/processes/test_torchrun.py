@@ -1,18 +1,26 @@
 """`torchrun -m unstuck diagnose` as the documentation shows it, and what happens when a process fails."""
 
 import json
+import math
 import re
 from pathlib import Path
 
+import pytest
+import torch
 from starting import torchrun
+from torch import nn
 
 PAGE = Path(__file__).parents[2] / "docs" / "processes.md"
 DDP, SHARDED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def diagnosed(source: str, folder: Path, *options: str):
+    return together(source, folder, "diagnose", *options)
+
+
+def together(source: str, folder: Path, command: str, *options: str):
     (folder / "train.py").write_text(source)
-    return torchrun("-m", "unstuck", "diagnose", "train.py:setup", *options, cwd=folder)
+    return torchrun("-m", "unstuck", command, "train.py:setup", *options, cwd=folder)
 
 
 def test_the_documented_setup_of_ddp_is_diagnosed_and_treated_by_all_as_one(tmp_path):
@@ -48,6 +56,28 @@ def test_the_documented_setup_of_fully_shard_is_diagnosed(tmp_path):
     assert document["layers"] is not None
     said = " ".join(ended.stdout.split())  # lines are broken where the terminal ends
     assert said.count("the parameters divided into 737 numbers each (fully_shard)") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "command"), [(DDP, ("treat", "--remedy", "escape", "--more", "20")), (SHARDED, ("escape",))]
+)
+def test_a_run_of_several_processes_is_got_moving_and_its_checkpoint_is_that_of_one(
+    source, command, tmp_path
+):
+    ended = together(source, tmp_path, *command, "--steps", "2", "--out", "moved.pt", "--budget", "12s")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "wrote moved.pt"
+    before, after = map(float, re.findall(r"^loss (\S+) -> (\S+)", ended.stdout, flags=re.MULTILINE)[0])
+    assert before == pytest.approx(math.log(2.0), rel=1e-2)  # two steps of the last bias
+    assert after < 0.5 * before
+    network = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 2))
+    state = torch.load(tmp_path / "moved.pt", weights_only=True)["model_state_dict"]
+    network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    torch.manual_seed(0)
+    inputs = torch.randn(512, 20)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(network(inputs), (inputs[:, 0] + inputs[:, 1] > 0).long())
+    assert float(loss) == pytest.approx(after, rel=0.3, abs=1e-3)
 
 
 def test_a_failure_in_one_process_is_one_line(tmp_path):

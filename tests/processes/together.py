@@ -1,8 +1,10 @@
 """What each of several processes does in the tests: objectives, vectors and decisions, written down as JSON."""
 
 import json
+import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from unstuck.landscape.planes import random_frame
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Objective, draw
 from unstuck.objective.shards import local
+from unstuck.objective.whole import by_names, whole
+from unstuck.target import load_checkpoint
+from unstuck.target.advance import advance
 from unstuck.trials.onward import walked
 
 LOSS = supervised(nn.CrossEntropyLoss())
@@ -191,6 +196,47 @@ def decisions() -> dict[str, Any]:
     }
 
 
+def advanced(division: str, file: Path) -> dict[str, Any]:
+    """Some steps, a checkpoint of them, and whether a training that has loaded it stands where this one does."""
+    made, fresh = (_trimmed(training(division, torch.float64)) for _ in range(2))
+    assert made.optimizer is not None
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(made.optimizer, patience=0, threshold=0.5)
+    advance(replace(made, scheduler=plateau), 9)
+    state = whole({"model": made.model.state_dict(), "optimizer": made.optimizer.state_dict()})
+    state["optimizer"] = by_names(state["optimizer"], made.optimizer, made.model)
+    if processes.rank() == 0:
+        torch.save(state, file)
+    processes.shared(None)
+    loaded = load_checkpoint(fresh, file)
+    return {
+        "loaded": loaded,
+        "same": processes.every(true=all(map(torch.equal, _here(made), _here(fresh)))),
+        "rate": made.optimizer.param_groups[0]["lr"],
+        "length": math.sqrt(sum(float(v.square().sum()) for v in state["model"].values())),
+        "moments": [float(held["exp_avg_sq"].sum()) for held in state["optimizer"]["state"].values()],
+    }
+
+
+def _trimmed(made: Training) -> Training:
+    """With as many examples in each process, which count alike as in `DistributedDataParallel`."""
+    each = 62 // processes.count()
+    return Training(
+        made.model,
+        made.loss,
+        [(inputs[:each], labels[:each]) for inputs, labels in made.data],
+        made.optimizer,
+        clip=0.05,
+    )
+
+
+def _here(made: Training) -> list[torch.Tensor]:
+    """What this process holds of the weights and of their second moments."""
+    assert made.optimizer is not None
+    weights = list(made.model.parameters())
+    moments = [made.optimizer.state[weight]["exp_avg_sq"] for weight in weights]
+    return [local(tensor.detach()) for tensor in (*weights, *moments)]
+
+
 def _fails_in(number: int) -> int:
     if processes.rank() == number:
         msg = "no good"
@@ -205,10 +251,12 @@ def main() -> None:
     found = {division: numbers(division, torch.float64) for division in divisions}
     found["float32"] = numbers("fully_shard", torch.float32)
     found["part"] = numbers("fully_shard", torch.float64, PART)
+    own = Path(sys.argv[1]).with_name
+    found |= {f"advanced, {each}": advanced(each, own(f"{each}.pt")) for each in divisions}
     found |= {f"looks, {division}": looks(division) for division in ("ddp", "fully_shard")}
     found["decisions"] = decisions()
     journal._QUICK = 0.0  # what these small models take counts as long
-    folder = Path(sys.argv[1]).with_name("kept")
+    folder = own("kept")
     found |= {
         f"recalled, {division}": recalled(division, folder / division) for division in ("ddp", "fully_shard")
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unstuck.cli.arguments import finite, seconds, size
-from unstuck.cli.endings import BAD_INPUT, INTERRUPTED, complain, interruptible
+from unstuck.cli.endings import interruptible
 from unstuck.cli.examples import (
     EXAMPLES,
     RUNNING,
@@ -103,30 +103,24 @@ def diagnose(  # noqa: PLR0913 - each option is an argument
     limit, room = seconds(budget), size(memory)
     from unstuck.cli.diagnosing import Request, run  # noqa: PLC0415 - see the package
 
-    try:
-        return run(
-            Request(
-                target,
-                checkpoint,
-                steps,
-                history,
-                limit,
-                not no_trials,
-                html,
-                json,
-                seed,
-                check,
-                tuple(only or ()),
-                room,
-                resume,
-            )
+    chosen = tuple(only or ())
+    return run(
+        Request(
+            target,
+            checkpoint,
+            steps,
+            history,
+            limit,
+            not no_trials,
+            html,
+            json,
+            seed,
+            check,
+            chosen,
+            room,
+            resume,
         )
-    except BaseException as error:
-        from unstuck.processes import LostError, end_at_once  # noqa: PLC0415 - see the package
-
-        if not isinstance(error, LostError):
-            raise
-        end_at_once(complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT))
+    )
 
 
 @app.command(epilog=TREATING)

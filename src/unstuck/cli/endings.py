@@ -18,7 +18,7 @@ Given = ParamSpec("Given")
 def interruptible(
     words: str = "interrupted",
 ) -> Callable[[Callable[Given, int]], Callable[Given, int]]:
-    """Let a command say so when Ctrl-C ends it: typer would end without a word."""
+    """Let a command say so when Ctrl-C ends it, or another of several processes: typer would end without a word."""
 
     def decorate(command: Callable[Given, int]) -> Callable[Given, int]:
         @wraps(command)
@@ -32,10 +32,23 @@ def interruptible(
                     if interrupted():
                         return complain(words, INTERRUPTED)
                     raise
+                except BaseException as error:
+                    _end_if_lost(error)
+                    raise
 
         return run
 
     return decorate
+
+
+def _end_if_lost(error: BaseException) -> None:
+    """Where other processes are gone, a usual end would wait for them."""
+    if "RANK" not in os.environ:
+        return
+    from unstuck.processes import LostError, end_at_once  # noqa: PLC0415 - see the package
+
+    if isinstance(error, LostError):
+        end_at_once(complain(str(error), INTERRUPTED if error.interrupted else BAD_INPUT))
 
 
 def complain(message: str, code: int) -> int:

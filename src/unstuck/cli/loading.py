@@ -24,10 +24,9 @@ def loaded(
     Raises:
         UnstuckError: One of these is no good, or the command cannot be run by several processes but is.
     """
-    if processes.started_together() and (steps or not together):
-        what = "`--steps`" if together else "this command"
-        able = "`diagnose`, `spectrum`, `sharpness` and `surface`"
-        msg = f"{what} cannot be used with torchrun, only {able} by themselves"
+    if processes.started_together() and not together:
+        able = "`diagnose`, `treat`, `escape`, `spectrum`, `sharpness` and `surface`"
+        msg = f"this command cannot be used with torchrun, only {able}"
         raise UnstuckError(msg)
     training = load_training(target)
     processes.join()

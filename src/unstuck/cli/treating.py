@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from unstuck import processes
 from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import OutputError, prepare, put
 from unstuck.cli.progress import shown
@@ -52,11 +53,12 @@ def run(request: Treat) -> int:
         UnstuckError: The target or a file is no good, or no remedy is proved to help; nothing is written then.
     """
     check_remedy(request.remedy)
-    out = prepare(request.out)
-    errors = Console(stderr=True)
+    speaks = processes.speaks()
+    out = prepare(request.out) if speaks else None
+    errors = Console(stderr=True, quiet=not speaks)
     # Whatever the user's own code prints must not get between the lines of the answer.
     with redirect_stdout(sys.stderr):
-        training = loaded(request.target, request.checkpoint, request.steps, errors)
+        training = loaded(request.target, request.checkpoint, request.steps, errors, together=True)
         with shown(errors) as progress:
             diagnosis = diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
         head = headline(diagnosis.verdict)
@@ -71,9 +73,7 @@ def run(request: Treat) -> int:
                 seed=request.seed,
                 progress=progress,
             )
-    _write(out, request, training, treated)
-    put(f"{treated}\nwrote {out}\n", sys.stdout)
-    return DONE
+    return _delivered(out, request, training, treated)
 
 
 def leave(request: Escape) -> int:
@@ -82,17 +82,25 @@ def leave(request: Escape) -> int:
     Raises:
         UnstuckError: The target or a file is no good, or there is no way down; nothing is written then.
     """
-    out = prepare(request.out) if request.out else None
-    errors = Console(stderr=True)
+    speaks = processes.speaks()
+    out = prepare(request.out) if request.out and speaks else None
+    errors = Console(stderr=True, quiet=not speaks)
     with redirect_stdout(sys.stderr):
-        training = loaded(request.target, request.checkpoint, request.steps, errors)
+        training = loaded(request.target, request.checkpoint, request.steps, errors, together=True)
         with shown(errors) as progress:
             escaped = escape(training, budget=request.budget, seed=request.seed, progress=progress)
-    wrote = ""
-    if out is not None:
-        _write(out, request, training, escaped)
-        wrote = f"wrote {out}\n"
-    put(f"{escaped}\n{wrote}", sys.stdout)
+    return _delivered(out, request, training, escaped)
+
+
+def _delivered(out: Path | None, request: Treat | Escape, training: Training, treated: Treated) -> int:
+    """Write and say what was done; of several processes the first does."""
+    if processes.speaks():
+        wrote = ""
+        if out is not None:
+            _write(out, request, training, treated)
+            wrote = f"wrote {out}\n"
+        put(f"{treated}\n{wrote}", sys.stdout)
+    processes.leave()
     return DONE
 
 

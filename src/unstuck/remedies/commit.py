@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from unstuck.interrupts import Interrupts
 from unstuck.objective.parameters import Parameters
+from unstuck.objective.shards import local, reshard
 from unstuck.objective.undoing import all_or_nothing
 from unstuck.remedies.rules import gives_sparse
 from unstuck.remedies.run import Run, forgotten
@@ -53,9 +54,10 @@ def _write(
     training: Training, parameters: Parameters, theta: Tensor, buffers: dict[str, Tensor] | None
 ) -> None:
     own = dict(training.model.named_buffers())
+    reshard(training.model)
     with torch.no_grad():
         for slot, piece in zip(parameters.slots, parameters.pieces(theta), strict=True):
-            slot.parameter.copy_(piece)
+            local(slot.parameter).copy_(piece)
         for name, value in (buffers or {}).items():
             if name in own:
                 own[name].copy_(value)

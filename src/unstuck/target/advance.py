@@ -1,16 +1,21 @@
 """Train on before diagnosing, with the training's own optimizer and scheduler."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, islice
 from typing import Any, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from unstuck import processes
 from unstuck.errors import TrainingError
 from unstuck.objective.sampling import describe, moved
+from unstuck.objective.shards import is_divided
 from unstuck.optim.closures import wants_closure
 from unstuck.progress import Told
 from unstuck.training import Training
@@ -20,7 +25,8 @@ def advance(training: Training, steps: int, progress: Told | None = None) -> Non
     """Train for so many steps, in place: a batch, a gradient, an update each, epoch after epoch.
 
     The scheduler makes its step after every update, but ReduceLROnPlateau, which wants to be told the
-    loss, after every epoch, with the mean loss of its batches.
+    loss, after every epoch, with the mean loss of its batches. Of several processes each makes its step on its own
+    part of the batch, with the mean of their gradients, as DistributedDataParallel does.
 
     Raises:
         TrainingError: There is no optimizer, the data are empty, or a step fails; it names the step.
@@ -28,14 +34,17 @@ def advance(training: Training, steps: int, progress: Told | None = None) -> Non
     if training.optimizer is None:
         msg = "training on needs `optimizer`: pass the one of the run to Training, or leave out the steps"
         raise TrainingError(msg)
+    optimizer, scheduler = training.optimizer, training.scheduler
     losses: list[float] = []
-    for step, (batch, starts_epoch) in enumerate(islice(_endless(training), steps)):
-        if progress is not None:
-            progress(f"training {steps} steps", step / steps)
-        if starts_epoch and isinstance(training.scheduler, ReduceLROnPlateau):
-            training.scheduler.step(sum(losses) / len(losses))
-            losses = []
-        losses.append(_step(training, training.optimizer, batch, step + 1))
+    with processes.interrupts_end_all():
+        for step, (batch, starts_epoch) in enumerate(islice(_endless(training), steps)):
+            if progress is not None:
+                progress(f"training {steps} steps", step / steps)
+            if isinstance(scheduler, ReduceLROnPlateau) and processes.shared(starts_epoch):
+                means = processes.gathered(sum(losses) / len(losses))
+                scheduler.step(sum(means) / len(means))
+                losses = []
+            losses.append(processes.together(partial(_step, training, optimizer, batch, step + 1)))
 
 
 def _endless(training: Training) -> Iterator[tuple[Any, bool]]:
@@ -57,6 +66,7 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
         optimizer.zero_grad()
         loss = training.loss(training.model, batch)
         loss.backward()
+        _average(training.model)
         if training.clip is not None:
             clip_grad_norm_(training.model.parameters(), training.clip)
         first.append(float(loss.detach()))
@@ -77,3 +87,15 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
     if training.scheduler is not None and not isinstance(training.scheduler, ReduceLROnPlateau):
         training.scheduler.step()
     return first[0]
+
+
+def _average(model: nn.Module) -> None:
+    """Take the mean of the processes' gradients, unless the model does so itself."""
+    if processes.count() == 1 or isinstance(model, DistributedDataParallel) or is_divided(model):
+        return
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    given = processes.total(torch.tensor([float(parameter.grad is not None) for parameter in trained]))
+    for parameter, somewhere in zip(trained, given.tolist(), strict=True):
+        if somewhere:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = processes.total(gradient).div_(processes.count())

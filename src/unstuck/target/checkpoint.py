@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.errors import CheckpointError
+from unstuck.objective.shards import reshard
 from unstuck.objective.undoing import all_or_nothing
+from unstuck.objective.whole import by_numbers, dealt
 from unstuck.target.files import read_checkpoint
 from unstuck.target.matching import matched
 from unstuck.training import Training
@@ -35,7 +38,9 @@ def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
 
     Reads files of torch.save, with `weights_only=True`, and .safetensors; a bare state_dict or one among
     others; with or without the prefixes of DDP, torch.compile and Lightning; a Hugging Face folder, with the
-    states of optimizer and scheduler beside the weights. Nothing is changed unless everything fits.
+    states of optimizer and scheduler beside the weights; of an optimizer by numbers or, as PyTorch's
+    `get_optimizer_state_dict` gives it, by names. Nothing is changed unless everything fits. To a model that
+    `fully_shard` has divided its whole tensors are dealt out; all processes read the file.
 
     Returns:
         What was loaded: "model", and "optimizer" and "scheduler" where they were.
@@ -45,19 +50,40 @@ def load_checkpoint(training: Training, path: str | Path) -> tuple[str, ...]:
     """
     content = read_checkpoint(path)
     parts: dict[str, Callable[[], object]] = {}
-    state = matched(training.model, _model_state(content, path))
-    saved = _part(content, OPTIMIZER)
-    if training.optimizer is not None and saved is not None:
-        _check_optimizer(training.optimizer, saved, alone="" if Path(path).is_file() else _ALONE)
-        parts["optimizer"] = lambda: cast("Optimizer", training.optimizer).load_state_dict(dict(saved))
+    own = training.model.state_dict()
+    state = {
+        name: dealt(value, own[name]) if isinstance(value, Tensor) else value
+        for name, value in matched(training.model, _model_state(content, path)).items()
+    }
+    saved, optimizer = _part(content, OPTIMIZER), training.optimizer
+    if optimizer is not None and saved is not None:
+        saved = by_numbers(saved, optimizer, training.model)
+        _check_optimizer(optimizer, saved, alone="" if Path(path).is_file() else _ALONE)
+        parts["optimizer"] = partial(optimizer.load_state_dict, _dealt(saved, optimizer))
     schedule = _part(content, SCHEDULER)
     if training.scheduler is not None and schedule is not None:
         parts["scheduler"] = lambda: training.scheduler.load_state_dict(dict(schedule))
     parts["model"] = lambda: training.model.load_state_dict(state)
+    reshard(training.model)
     with all_or_nothing(training):
         for name, load in parts.items():
             _load(name, load)
     return tuple(sorted(parts))
+
+
+def _dealt(saved: State, optimizer: Optimizer) -> dict[str, Any]:
+    """Divide what has the shape of a parameter as that is divided."""
+    every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states = {
+        number: {
+            name: dealt(value, every[number])
+            if getattr(value, "shape", None) == every[number].shape
+            else value
+            for name, value in held.items()
+        }
+        for number, held in saved["state"].items()
+    }
+    return {**saved, "state": states}
 
 
 def _model_state(content: object, path: str | Path) -> State:
