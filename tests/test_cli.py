@@ -396,7 +396,7 @@ def test_what_several_processes_cannot_do_is_said_at_once(run, monkeypatch):
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         (
-            "error: process 0: this command cannot be used with torchrun, only `diagnose`, `spectrum`, "
-            "`sharpness` and `surface` by themselves"
+            "error: process 0: this command cannot be used with torchrun, only `diagnose`, `treat`, `escape`, "
+            "`spectrum`, `sharpness` and `surface`"
         )
     ]

@@ -69,7 +69,7 @@ def test_a_run_of_several_processes_is_got_moving_and_its_checkpoint_is_that_of_
     assert ended.stdout.splitlines()[-1] == "wrote moved.pt"
     before, after = map(float, re.findall(r"^loss (\S+) -> (\S+)", ended.stdout, flags=re.MULTILINE)[0])
     assert before == pytest.approx(math.log(2.0), rel=1e-2)  # two steps of the last bias
-    assert after < 0.5 * before
+    assert after < 0.8 * before
     network = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 2))
     state = torch.load(tmp_path / "moved.pt", weights_only=True)["model_state_dict"]
     network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
