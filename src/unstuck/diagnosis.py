@@ -1,19 +1,17 @@
 """The answer, in every form that somebody may want it."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from unstuck.findings.records import Cause, Finding, Point, Remedy, Verdict
-from unstuck.plain import written
+from unstuck.report.answer import Answer, Forms
 from unstuck.report.document import to_json
 from unstuck.report.figures import figure
 from unstuck.report.page import to_html, to_notebook
 from unstuck.report.terminal import render, to_text
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Answer):
     """What is wrong, how sure that is, and what it rests on; `print` it, or write it as a page or as JSON.
 
     Attributes:
@@ -21,8 +19,14 @@ class Diagnosis:
         interrupted: Ctrl-C ended it; the verdict holds what was known by then.
     """
 
+    _forms = Forms(to_text, render, to_html, to_json, figure, to_notebook)
+
     verdict: Verdict
     interrupted: bool = False
+
+    @property
+    def _record(self) -> Verdict:
+        return self.verdict
 
     @property
     def cause(self) -> Cause | None:
@@ -53,29 +57,3 @@ class Diagnosis:
     def complete(self) -> bool:
         """Whether every question was answered; False after Ctrl-C or when the budget was too small."""
         return self.verdict.measured.complete
-
-    def render(self) -> Any:
-        """Give what a person reads in a terminal, as a rich renderable."""
-        return render(self.verdict)
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Give the report as one page that works offline; with `path`, write it there too."""
-        return written(to_html(self.verdict), path)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Give the diagnosis as JSON, schema 1; with `path`, write it there too."""
-        return written(to_json(self.verdict), path)
-
-    def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure.
-
-        Raises:
-            MeasurementError: There is no figure of that name; the message lists those there are.
-        """
-        return figure(self.verdict, name)
-
-    def __str__(self) -> str:
-        return to_text(self.verdict)
-
-    def _repr_html_(self) -> str:
-        return to_notebook(self.verdict)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
-from typing import Any
 
 from unstuck.interrupts import cut_short
 from unstuck.landscape.ground import limits_of, sampled
@@ -13,8 +11,8 @@ from unstuck.landscape.survey import Surveyor
 from unstuck.measurements.division import unwrapped
 from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.plain import written
 from unstuck.progress import Told, untold
+from unstuck.report.answer import Answer, Forms
 from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
 from unstuck.report.sharpness.page import to_html
@@ -25,45 +23,30 @@ from unstuck.training import Training
 _TYPICAL_COST = 400.0
 
 
-@dataclass(frozen=True)
-class Sharpness:
+@dataclass(frozen=True, repr=False)
+class Sharpness(Answer):
     """How sharp a place is; `print` it, or write it as a page or as JSON.
+
+    Its figures are "profiles" and "widths".
 
     Attributes:
         survey: Everything, as plain records.
         interrupted: Ctrl-C ended it; the survey holds what was known by then.
     """
 
+    _forms = Forms(to_text, render, to_html, to_json, figure)
+
     survey: Survey
     interrupted: bool = False
+
+    @property
+    def _record(self) -> Survey:
+        return self.survey
 
     @property
     def measures(self) -> dict[str, Measure]:
         """Every measure by its name: `lambda_max`, `trace`, `keskar`, `sam`, `asam` and variants of them."""
         return {measure.name: measure for measure in self.survey.measures}
-
-    def render(self) -> Any:
-        """Give what a person reads in a terminal, as a rich renderable."""
-        return render(self.survey)
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Give the report as one page that works offline; with `path`, write it there too."""
-        return written(to_html(self.survey), path)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Give the survey as JSON, schema 1; with `path`, write it there too."""
-        return written(to_json(self.survey), path)
-
-    def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure: "profiles" or "widths".
-
-        Raises:
-            MeasurementError: There is no figure of that name.
-        """
-        return figure(self.survey, name)
-
-    def __str__(self) -> str:
-        return to_text(self.survey)
 
 
 def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it

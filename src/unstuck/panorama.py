@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from unstuck import processes
 from unstuck.errors import MeasurementError, UnstuckError
@@ -17,8 +16,8 @@ from unstuck.measurements.division import unwrapped
 from unstuck.objective import Draw
 from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.plain import written
 from unstuck.progress import Told, untold
+from unstuck.report.answer import Answer, Forms
 from unstuck.report.surface.document import to_json
 from unstuck.report.surface.figures import figure
 from unstuck.report.surface.page import to_html
@@ -43,40 +42,25 @@ _STEPS, _WALKING = 200, 0.15
 _PLACES, _MOST_PLACES = 0.1, 100
 
 
-@dataclass(frozen=True)
-class Surface:
+@dataclass(frozen=True, repr=False)
+class Surface(Answer):
     """What the loss looks like around a place; `print` it, or write it as a page or as JSON.
+
+    Its figures are "random", "random-surface", "hessian", and so on, and "slices".
 
     Attributes:
         view: Everything, as plain records.
         interrupted: Ctrl-C ended it; the view holds what was seen by then.
     """
 
+    _forms = Forms(to_text, render, to_html, to_json, figure)
+
     view: View
     interrupted: bool = False
 
-    def render(self) -> Any:
-        """Give what a person reads in a terminal, as a rich renderable."""
-        return render(self.view)
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Give the report as one page that works offline; with `path`, write it there too."""
-        return written(to_html(self.view), path)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Give every height as JSON, schema 1; with `path`, write it there too."""
-        return written(to_json(self.view), path)
-
-    def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure: "random", "random-surface", "hessian", ..., "slices".
-
-        Raises:
-            MeasurementError: There is no figure of that name; the message lists those there are.
-        """
-        return figure(self.view, name)
-
-    def __str__(self) -> str:
-        return to_text(self.view)
+    @property
+    def _record(self) -> View:
+        return self.view
 
 
 def surface(  # noqa: PLR0913 - what is looked along, and what may be spent

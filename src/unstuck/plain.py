@@ -1,5 +1,6 @@
 """Plain data, as JSON knows them, and plain text, as files hold it."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in cast("list[Any]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """Write a document as JSON, in ASCII, so that it survives any terminal and any pipe."""
+    return json.dumps(document, indent=2, allow_nan=False)
 
 
 def written(text: str, path: str | Path | None) -> str:

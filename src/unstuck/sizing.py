@@ -2,8 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -12,8 +10,8 @@ from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
 from unstuck.objective.casts import casts_kept
-from unstuck.plain import written
 from unstuck.progress import Told, untold
+from unstuck.report.answer import Answer, Forms
 from unstuck.report.batch.document import to_json
 from unstuck.report.batch.figures import figure
 from unstuck.report.batch.page import to_html
@@ -21,15 +19,21 @@ from unstuck.report.batch.terminal import render, to_text
 from unstuck.training import Training
 
 
-@dataclass(frozen=True)
-class BatchSize:
+@dataclass(frozen=True, repr=False)
+class BatchSize(Answer):
     """What batch size to take and what that rests on; `print` it, or write it as a page or as JSON.
 
     Attributes:
         sizing: Everything, as plain records.
     """
 
+    _forms = Forms(to_text, render, to_html, to_json, figure)
+
     sizing: Sizing
+
+    @property
+    def _record(self) -> Sizing:
+        return self.sizing
 
     @property
     def low(self) -> int | None:
@@ -45,29 +49,6 @@ class BatchSize:
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended it: it then holds what was known by then."""
         return self.sizing.interrupted
-
-    def render(self) -> Any:
-        """Give what a person reads in a terminal, as a rich renderable."""
-        return render(self.sizing)
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Give the report as one page that works offline; with `path`, write it there too."""
-        return written(to_html(self.sizing), path)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Give it as JSON, schema 1; with `path`, write it there too."""
-        return written(to_json(self.sizing), path)
-
-    def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure.
-
-        Raises:
-            MeasurementError: There is no figure of that name; the message lists those there are.
-        """
-        return figure(self.sizing, name)
-
-    def __str__(self) -> str:
-        return to_text(self.sizing)
 
 
 @processes.alone()

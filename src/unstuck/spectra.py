@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
-from typing import Any
 
 from unstuck.errors import UnstuckError
 from unstuck.interrupts import cut_short
@@ -15,8 +13,8 @@ from unstuck.landscape.ground import Ground, Limits, limits_of, sampled
 from unstuck.measurements.division import unwrapped
 from unstuck.objective.looking import looking
 from unstuck.objective.parameters import check_names
-from unstuck.plain import written
 from unstuck.progress import Told, untold
+from unstuck.report.answer import Answer, Forms
 from unstuck.report.spectrum.document import to_json
 from unstuck.report.spectrum.figures import figure
 from unstuck.report.spectrum.page import to_html
@@ -32,40 +30,25 @@ _WHOLE = 0.5
 _TYPICAL_COST = 800.0
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Answer):
     """How the loss bends; `print` it, or write it as a page or as JSON.
+
+    Its figures are "hessian", "metric" and "blocks".
 
     Attributes:
         bending: Everything, as plain records.
         interrupted: Ctrl-C ended it; what was known by then is there.
     """
 
+    _forms = Forms(to_text, render, to_html, to_json, figure)
+
     bending: Bending
     interrupted: bool = False
 
-    def render(self) -> Any:
-        """Give what a person reads in a terminal, as a rich renderable."""
-        return render(self.bending)
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Give the report as one page that works offline; with `path`, write it there too."""
-        return written(to_html(self.bending), path)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Give it as JSON, schema 1; with `path`, write it there too."""
-        return written(to_json(self.bending), path)
-
-    def figure(self, name: str) -> Any:
-        """Give one figure of the report, a Plotly figure: "hessian", "metric" or "blocks".
-
-        Raises:
-            MeasurementError: There is no figure of that name.
-        """
-        return figure(self.bending, name)
-
-    def __str__(self) -> str:
-        return to_text(self.bending)
+    @property
+    def _record(self) -> Bending:
+        return self.bending
 
 
 def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it

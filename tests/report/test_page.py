@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 from runs import verdict_of
 
+from unstuck.diagnosis import Diagnosis
 from unstuck.report.document import to_document
 from unstuck.report.figures import available
 from unstuck.report.page import to_html, to_notebook
@@ -148,3 +149,9 @@ def test_a_percent_sign_stays_on_the_line_of_its_number():
     text = "".join(Elements(to_html(verdict_of("frozen body"))).text).split("For programs")[0]
     assert re.search(r"\d\u00a0%", text)
     assert not re.search(r"\d %", text)
+
+
+def test_a_console_and_a_notebook_show_the_answer_and_no_record(verdict):
+    answer = Diagnosis(verdict)
+    assert repr(answer) == str(answer)
+    assert answer._repr_html_() == to_notebook(verdict)

@@ -1,18 +1,33 @@
 """A verdict for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
 from unstuck.curvature.records import Certificate, Spectrum
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Finding, Point, Remedy, Verdict
+from unstuck.landscape.bends import Bending
+from unstuck.landscape.pictures import View
+from unstuck.landscape.records import Survey
 from unstuck.measurements.records import Route, Slice, Stability
-from unstuck.plain import finite
+from unstuck.plain import as_json, finite
 
 SCHEMA = 1
 
 Document = dict[str, Any]
+
+
+def looked(look: Bending | Survey | View) -> Document:
+    """Give the fields that the documents of all looks around a point have."""
+    return {
+        "schema": SCHEMA,
+        "loss": asdict(look.loss),
+        "subject": asdict(look.subject),
+        "sample": asdict(look.sample),
+        "complete": look.complete,
+        "omitted": [asdict(omission) for omission in look.omitted],
+        "cost": {name: value for name, value in asdict(look.cost).items() if name != "measurements"},
+    }
 
 
 def to_document(verdict: Verdict) -> Document:
@@ -63,8 +78,8 @@ def to_document(verdict: Verdict) -> Document:
 
 
 def to_json(verdict: Verdict) -> str:
-    """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
-    return json.dumps(to_document(verdict), indent=2, allow_nan=False)
+    """Write the document as JSON."""
+    return as_json(to_document(verdict))
 
 
 def _record(record: Any) -> Document | None:

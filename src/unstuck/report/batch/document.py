@@ -1,12 +1,11 @@
 """Batch sizes for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
 from unstuck.batch.records import Course, Decision, Option, Scale, Sizing, Trial, seconds_per_update
 from unstuck.estimate import Estimate
-from unstuck.plain import finite
+from unstuck.plain import as_json, finite
 
 SCHEMA = 1
 
@@ -48,8 +47,8 @@ def to_document(sizing: Sizing) -> Document:
 
 
 def to_json(sizing: Sizing) -> str:
-    """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
-    return json.dumps(to_document(sizing), indent=2, allow_nan=False)
+    """Write the document as JSON."""
+    return as_json(to_document(sizing))
 
 
 def _recommended(sizing: Sizing) -> Document:

@@ -1,10 +1,9 @@
 """A recorded run for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
-from unstuck.plain import finite
+from unstuck.plain import as_json, finite
 from unstuck.report.run import standing
 from unstuck.report.run.numbers import stability
 from unstuck.watching.recorded import Course, Event, Recorded
@@ -37,8 +36,8 @@ def to_document(recorded: Recorded) -> Document:
 
 
 def to_json(recorded: Recorded) -> str:
-    """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
-    return json.dumps(to_document(recorded), indent=2, allow_nan=False)
+    """Write the document as JSON."""
+    return as_json(to_document(recorded))
 
 
 def _course(recorded: Recorded, course: Course) -> Document:

@@ -1,23 +1,18 @@
 """The spectrum for programs: the JSON document, schema 1 (field names are fixed, fields may be added)."""
 
-import json
 from dataclasses import asdict
-from typing import Any, cast
+from typing import cast
 
 from unstuck.landscape.bends import Bending, Block, Spread
-from unstuck.plain import finite
-from unstuck.report.document import spectrum_document
-
-SCHEMA = 1
-
-Document = dict[str, Any]
+from unstuck.plain import as_json, finite
+from unstuck.report.document import Document, looked, spectrum_document
 
 
 def to_document(bending: Bending) -> Document:
     """Turn it into plain dicts, lists, strings and numbers; what is not finite becomes None."""
     hessian, metric = bending.spread("hessian"), bending.spread("metric")
     document = {
-        "schema": SCHEMA,
+        **looked(bending),
         "lambda_min": None if hessian is None else asdict(hessian.judged_lowest),
         "lambda_max": None if hessian is None else asdict(hessian.judged_highest),
         "minimum_ratio": None if hessian is None else asdict(hessian.spectrum.positive),
@@ -28,21 +23,15 @@ def to_document(bending: Bending) -> Document:
         "blocks": [_block(each) for each in bending.blocks],
         "rate": bending.rate,
         "limit": bending.limit,
-        "loss": asdict(bending.loss),
         "gradient_norm": bending.gradient,
         "weight_decay_counts": bending.subject.decay,
-        "subject": asdict(bending.subject),
-        "sample": asdict(bending.sample),
-        "complete": bending.complete,
-        "omitted": [asdict(omission) for omission in bending.omitted],
-        "cost": {name: value for name, value in asdict(bending.cost).items() if name != "measurements"},
     }
     return cast("Document", finite(document))
 
 
 def to_json(bending: Bending) -> str:
-    """Write the document as JSON, in ASCII, so that it survives any terminal and any pipe."""
-    return json.dumps(to_document(bending), indent=2, allow_nan=False)
+    """Write the document as JSON."""
+    return as_json(to_document(bending))
 
 
 def _block(block: Block) -> Document:
