@@ -62,21 +62,25 @@ class _World:
     Attributes:
         whole: The default process group that `talk` was made beside; another one may be made later.
         talk: A group for tensors on the CPU, whatever the default group is made for.
-        alone: Whether this process works by itself for a while.
     """
 
     whole: Any = None
     talk: Any = None
-    alone: bool = False
 
 
-_world = _World()
+class _Thread(threading.local):
+    """Whether what a thread does is for this process by itself."""
+
+    alone = False
+
+
+_world, _thread = _World(), _Thread()
 
 
 def count() -> int:
     """How many processes work together."""
     there = dist.is_available() and dist.is_initialized()
-    return dist.get_world_size() if there and not _world.alone else 1
+    return dist.get_world_size() if there and not _thread.alone else 1
 
 
 def rank() -> int:
@@ -137,12 +141,12 @@ def first_to_speak() -> bool:
 @contextmanager
 def alone() -> Generator[None]:
     """Let this process work by itself inside, as if there were no others: nothing is summed or agreed on."""
-    before = _world.alone
-    _world.alone = True
+    before = _thread.alone
+    _thread.alone = True
     try:
         yield
     finally:
-        _world.alone = before
+        _thread.alone = before
 
 
 def total(tensor: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ import torch
 from starting import torchrun
 from torch import nn
 
+from unstuck.watching.defaults import FOLDER
+from unstuck.watching.reading import read
+
 PAGE = Path(__file__).parents[2] / "docs" / "processes.md"
 DDP, SHARDED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
@@ -113,3 +116,49 @@ def loss(model, batch):
     assert not ended.stdout
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
     assert errors == ["error: process 0: another process has ended or does not answer, and so ends this one"]
+
+
+WATCHED = """
+import hashlib
+
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+distributed.init_process_group("gloo")
+number = distributed.get_rank()
+told = hashlib.sha256()
+for divide in (DistributedDataParallel, fully_shard):
+    torch.manual_seed(0)
+    model = divide(nn.Sequential(nn.Linear(20, 33), nn.Tanh(), nn.Linear(33, 2)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    inputs = torch.randn(512, 20)
+    labels = (inputs[:, 0] > 0).long()
+    for step in range(60):
+        chosen = torch.randperm(512)[number::2][:16]
+        loss = nn.functional.cross_entropy(model(inputs[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for parameter in model.parameters():
+        held = parameter.detach()
+        told.update((held.to_local() if divide is fully_shard else held).numpy().tobytes())
+print(f"process {number}: {told.hexdigest()}")
+distributed.destroy_process_group()
+"""
+
+
+def test_runs_of_several_processes_are_watched_and_come_to_the_same_weights(tmp_path):
+    (tmp_path / "train.py").write_text(WATCHED)
+    alone = torchrun("train.py", cwd=tmp_path)
+    ended = torchrun("-m", "unstuck", "run", "train.py", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(ended.stdout.splitlines()) == sorted(alone.stdout.splitlines())
+    said = [line for line in ended.stderr.splitlines() if line.startswith("unstuck")]
+    assert len(said) == 1  # by one process, and nothing went wrong
+    assert "60 steps recorded" in said[0]
+    whole, divided = read(tmp_path / FOLDER).optimizers
+    assert (whole.parameters, divided.parameters) == (761, 761)
+    # The length of all weights, from the half of them that this process holds.
+    assert divided.now.weight_norm == pytest.approx(whole.now.weight_norm, rel=0.1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unstuck.processes import alone
 from unstuck.watching import schema
 from unstuck.watching.crossed import crossed
 from unstuck.watching.follower import Follower
@@ -250,6 +251,7 @@ class Recorder:
             if scale > 0.0:  # a scaler that refuses every step ends there
                 self._looking.before_backward(scaled, scale)
 
+    @alone()
     def _remember(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer))
         if follower is not None and self._looking.subject is follower:
@@ -306,6 +308,7 @@ class Recorder:
             self._store.put(schema.STEPS, (follower.number, step, now, count, total / count, rate, broken))
             follower.together = [0, 0.0, 0]
 
+    @alone()
     def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler
         if sampler is None and self._introduced >= _AT_ONCE and self._introducing > _SHARE * now:

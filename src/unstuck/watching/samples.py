@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from unstuck.measurements.second_moments import holds, known_key, weight
 from unstuck.objective.decay import coupled
+from unstuck.objective.shards import local
 from unstuck.watching.models import (
     Inventory,
     inventory,
@@ -25,6 +26,9 @@ from unstuck.watching.models import (
 # Coordinates that are copied to compare two moments, at most: 16 MB in float32. Of more parameters every n-th is
 # taken; the relative error of a length over so many is below a thousandth.
 _MOST = 4_000_000
+
+# Of a model that `fully_shard` has divided, the numbers are those of this process's shard, and lengths are scaled up
+# to the whole: what asks the other processes would wait for them in the midst of their steps.
 
 # Of the cosine between the step and the way down: less says that it goes somewhere else, and nothing of its length.
 _DOWN = 0.2
@@ -148,7 +152,7 @@ class Sampler:
         if self.close:
             # A step may itself clear what it has used.
             self._had = any(
-                tensor.grad is not None and bool(tensor.grad.any()) for tensor in self.parameters()
+                tensor.grad is not None and bool(local(tensor.grad).any()) for tensor in self.parameters()
             )
         if self._last is not None:
             self._before = self._thinned(self._tensors)
@@ -244,7 +248,7 @@ class Sampler:
         sums = torch.stack([self._sums(gradient), self._sums(before), self._sums(update)])
         along, past, square, down, step, signal_, noise_, still, all_, moment, taken = numbers.tolist()
         parts = [
-            _lengths(*row, stride=stride) for *row, stride in zip(*sums.tolist(), self._strides, strict=True)
+            _lengths(*row, stands_for=count) for *row, count in zip(*sums.tolist(), self._counts, strict=True)
         ]
         whole = _together(parts)
         self._down = -down
@@ -311,14 +315,17 @@ class Sampler:
 
     def _thinned(self, tensors: Sequence[Tensor]) -> Float[Tensor, " n"]:
         """One vector of all, or of every n-th coordinate, in the widest type among them."""
-        size = sum(tensor.numel() for tensor in self._tensors)
-        each = max(math.ceil(size / _MOST), 1)
-        self._strides = [each if tensor.numel() > each else 1 for tensor in self._tensors]
+        here = [local(tensor.detach()) for tensor in tensors]
+        each = max(math.ceil(sum(tensor.numel() for tensor in here) / _MOST), 1)
+        strides = [each if tensor.numel() > each else 1 for tensor in here]
         pieces = [
-            tensor.detach().to_dense().reshape(-1)[::stride]
-            for tensor, stride in zip(tensors, self._strides, strict=True)
+            tensor.to_dense().reshape(-1)[::stride] for tensor, stride in zip(here, strides, strict=True)
         ]
         self._lengths = [piece.numel() for piece in pieces]
+        self._counts = [
+            stride * tensor.numel() / max(part.numel(), 1)
+            for stride, tensor, part in zip(strides, tensors, here, strict=True)
+        ]
         first = pieces[0]
         wide = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
         return torch.cat([piece.to(first.device, wide) for piece in pieces])
@@ -350,8 +357,8 @@ def _is_plain(gradient: Tensor | None) -> bool:
     return sparse or gradient.layout == torch.strided
 
 
-def _lengths(gradient: float, weight: float, update: float, *, stride: int) -> Group:
-    return Group(*(math.sqrt(stride * square) for square in (gradient, weight, update)))
+def _lengths(gradient: float, weight: float, update: float, *, stands_for: float) -> Group:
+    return Group(*(math.sqrt(stands_for * square) for square in (gradient, weight, update)))
 
 
 def _together(parts: Sequence[Group]) -> Group:

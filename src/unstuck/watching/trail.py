@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from unstuck.objective.sampling import reason
+from unstuck.space import is_distributed
 from unstuck.watching.defaults import FEWEST_PLACES, MOST_BYTES
 from unstuck.watching.models import model_of, names_of, parameters_of, unwrapped
 
@@ -148,6 +149,9 @@ class Trail:
         self._weights = [
             (name, weakref.ref(one)) for name, one in zip(names_of(model, tensors), tensors, strict=True)
         ]
+        if any(is_distributed(one) for one in tensors):
+            self._give_up("they are divided over several processes")
+            return
         self._size = sum(one.numel() * min(one.element_size(), 4) for one in tensors)
         # One more comes at the end.
         self._most = min(self._most, int(MOST_BYTES / max(self._size, 1)) - 1)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from unstuck.errors import RunError, UnstuckError
 from unstuck.findings.records import Finding
 from unstuck.objective.sampling import reason
+from unstuck.processes import alone
 from unstuck.watching import schema
 from unstuck.watching.alarms import Alarms
 from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
@@ -149,7 +150,8 @@ class Watch:
     def _gather(self) -> None:
         """Go through what has happened; the thread that writes calls it."""
         try:
-            self._recorder.go_through()
+            with alone():
+                self._recorder.go_through()
             if self._forwarder is not None:
                 self._forwarder.forward(self.steps)
             if self._trail is not None:
