@@ -28,6 +28,9 @@ from unstuck.watching.trail import Trail
 # After so many exceptions nothing more is recorded: something is wrong that will not go away.
 _MOST_TROUBLES = 20
 
+# Seconds of processor that other processes, which the script started, have used if something was trained there.
+_WORK = 1.0
+
 
 class Watch:
     """Watches the steps of optimizers, until it is closed; at the end of the process it closes by itself.
@@ -128,7 +131,9 @@ class Watch:
         elif self.steps:
             self._say(f"{self.steps:,} steps recorded: unstuck show {self._store.name}")
         else:
-            self._say("no step of a torch.optim optimizer was seen: there is nothing to show")
+            # Processes that spent time of their own may be where the training was.
+            hint = "; in processes that the script starts, call unstuck.watch" if _children_worked() else ""
+            self._say(f"no step of a torch.optim optimizer was seen: there is nothing to show{hint}")
 
     def __enter__(self) -> "Watch":
         return self
@@ -229,6 +234,11 @@ def _unwrapped(optimizer: Any) -> Any:
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     return optimizer
+
+
+def _children_worked() -> bool:
+    times = os.times()
+    return times.children_user + times.children_system > _WORK
 
 
 def _nothing() -> None:
