@@ -4,6 +4,7 @@ import gc
 import inspect
 import json
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -107,6 +108,40 @@ def test_two_optimizers_with_losses_of_their_own_are_told_apart(tmp_path):
     found = rows(watched, "SELECT optimizer, loss FROM steps")
     assert all((loss > 50.0) == bool(number) for number, loss in found)
     assert len(found) == 10
+
+
+def test_trainings_of_several_threads_are_told_apart(tmp_path):
+    models = [nn.Linear(8, 3) for _ in range(2)]
+    optimizers = [torch.optim.Adam(model.parameters(), lr=0.01) for model in models]
+    _, inputs, labels = problem()
+    losses = [[], []]
+    both = threading.Barrier(2, timeout=30.0)
+
+    def work(number):
+        for _ in range(40):
+            loss = (number + 1) * functional.cross_entropy(models[number](inputs), labels)
+            optimizers[number].zero_grad()
+            both.wait()
+            loss.backward()
+            both.wait()  # both have differentiated before either steps
+            optimizers[number].step()
+            losses[number].append(loss.item())
+
+    with Watch(optimizers, out=tmp_path, share=0.2, about={}) as watched:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    recorded = [
+        [
+            loss
+            for (loss,) in rows(watched, f"SELECT loss FROM steps WHERE optimizer = {number} ORDER BY step")
+        ]
+        for number in range(2)
+    ]
+    assert sorted(recorded) == sorted(losses)
+    assert not rows(watched, "SELECT message FROM events WHERE kind = 'error'")
 
 
 def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):

@@ -1,5 +1,6 @@
 """One optimizer as it is followed: its steps, its last losses, its samples."""
 
+import threading
 import weakref
 from collections import deque
 
@@ -20,6 +21,7 @@ class Follower:
 
     def __init__(self, number: int, optimizer: Optimizer, model: nn.Module | None) -> None:
         self.number = number
+        self.thread = threading.get_ident()  # that makes its steps
         self.model = None if model is None else weakref.ref(model)
         self.sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
         self.step = 0

@@ -1,6 +1,7 @@
 """What is written down of every step, and how often a step is looked at closely."""
 
 import math
+import threading
 import time
 import weakref
 from collections import deque
@@ -45,6 +46,19 @@ _EACH = 100_000
 # After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
 _SOON = 0.02
 
+
+class _Own(threading.local):
+    """What one thread has differentiated since its last step."""
+
+    def __init__(self) -> None:
+        self.losses: list[Any] = []  # numbers, or tensors on a device
+        self.unscaled: tuple[int, Any] | None = None
+        self.twice = self.crossed = ""
+        self.inside: Optimizer | None = None
+        self.outside: list[Any] = []
+        self.last: Follower | None = None
+
+
 _compiling = torch.compiler.is_dynamo_compiling
 
 
@@ -78,15 +92,10 @@ class Recorder:
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
-        self._losses: list[Any] = []  # numbers, or tensors on a device
-        self._unscaled: tuple[int, Any] | None = None
-        self._twice = self._crossed = ""
+        self._own = _Own()
         self._scaling = Scaling()
-        self._inside: Optimizer | None = None
-        self._last: Follower | None = None
         self._count = self._introduced = 0
         self._introducing = 0.0  # seconds
-        self._outside: list[Any] = []
         # What the thread that writes has still to go through: a loop over many steps is far cheaper than the same
         # work between the user's steps, where nothing of it is in the cache.
         self._pile: deque[tuple[Follower, int, float, float | Tensor | None, float | None]] = deque()
@@ -111,7 +120,15 @@ class Recorder:
         return set().union(*(sampler.reached for sampler in self._samplers()))
 
     def _samplers(self) -> list[Sampler]:
-        return [one.sampler for one in self._followers.values() if one.sampler is not None]
+        return [one.sampler for one in self.alive if one.sampler is not None]
+
+    def _here(self) -> list[Follower]:
+        """Those whose steps this thread makes: what others train may change while it is looked at."""
+        thread = threading.get_ident()
+        return [one for one in self.alive if one.thread == thread]
+
+    def _samplers_here(self) -> list[Sampler]:
+        return [one.sampler for one in self._here() if one.sampler is not None]
 
     @property
     def now(self) -> float:
@@ -123,13 +140,20 @@ class Recorder:
         try:
             if self.close:
                 given = isinstance(tensors, Tensor)
-                self._twice, self._crossed = (mismatch(tensors), crossed(tensors)) if given else ("", "")
+                self._own.twice, self._own.crossed = (
+                    (mismatch(tensors), crossed(tensors)) if given else ("", "")
+                )
                 # A scaler would divide what is left there once more, which makes nothing of it.
-                for sampler in self._samplers() if self._unscaled is None else ():
+                for sampler in self._samplers_here() if self._own.unscaled is None else ():
                     sampler.before_micro_batch()
                 self._see_stairs(tensors)
-            if not self.close and type(tensors) is Tensor and grad_tensors is None and self._unscaled is None:
-                self._losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
+            if (
+                not self.close
+                and type(tensors) is Tensor
+                and grad_tensors is None
+                and self._own.unscaled is None
+            ):
+                self._own.losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
             else:
                 self._note(tensors, grad_tensors)
         except Exception as error:  # the training must not hear of it
@@ -137,7 +161,7 @@ class Recorder:
 
     def _see_stairs(self, loss: Any) -> None:
         """Where no gradient came to a parameter, see whether it could."""
-        for follower in self._followers.values() if isinstance(loss, Tensor) else ():
+        for follower in self._here() if isinstance(loss, Tensor) else ():
             sampler = follower.sampler
             if sampler is not None and sampler.close and follower.samples and follower.samples[-1][2].numb:
                 started = time.perf_counter()
@@ -149,7 +173,7 @@ class Recorder:
     def after_backward(self) -> None:
         """Look at the micro-batch."""
         try:
-            for sampler in self._samplers():
+            for sampler in self._samplers_here():
                 sampler.micro_batch()
         except Exception as error:
             self._troubled(error)
@@ -157,7 +181,7 @@ class Recorder:
     def scaled(self, loss: Any, scaled: Any) -> None:
         """Remember what a scaled loss was made from."""
         if isinstance(loss, Tensor) and scaled is not loss:
-            self._unscaled = (id(scaled), loss.detach())
+            self._own.unscaled = (id(scaled), loss.detach())
 
     def asked(self, optimizer: Optimizer) -> None:
         """Remember whose step a `GradScaler` is about to decide on."""
@@ -168,7 +192,7 @@ class Recorder:
 
     def skipped(self, scaler: Any) -> None:
         """Forget what was differentiated for a step that a `GradScaler` did not make."""
-        self._losses = []
+        self._own.losses = []
         try:
             self._scaling.decided(scaler)
         except Exception as error:
@@ -180,7 +204,7 @@ class Recorder:
             return
         if (len(args) > 1 or kwargs) and _has_closure(args, kwargs):
             # What is differentiated from now on is kept apart: the first of it is where the step starts from.
-            self._inside, self._outside, self._losses = optimizer, self._losses, []
+            self._own.inside, self._own.outside, self._own.losses = optimizer, self._own.losses, []
         if self.close:
             try:
                 self._remember(optimizer)
@@ -202,17 +226,17 @@ class Recorder:
         step = follower.step = follower.step + 1
         if self._scaling.asked:
             self._scaling.stepped(follower, optimizer)
-        if self._inside is not None:
+        if self._own.inside is not None:
             self._end_closure(optimizer)
-        losses = self._losses
+        losses = self._own.losses
         if losses:
             follower.micro = len(losses)
             follower.loss = losses[0] if follower.micro == 1 else sum(losses)
             losses.clear()
-            follower.previous = self._last
+            follower.previous = self._own.last
         else:
             self._share_loss(follower)
-        self._last = follower
+        self._own.last = follower
         rate = optimizer.param_groups[0].get("lr")
         if type(rate) is not float:
             rate = _number(rate)
@@ -223,7 +247,7 @@ class Recorder:
 
     def _share_loss(self, follower: Follower) -> None:
         """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
-        last = self._last
+        last = self._own.last
         if last is None or last is follower:
             follower.loss = None
         else:
@@ -232,20 +256,20 @@ class Recorder:
 
     def _note(self, tensors: Any, grad_tensors: Any) -> None:
         scaled = tensors
-        if self._unscaled is not None:
-            number, loss = self._unscaled
-            self._unscaled = None
+        if self._own.unscaled is not None:
+            number, loss = self._own.unscaled
+            self._own.unscaled = None
             tensors = loss if number == id(tensors) else tensors
         if grad_tensors is None:
             several = tensors if isinstance(tensors, list | tuple) else [tensors]
             losses = [one.detach() for one in several if isinstance(one, Tensor) and one.numel() == 1]
-            self._losses += [loss.item() if loss.is_cpu else loss for loss in losses]
+            self._own.losses += [loss.item() if loss.is_cpu else loss for loss in losses]
             if isinstance(tensors, Tensor) and tensors.numel() == 1:
                 self._let_look(scaled, tensors)
 
     def _let_look(self, scaled: Tensor, loss: Tensor) -> None:
         subject = self._looking.subject
-        if self._looking.open and isinstance(subject, Follower) and subject.previous is self._last:
+        if self._looking.open and isinstance(subject, Follower) and subject.previous is self._own.last:
             value = float(loss.detach())
             scale = 1.0 if scaled is loss or value == 0.0 else float(scaled.detach()) / value
             if scale > 0.0:  # a scaler that refuses every step ends there
@@ -262,9 +286,9 @@ class Recorder:
             follower.cost += time.perf_counter() - started
 
     def _end_closure(self, optimizer: Optimizer) -> None:
-        if self._inside is optimizer:
-            self._losses = self._outside + self._losses[:1]
-            self._inside = None
+        if self._own.inside is optimizer:
+            self._own.losses = self._own.outside + self._own.losses[:1]
+            self._own.inside = None
 
     def go_through(self) -> None:
         """Write down the steps since the last call; the thread that writes calls it."""
@@ -336,8 +360,8 @@ class Recorder:
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler or self._introduce(follower, optimizer, now)
-        follower.twice = follower.twice or self._twice
-        follower.crossed = follower.crossed or self._crossed
+        follower.twice = follower.twice or self._own.twice
+        follower.crossed = follower.crossed or self._own.crossed
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:
