@@ -38,6 +38,7 @@ def test_the_public_names_are_a_list_someone_chose():
         "Surface",
         "Training",
         "Treated",
+        "UnstuckError",
         "Watch",
         "batch_size",
         "diagnose",

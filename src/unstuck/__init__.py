@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unstuck.diagnosis import Diagnosis
+    from unstuck.errors import UnstuckError
     from unstuck.findings.records import Cause
     from unstuck.flatness import Sharpness, sharpness
     from unstuck.history import History
@@ -31,6 +32,7 @@ _HOMES = {
     "Surface": "unstuck.panorama",
     "Training": "unstuck.training",
     "Treated": "unstuck.treating",
+    "UnstuckError": "unstuck.errors",
     "Watch": "unstuck.watching.watch",
     "batch_size": "unstuck.sizing",
     "diagnose": "unstuck.pipeline",
@@ -53,6 +55,7 @@ __all__ = [
     "Surface",
     "Training",
     "Treated",
+    "UnstuckError",
     "Watch",
     "batch_size",
     "diagnose",
