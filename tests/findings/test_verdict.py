@@ -469,20 +469,19 @@ def test_a_rate_that_has_decayed_away_is_told_from_one_that_was_set_too_low(fact
     higher, wiring = arm("rate", 0.5, factor=factor), Wiring((), 100)
     routes = (route("gradient", 0.02, 0.02), route("krylov", 0.03, 0.03))
     advice = []
-    for scheduled in (False, True):
+    for share in (None, 1.0, 1e-3):
         found = measurements(
             routes,
             None,
             (),
             continuations=continued(0.0, higher),
-            wiring=replace(wiring, scheduled=scheduled),
+            wiring=replace(wiring, scheduled=share is not None, rate_share=share),
         )
         verdict = conclude(found, COST)
         assert verdict.cause is Cause.STEP_TOO_SMALL
         advice.append(verdict.findings[0].advice)
         assert f"{figure(factor)} times" in advice[-1]
-    assert "decay away" in advice[1]
-    assert "decay away" not in advice[0]
+    assert ["the one that it was given" in each for each in advice] == [False, False, True]
 
 
 SURE = Estimate(0.5, 0.01)

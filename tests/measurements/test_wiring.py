@@ -243,7 +243,7 @@ def test_groups_without_a_rate_are_named_and_whether_a_schedule_did_it():
         optimizer.step()
         scheduler.step()
     ended = look(Training(model, LOSS, data(), optimizer, scheduler))
-    assert (ended.scheduled, ended.begun, ended.nothing) == (True, True, True)
+    assert (ended.scheduled, ended.begun, ended.nothing, ended.rate_share) == (True, True, True, 0.0)
 
 
 def test_a_warm_up_that_is_about_to_begin_is_told_from_a_schedule_at_its_end():

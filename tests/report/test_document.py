@@ -195,6 +195,7 @@ SCHEMA = {
             "ends": STRINGS,
             "sway": (ESTIMATE, None),
             "scheduled": bool,
+            "rate_share": MAYBE,
             "begun": bool,
             "reason": str,
         },

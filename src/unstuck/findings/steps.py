@@ -103,11 +103,12 @@ def _far_off(best: Arm, measured: Measurements) -> bool:
 
 def _raising(best: Arm, measured: Measurements) -> str:
     past, wiring = measured.past, measured.wiring
-    decayed = past is not None and past.rate_share is not None and past.rate_share * FAR_OFF < 1.0
-    if best.factor >= FAR_OFF and (decayed or (wiring is not None and wiring.scheduled)):
+    shares = [part.rate_share for part in (past, wiring) if part is not None and part.rate_share is not None]
+    if best.factor >= FAR_OFF and min(shares, default=1.0) * FAR_OFF < 1.0:
         return (
-            f"The schedule has let the learning rate decay away: begin it anew or end it higher. About "
-            f"{figure(best.factor)} times the present rate would still gain."
+            f"The schedule holds the learning rate far below the one that it was given: where it has decayed, begin "
+            f"it anew or end it higher; where it still warms up, let it do so sooner. About "
+            f"{figure(best.factor)} times the present rate would gain."
         )
     clip, norm = measured.subject.clip, measured.gradient.norm
     if clip is not None and norm > clip:

@@ -62,6 +62,7 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
         scalars=sum(slot.parameter.numel() for slot in slots),
         scheduled=training.scheduler is not None
         or any("initial_lr" in group for group in _groups(training.optimizer)),
+        rate_share=_rate_share(training.optimizer),
         begun=_has_begun(training),
     )
     if judge.objective.space.parts is not None:
@@ -86,6 +87,15 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
 
 def _groups(optimizer: Optimizer | None) -> list[dict[str, Any]]:
     return optimizer.param_groups if optimizer else []
+
+
+def _rate_share(optimizer: Optimizer | None) -> float | None:
+    shares = [
+        float(group["lr"]) / float(group["initial_lr"])
+        for group in _groups(optimizer)
+        if float(group.get("initial_lr", 0.0)) > 0.0
+    ]
+    return min(shares, default=None)
 
 
 def _has_begun(training: Training) -> bool:

@@ -40,6 +40,8 @@ class Wiring:
         ends: Names of step functions that gradients end at.
         sway: By how much the loss of a batch changes when what is severed is displaced at random by its own length.
         scheduled: Whether a scheduler sets the learning rates.
+        rate_share: The learning rate over the one that the schedule began with, of the group where that is least;
+            None where no schedule has noted it.
         begun: False where a scheduler stands at its beginning and the optimizer has made no step.
         reason: Why the gains could not be measured, or "".
     """
@@ -53,6 +55,7 @@ class Wiring:
     ends: tuple[str, ...] = ()
     sway: Estimate | None = None
     scheduled: bool = False
+    rate_share: float | None = None
     begun: bool = True
     reason: str = ""
 
