@@ -10,6 +10,7 @@ from unstuck.batch.records import Sizing
 from unstuck.batch.size import Request, measure_sizes
 from unstuck.errors import UnstuckError
 from unstuck.objective.casts import casts_kept
+from unstuck.objective.warned import warned_once
 from unstuck.progress import Told, untold
 from unstuck.report.answer import Answer, Forms
 from unstuck.report.batch.document import to_json
@@ -87,5 +88,5 @@ def batch_size(
         msg = f"`target` must be a finite loss, not {target!r}"
         raise UnstuckError(msg)
     room = float(psutil.virtual_memory().available) if memory is None else memory
-    with casts_kept(training) as casting:
+    with warned_once(), casts_kept(training) as casting:
         return BatchSize(measure_sizes(casting, Request(budget, target, room, seed, progress or untold)))

@@ -20,6 +20,7 @@ from unstuck.measurements.division import unwrapped
 from unstuck.objective import Batch, Objective
 from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
+from unstuck.objective.warned import warned_once
 from unstuck.objective.whole import by_names, whole
 from unstuck.progress import Told, untold
 from unstuck.remedies.catalogue import NAMES, proposed
@@ -207,7 +208,8 @@ def escape(
 def _bare(training: Training) -> Generator[Training]:
     """Give the training without what sums gradients over processes or casts by itself: both are done here."""
     model = unwrapped(training.model)
-    with processes.interrupts_end_all(), casts_kept(replace(training, model=model)) as bare:
+    own = replace(training, model=model)
+    with processes.interrupts_end_all(), warned_once(), casts_kept(own) as bare:
         yield bare
 
 

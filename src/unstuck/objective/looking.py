@@ -8,6 +8,7 @@ from unstuck import journal, processes
 from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
 from unstuck.objective.thrift import allowing
+from unstuck.objective.warned import warned_once
 from unstuck.training import Training
 
 
@@ -22,6 +23,7 @@ def looking(training: Training, *, resume: str | PathLike[str] | None, memory: f
     """
     with (
         processes.interrupts_end_all(),
+        warned_once(),
         threads_kept(),
         casts_kept(training) as casting,
         journal.kept(resume),
