@@ -1,5 +1,7 @@
 """What trials add where the measurements left the cause open."""
 
+from dataclasses import replace
+
 import pytest
 from handmade import COST, arm, continued, measurements, route
 
@@ -70,3 +72,13 @@ def test_a_cause_that_is_left_open_is_settled_by_what_alone_sheds_half_of_the_lo
         assert cause in verdict.remedies[0].treats
         told = verdict.findings[0].evidence[0].value
         assert told in {remedy.gain for remedy in verdict.remedies if cause in remedy.treats}
+
+
+@pytest.mark.parametrize(("half", "resolved"), [(0.002, True), (0.8, False)])
+def test_what_the_trials_do_not_resolve_is_not_told_to_gain_nothing(half, resolved):
+    tried = trials(smaller_step=0.0)
+    (trial,) = tried.tried
+    notes = with_trials(undecided(), replace(tried, tried=(replace(trial, low=-half, high=half),))).notes
+
+    assert any("worth having" in note for note in notes) is resolved
+    assert any("scatter" in note for note in notes) is not resolved

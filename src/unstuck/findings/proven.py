@@ -160,9 +160,15 @@ def _notes(verdict: Verdict, trials: Trials, remedies: Sequence[Remedy]) -> list
     proved = [trial for trial in trials.tried if trial.gain is not None]
     if not proved:
         return ["No remedy came to the proof before the time was over: give a larger budget."]
+    unresolved = [remedy.name for remedy in remedies if remedy.low <= 0.0 and remedy.high >= LEAST_GAIN]
     if not any(remedy.helps for remedy in remedies):
-        notes.append(f"None of the {len(trials.tried)} remedies tried gains anything worth having.")
-    addressing = [trial for trial in proved if verdict.cause in trial.causes]
+        notes.append(
+            f"None of the {len(trials.tried)} remedies tried is proved to help: what {', '.join(unresolved)} would "
+            "gain is lost in what the ends of the run scatter by."
+            if unresolved
+            else f"None of the {len(trials.tried)} remedies tried gains anything worth having."
+        )
+    addressing = [trial for trial in proved if verdict.cause in trial.causes and trial.name not in unresolved]
     if addressing and not any(r.helps and verdict.cause in r.treats for r in remedies):
         names = ", ".join(trial.name for trial in addressing)
         notes.append(f"What treats {verdict.cause} was tried ({names}) and did not help within the trial.")

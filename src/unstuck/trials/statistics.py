@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scipy.special import stdtrit
 
@@ -24,6 +25,11 @@ def gain(
     both saw the same batches, and they are compared on the same held batches. The standard error has a part from the
     spread between orders, with one degree of freedom less than there are orders, and, unless the held batches
     are `whole`, all the data there is, one from the spread between held batches.
+
+    What the difference is divided by has come out of the same orders. Where the losses are positive the gain is one
+    less the ratio of two means, $R$, whose error is the spread of $L_{\mathrm{remedy}} - R L_{\mathrm{on}}$ (Cochran,
+    Sampling Techniques, 1977, section 2.11): a run that ends anywhere does not hide a remedy that ends far below.
+
     A remedy that throws the run out for good gains minus infinity; one that ends that, 1.
     """
     ends = [_mean(row, weights) for row in going_on]
@@ -37,11 +43,18 @@ def gain(
         rescued = [0.0 if math.isfinite(end) else 1.0 for end in ends]
         return _over_orders(rescued) if any(map(math.isfinite, ends)) else Estimate(1.0, 0.0)
     scale = abs(math.fsum(ends) / len(ends)) or 1.0
-    between = _over_orders([(end - other) / scale for end, other in zip(ends, others, strict=True)])
+    value = (math.fsum(ends) - math.fsum(others)) / (len(ends) * scale)
+    # A loss that can be negative has no zero that a ratio could start from: the scale is then but a unit.
+    ratio = 1.0 - value if min(*ends, *others) > 0.0 else 1.0
+    left = [(ratio * end - other) / scale for end, other in zip(ends, others, strict=True)]
+    between = replace(_over_orders(left), value=value)
     if whole:
         return between
     columns = zip(zip(*going_on, strict=True), zip(*remedy, strict=True), strict=True)
-    batches = [math.fsum((*on, *(-value for value in off))) / (len(on) * scale) for on, off in columns]
+    batches = [
+        math.fsum((*(ratio * loss for loss in on), *(-loss for loss in off))) / (len(on) * scale)
+        for on, off in columns
+    ]
     within = weighted_mean(batches, weights)
     if not math.isfinite(within.stderr):
         return between
