@@ -197,7 +197,7 @@ def test_a_decaying_rate_ends_near_zero_and_is_put_back_between_steps(plain):
     assert run.optimizer.param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Rprop])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Rprop, torch.optim.ASGD])
 def test_no_further_training_is_no_step_and_a_hundredth_of_the_rate_a_hundredth_of_the_step(make):
     run = run_of(training(make=lambda parameters: make(parameters, lr=1e-3)))
     places = [run.theta()]

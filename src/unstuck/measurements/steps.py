@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ _SCHEDULERS = {"step", "_opt_called"}
 
 # What `clip_grad_norm_` adds to a norm.
 _BESIDE_ZERO = 1e-6
+
+# What optimizers call the lengths of steps that they keep: Rprop and ASGD.
+LENGTHS = ("step_size", "eta")
 
 State = dict[str, Any]
 Slope = tuple[float, Float[Tensor, " n"]]
@@ -99,10 +103,16 @@ class Twin:
         self.scale_lengths(factor)
 
     def scale_lengths(self, factor: float) -> None:
-        """Multiply the lengths of steps that Rprop keeps of each parameter; its rate is but the first of them."""
-        for state in self.states():
-            if isinstance(lengths := state.get("step_size"), Tensor):
-                state["step_size"] = lengths * factor
+        """Multiply the lengths of steps that are kept of each parameter: the rate is but what they began with.
+
+        Rprop keeps one for each number. ASGD lets its one length decay by the product of rate and `lambd`, which is
+        left as it is: at a higher rate alone the steps would be shorter in the end.
+        """
+        for state, key in itertools.product(self.states(), LENGTHS):
+            if isinstance(lengths := state.get(key), Tensor):
+                state[key] = lengths * factor
+        for group in self.optimizer.param_groups if isinstance(self.optimizer, torch.optim.ASGD) else ():
+            group["lambd"] = group["lambd"] / factor
 
     def step(self, only: Sequence[int], known: Slope | None = None) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning.

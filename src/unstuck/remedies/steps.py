@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch.optim import Optimizer
 
 from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Arm
+from unstuck.measurements.steps import LENGTHS
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Situation, Treatment
 
@@ -22,8 +24,9 @@ _WARMING = 0.3
 
 _RATE = 'for group in optimizer.param_groups:\n    group["lr"] *= {factor:g}'
 
-# Rprop begins with its rate and then keeps a length for each parameter.
-_LENGTHS = 'for state in optimizer.state.values():\n    state["step_size"] *= {factor:g}'
+# Rprop and ASGD begin with their rate and then keep lengths of their own; those of ASGD decay by lr times lambd.
+_LENGTHS = 'for state in optimizer.state.values():\n    state["{key}"] *= {factor:g}'
+_DECAYING = _RATE + '\n    group["lambd"] /= {factor:g}\n'
 
 
 def smaller_step(known: Situation) -> Sequence[Treatment]:
@@ -106,16 +109,18 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
         name,
         treats,
         f"learning rate times {factor:.3g}{told}",
-        (_line(known.training.optimizer).format(factor=factor),),
+        (_line(known.training.optimizer, factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
         rated=True,
     )
 
 
-def _line(optimizer: Optimizer | None) -> str:
-    keeps = optimizer is not None and any("step_size" in state for state in optimizer.state.values())
-    return _LENGTHS if keeps else _RATE
+def _line(optimizer: Optimizer | None, factor: float) -> str:
+    states = list(optimizer.state.values()) if optimizer else []
+    key = next((key for key in LENGTHS if any(key in state for state in states)), None)
+    decaying = _DECAYING if isinstance(optimizer, torch.optim.ASGD) else ""
+    return (decaying + _LENGTHS if key else _RATE).format(factor=factor, key=key)
 
 
 def _beginnings(known: Situation) -> list[float]:
