@@ -1,3 +1,6 @@
+from collections import namedtuple
+from dataclasses import dataclass
+
 import pytest
 import torch
 from sklearn import datasets
@@ -7,11 +10,12 @@ from torch.nn import functional
 
 from unstuck import Training, supervised
 from unstuck.errors import MeasurementError
+from unstuck.estimate import Estimate
 from unstuck.findings.data import uninformative
-from unstuck.measurements.dependence import dependence, normal_scores
+from unstuck.measurements.dependence import Dependence, dependence, normal_scores
 from unstuck.measurements.examples import columns, distinct, features, names
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.labels import measure_labels
+from unstuck.measurements.labels import _settled, measure_labels
 from unstuck.objective import Objective, draw
 
 CROSS_ENTROPY = supervised(nn.CrossEntropyLoss())
@@ -183,6 +187,30 @@ def test_labels_are_found_in_dictionaries_and_by_criteria_of_ones_own():
 
     labels, _ = look(network(x, 1, Squeeze()), own, batches(x, (y > 4).float()))
     assert labels.p_value < 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+@pytest.mark.parametrize("form", [namedtuple("Pair", "x y"), Rows])
+def test_labels_are_found_in_batches_that_are_objects_with_names_for_their_parts(form):
+    x, y = table("digits")
+    data = [form(*batch) for batch in batches(x, permuted(y))]
+    labels, _ = look(
+        network(x, 10), lambda model, batch: functional.cross_entropy(model(batch.x), batch.y), data
+    )
+    assert "trained copy" in labels.tests
+    assert uninformative(labels) is not None
+
+
+@pytest.mark.parametrize(("p_value", "asked"), [(0.0001, False), (0.01, True), (0.3, False)])
+def test_where_a_test_leaves_a_doubt_one_on_other_examples_decides(p_value, asked):
+    first, second = (Dependence(p, Estimate(0.1, 0.02), 0.1) for p in (p_value, 0.6))
+    assert _settled(first, lambda: second) is (second if asked else first)
+    assert _settled(first, lambda: None) is first
 
 
 def test_labels_made_of_inputs_are_left_out():

@@ -160,6 +160,14 @@ def test_zeros_dead_units_and_functions_that_let_gradients_through_are_no_cut():
         assert found.excluded == ()
 
 
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_a_clamp_that_all_examples_are_beyond_is_no_cut_on_whichever_side_of_zero_it_lets_through(low):
+    model = Cut(lambda body, x: body(1e-3 * x)[:, :1].expand(-1, 16).clamp(low, low + 1.0))
+    nn.init.constant_(model.body.bias, 30.0)
+    found = look(Training(model, LOSS, data(), torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert found.excluded == ()
+
+
 def test_what_no_output_depends_on_is_unused_and_nothing_is_left_out():
     model = Cut(lambda body, x: body(x).tanh())
     model.spare = nn.Linear(16, 3)

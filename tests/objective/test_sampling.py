@@ -1,4 +1,5 @@
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from zoo import batches
 
 from unstuck.objective import Batch, draw
 from unstuck.objective.affordable import further
-from unstuck.objective.sampling import Draw, count_examples, describe, moved, repeated, total_bytes
+from unstuck.objective.sampling import Draw, count_examples, describe, moved, repeated, tensors, total_bytes
 
 Pair = namedtuple("Pair", ["x", "y"])
 
@@ -95,6 +96,22 @@ def test_a_copy_shares_neither_memory_nor_containers():
     assert bool(content["x"][0].all())
     assert content["y"].all()
     assert moved(content, copy=True)["x"][0].requires_grad
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    tokens: torch.Tensor
+    lengths: list[torch.Tensor]
+
+
+def test_of_a_batch_that_is_an_object_with_names_for_its_parts_these_are_moved_and_shared_with_no_copy():
+    content = [Sentences(torch.zeros(3), [torch.ones(3, dtype=torch.int64)])]
+    (wide,) = moved(content, dtype=torch.float64, copy=True)
+    assert isinstance(wide, Sentences)
+    assert (wide.tokens.dtype, wide.lengths[0].dtype) == (torch.float64, torch.int64)
+    wide.lengths[0].zero_()
+    assert bool(content[0].lengths[0].all())
+    assert [len(tensor) for tensor in tensors(content)] == [3, 3]
 
 
 def test_turns_of_one_batch_stand_side_by_side_with_seeds_of_their_own():

@@ -89,7 +89,8 @@ def attached_gradient(judge: Judge, unreached: Sequence[int]) -> Tensor:
 def on_stairs(judge: Judge, silent: Sequence[int]) -> list[int]:
     """Which silent slots have no gradient elsewhere either, as no zero and no dead unit has it: only stairs do."""
     flat, wide = list(silent), judge.objective
-    for size in _SIZES:
+    # Both signs of each draw: what a clamp or a unit cuts off on one side of zero it lets through on the other.
+    for size in (sign * size for size in _SIZES for sign in (1.0, -1.0)):
         if flat:
             shaken = copy.copy(wide)
             shaken.theta = _begun_anew(wide, flat, size)

@@ -2,14 +2,15 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError
 from unstuck.objective.generators import generators_kept, seed_everything
+from unstuck.objective.sampling import mapped
 
 # A rate that networks of any kind learn with under Adam, if not at their fastest.
 _RATE = 2e-3
@@ -65,14 +66,11 @@ def train(
 
 def part(content: Any, chosen: Tensor, count: int) -> Any:
     """Give a batch of some of the examples of a batch of `count`, as copies."""
-    if isinstance(content, Tensor):
-        whole = content.ndim and len(content) == count
-        return content[chosen.to(content.device)] if whole else content.clone()
-    if isinstance(content, Mapping):
-        items = cast("dict[Any, Any]", copy.copy(content))
-        for key, item in list(items.items()):
-            items[key] = part(item, chosen, count)
-        return items
-    if type(content) in (tuple, list):
-        return type(content)(part(item, chosen, count) for item in content)
-    return content
+
+    def leaf(item: Any) -> Any:
+        if not isinstance(item, Tensor):
+            return item
+        whole = item.ndim and len(item) == count
+        return item[chosen.to(item.device)] if whole else item.clone()
+
+    return mapped(content, leaf)

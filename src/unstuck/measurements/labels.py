@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,9 @@ FOUND = 0.001
 
 # Between that and this a test has found too little to settle anything, and too much to be passed over.
 DOUBTFUL = 0.05
+
+# With so many times as many examples as a test has taken there are half as many others for another one.
+MANY = 1.5
 
 # Passes over half of the sample: with what else is evaluated, eight gradients of the sample.
 PASSES = 12
@@ -246,14 +250,20 @@ def _inputs_alike(contents: Sequence[Any], place: int) -> int:
 
 
 def _from_inputs(contents: Sequence[Any], place: int, examples: Examples, seed: int) -> Dependence:
-    """Test the inputs alone; where that leaves a doubt, others decide, which know nothing of the first ones."""
-    first = dependence(features(examples.inputs), columns(examples.targets), seed=seed)
-    if not FOUND < first.p_value < DOUBTFUL:
-        return first
-    others = _gather(contents[::-1], place).without(examples.marks)
-    if 2 * len(others.targets) < len(examples.targets):
-        return first
-    return dependence(features(others.inputs), columns(others.targets), seed=seed + 1)
+    """Test the inputs alone."""
+
+    def again() -> Dependence | None:
+        others = _gather(contents[::-1], place).without(examples.marks)
+        if 2 * len(others.targets) < len(examples.targets):
+            return None
+        return dependence(features(others.inputs), columns(others.targets), seed=seed + 1)
+
+    return _settled(dependence(features(examples.inputs), columns(examples.targets), seed=seed), again)
+
+
+def _settled(first: Dependence, again: Callable[[], Dependence | None]) -> Dependence:
+    """Where a test leaves a doubt, another one decides, on examples of which the first one knows nothing."""
+    return (again() if FOUND < first.p_value < DOUBTFUL else None) or first
 
 
 def _ask_the_model(
@@ -271,12 +281,24 @@ def _ask_the_model(
             return training.loss(copy, content)
 
         own = dataclasses.replace(training, loss=loss)
-        batches = judge.objective.batches
-        tests.add("random features", _predicted(own, judge, batches, place, seed))
+        tests.add("random features", _at_random(own, judge, examples, place, seed))
         if not tests.found:
             tests.add("trained copy", _trained(own, copy, judge, place, seed))
             return PASSES
     return 0
+
+
+def _at_random(own: Training, judge: Judge, examples: Examples, place: int, seed: int) -> Dependence | None:
+    """Test what a copy makes of the inputs that has learnt nothing."""
+    batches = judge.objective.batches
+
+    def again() -> Dependence | None:
+        if sum(batch.examples for batch in batches) < MANY * len(examples.targets):
+            return None
+        return _predicted(own, judge, batches[::-1], place, seed + 1, seen=examples.marks)
+
+    first = _predicted(own, judge, batches, place, seed)
+    return first and _settled(first, again)
 
 
 def _validated(
@@ -291,10 +313,20 @@ def _validated(
 
 def _trained(own: Training, copy: nn.Module, judge: Judge, place: int, seed: int) -> Dependence | None:
     """Train the copy on half of the examples, and test what it makes of the other half."""
+    begun = deepcopy(copy.state_dict())
     first, second = halves(judge.objective.batches)
-    learn(own, copy, judge, first, seed=seed)
-    learnt = _gather([batch.content for batch in first], place).marks
-    return _predicted(own, judge, second, place, seed, seen=learnt)
+
+    def crossed(one: Sequence[Batch], other: Sequence[Batch], seed: int) -> Dependence | None:
+        learn(own, copy, judge, one, seed=seed)
+        learnt = _gather([batch.content for batch in one], place).marks
+        return _predicted(own, judge, other, place, seed, seen=learnt)
+
+    def again() -> Dependence | None:
+        copy.load_state_dict(begun)
+        return crossed(second, first, seed + 1)
+
+    found = crossed(first, second, seed)
+    return found and _settled(found, again)
 
 
 def learn(own: Training, copy: nn.Module, judge: Judge, batches: Sequence[Batch], *, seed: int) -> None:

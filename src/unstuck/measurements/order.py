@@ -2,12 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
 
@@ -19,7 +18,7 @@ from unstuck.measurements.judging import Judge
 from unstuck.measurements.records import Order, Reordered, Structure
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch, Objective, draw
-from unstuck.objective.sampling import count_examples, iterate, total_bytes
+from unstuck.objective.sampling import count_examples, iterate, tensors, total_bytes
 from unstuck.training import Training
 
 # Fewer examples than this have no order that could be told from chance.
@@ -140,7 +139,7 @@ def _read(training: Training, fewest: int) -> _Stream:
 def _same(first: Sequence[Batch], second: Sequence[Batch]) -> bool | None:
     """Whether the passes begin with the same numbers; None where there are none to compare."""
     pairs = list(zip(first, second, strict=False))
-    if not any(_tensors(batch.content) for batch in second):
+    if not any(any(True for _ in tensors(batch.content)) for batch in second):
         return None
     return all(_equal(one.content, other.content) for one, other in pairs)
 
@@ -152,21 +151,10 @@ def _never(batches: int, examples: int) -> bool:
 
 def _equal(one: Any, other: Any) -> bool:
     """Whether two contents hold the same numbers."""
-    first, second = _tensors(one), _tensors(other)
+    first, second = list(tensors(one)), list(tensors(other))
     return len(first) == len(second) and all(
         a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=True)
     )
-
-
-def _tensors(content: Any) -> list[Tensor]:
-    if isinstance(content, Tensor):
-        return [content]
-    if isinstance(content, Mapping):
-        items = cast("Mapping[Any, Any]", content).values()
-        return [tensor for item in items for tensor in _tensors(item)]
-    if isinstance(content, list | tuple):
-        return [tensor for item in cast("Sequence[Any]", content) for tensor in _tensors(item)]
-    return []
 
 
 def _source(data: object) -> str:

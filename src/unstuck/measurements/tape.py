@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from unstuck.errors import MeasurementError
 from unstuck.objective import Batch, Objective
 from unstuck.objective.ledger import VALUE
+from unstuck.objective.sampling import attributes
 from unstuck.training import Training
 
 
@@ -325,12 +326,11 @@ def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and mappings."""
+    """Every tensor in nested tuples, lists and mappings, and in objects such as dataclasses."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors(item)
+        return
+    held = value if isinstance(value, Mapping) else attributes(value)
+    items = value if isinstance(value, tuple | list) else held.values() if held is not None else ()
+    for item in items:
+        yield from tensors(item)

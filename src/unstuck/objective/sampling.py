@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy as shallow_copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -193,7 +193,22 @@ def mapped(content: Any, leaf: Callable[[Any], Any]) -> Any:
         return type(content)(*(mapped(item, leaf) for item in content))
     if type(content) in (list, tuple):
         return type(content)(mapped(item, leaf) for item in content)
+    if (held := attributes(content)) is not None:
+        copied = shallow_copy(content)
+        for name, item in held.items():
+            object.__setattr__(copied, name, mapped(item, leaf))  # the dataclass may be frozen
+        return copied
     return leaf(content)
+
+
+def attributes(content: Any) -> dict[str, Any] | None:
+    """What a batch holds that is an object with names for its parts, as a dataclass is; None for all others."""
+    if isinstance(content, Tensor | np.ndarray | type) or callable(content):
+        return None
+    if is_dataclass(content):
+        return {field.name: getattr(content, field.name) for field in fields(content)}
+    held: dict[str, Any] = vars(content) if hasattr(content, "__dict__") else {}
+    return dict(held) if any(isinstance(item, Tensor | np.ndarray) for item in held.values()) else None
 
 
 def describe(content: Any) -> str:
@@ -291,7 +306,8 @@ def _members(content: Any) -> Iterable[Any]:
         return content.values()
     if isinstance(content, list | tuple):
         return content
-    return vars(content).values() if hasattr(content, "__dict__") else ()
+    held = attributes(content) or (vars(content) if hasattr(content, "__dict__") else {})
+    return held.values()
 
 
 def total_bytes(content: Any) -> int:

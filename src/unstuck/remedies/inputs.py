@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unstuck import processes
 from unstuck.findings.records import Cause
-from unstuck.objective.sampling import Batch
+from unstuck.objective.sampling import Batch, attributes
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import ANEW, NotApplicableError, Situation, Treatment
 from unstuck.remedies.units import fresh_parameters
@@ -67,11 +67,8 @@ def first_floating(content: Any) -> Tensor | None:
     """The first floating tensor of a batch: its inputs, by the custom of putting them before the targets."""
     if isinstance(content, Tensor):
         return content if content.is_floating_point() else None
-    items: Sequence[Any] = ()
-    if isinstance(content, Mapping):
-        items = list(content.values())
-    elif isinstance(content, list | tuple):
-        items = content
+    held = content if isinstance(content, Mapping) else attributes(content) or {}
+    items: Sequence[Any] = content if isinstance(content, list | tuple) else list(held.values())
     return first_floating(items[0]) if items else None
 
 
@@ -109,5 +106,9 @@ def _replaced(content: Any, mean: Tensor, deviation: Tensor) -> Any:
         key = next(iter(items))
         items[key] = _replaced(items[key], mean, deviation)
         return items
+    if held := attributes(content):
+        copied, name = copy.copy(content), next(iter(held))
+        object.__setattr__(copied, name, _replaced(held[name], mean, deviation))
+        return copied
     rest = [_replaced(content[0], mean, deviation), *content[1:]]
     return type(content)(*rest) if hasattr(content, "_fields") else type(content)(rest)
