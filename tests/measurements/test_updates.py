@@ -282,3 +282,19 @@ def test_they_cost_little_where_all_is_well():
     before = ledger.gradients(320)
     measure_second_moment(training, judge)
     assert ledger.gradients(320) - before == pytest.approx(0.5)
+
+
+def test_what_weight_decay_takes_is_no_part_of_what_a_fresh_sigma_gains():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 10.0)
+    inputs = torch.full((8, 1), 0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.006)
+    optimizer.state[model.weight] = {
+        "step": torch.tensor(1e6),
+        "exp_avg": torch.zeros(1, 1),
+        "exp_avg_sq": torch.ones(1, 1),
+    }
+    found = measured(
+        measure_second_moment, Training(model, supervised(nn.MSELoss()), [(inputs, 12.0 * inputs)], optimizer)
+    )
+    assert found.fresh_gain.value > 0.0

@@ -64,7 +64,7 @@ def measure_momentum(training: Training, judge: Judge) -> Momentum | None:
     for state in fresh.states():
         _begin_anew(state)
     order = short_walk(judge)
-    return Momentum(length / size, len(order), *gains(judge, present.walk(order), fresh.walk(order)))
+    return Momentum(length / size, len(order), *gains(judge.bare, present.walk(order), fresh.walk(order)))
 
 
 def _kept(optimizer: Optimizer, parameter: Tensor, group: Mapping[str, Any]) -> Tensor:

@@ -99,7 +99,7 @@ def _walked(training: Training, judge: Judge, measured: Precision) -> Precision:
     # Both are judged by the loss in float64: what half precision sees of it is too coarse to compare.
     judges = dict(zip(judge.halves.judges, precise.values(precise.theta, judge.halves.judges), strict=True))
     base = [judges.get(index, value) for index, value in enumerate(judge.base)]
-    found = gains(Judge(precise, judge.halves, base), rounded, exact)
+    found = gains(Judge(precise, judge.halves, base).bare, rounded, exact)
     return Precision(measured.dtype, measured.lost, measured.length, measured.cosine, len(order), *found)
 
 
@@ -130,7 +130,7 @@ def measure_second_moment(training: Training, judge: Judge) -> SecondMoment | No
     present = Twin(judge.objective, optimizer).walk(order)
     fresh = Twin(judge.objective, optimizer)
     moments.refresh(fresh.states(), groups)
-    found = gains(judge, present, fresh.walk(order))
+    found = gains(judge.bare, present, fresh.walk(order))
     return SecondMoment(name, ratio, "", len(order), *found, assumed=assumed)
 
 
