@@ -7,7 +7,7 @@ from handmade import COST, arm, continued, measurements, route
 
 from unstuck.estimate import Estimate
 from unstuck.findings.proven import with_trials
-from unstuck.findings.records import Cause, Kind
+from unstuck.findings.records import Cause, Finding, Kind
 from unstuck.findings.verdict import conclude
 from unstuck.measurements.records.trials import Curve, Trial, Trials
 
@@ -82,3 +82,19 @@ def test_what_the_trials_do_not_resolve_is_not_told_to_gain_nothing(half, resolv
 
     assert any("worth having" in note for note in notes) is resolved
     assert any("scatter" in note for note in notes) is not resolved
+
+
+@pytest.mark.parametrize(("sure", "gain", "named"), [(0.7, 0.0, False), (0.7, 0.3, True), (0.99, 0.0, True)])
+def test_what_is_taken_away_and_makes_no_difference_is_less_sure_and_named_only_if_it_was_beyond_doubt(
+    sure, gain, named
+):
+    found = Finding(Cause.STALE_SECOND_MOMENT, sure, (), "", "")
+    verdict = replace(undecided(), cause=found.cause, confidence=sure, findings=(found,))
+    (trial,) = trials(refresh=gain).tried
+    tried = replace(trials(), tried=(replace(trial, low=gain - 0.002, high=gain + 0.002),))
+
+    judged = with_trials(verdict, tried)
+
+    assert judged.cause is (Cause.STALE_SECOND_MOMENT if named else None)
+    assert (judged.findings[0].confidence < sure) is (gain == 0.0)
+    assert any("less sure" in note for note in judged.notes) is (gain == 0.0)

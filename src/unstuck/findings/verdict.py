@@ -89,7 +89,7 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
     if measured.alike and measured.spectrum is None:
         found = [_unless_confined(finding) for finding in found]
-    findings = tuple(_surest(sorted(found, key=_rank)))
+    findings = tuple(_surest(sorted(found, key=rank)))
     return _verdict(measured, cost, point, findings)
 
 
@@ -119,7 +119,7 @@ def _unless_confined(finding: Finding) -> Finding:
     return replace(finding, confidence=min(finding.confidence, CONFINED)) if steps else finding
 
 
-def _rank(finding: Finding) -> tuple[bool, int, float]:
+def rank(finding: Finding) -> tuple[bool, int, float]:
     """What is too unsure to be named comes last; then what explains the others first; then the surer one."""
     row = next(number for number, causes in enumerate(EXPLAINS) if finding.cause in causes)
     return finding.confidence < NAMED, row, -finding.confidence
