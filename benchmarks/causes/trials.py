@@ -27,7 +27,7 @@ NAMED: dict[Cause, frozenset[str]] = {
     Cause.PLATEAU: frozenset({"offset-outputs", "begin-anew", "escape"}),
     Cause.STEP_TOO_LARGE: frozenset({"smaller-step", "decay"}),
     Cause.STEP_TOO_SMALL: frozenset({"larger-step"}),
-    Cause.ILL_CONDITIONED: frozenset({"per-parameter-scale", "scale-inputs", "momentum"}),
+    Cause.ILL_CONDITIONED: frozenset({"per-parameter-scale", "quasi-newton", "scale-inputs", "momentum"}),
     Cause.GRADIENT_NOISE: frozenset({"larger-batch", "average", "decay", "smaller-step"}),
     Cause.VANISHING_GRADIENT: frozenset({"rectify", "begin-anew", "per-parameter-scale"}),
     Cause.DEAD_UNITS: frozenset({"revive", "begin-anew", "scale-inputs"}),

@@ -211,6 +211,21 @@ def test_no_further_training_is_no_step_and_a_hundredth_of_the_rate_a_hundredth_
     assert 0.005 < short / whole < 0.02
 
 
+def test_where_a_step_sees_all_the_data_it_is_corrected_for_curvature_at_what_its_evaluations_cost(plain):
+    made = training(batches_=data(size=128))
+    facts = known(made)
+    run = run_of(made)
+    named(rules.quasi_newton(facts), "quasi-newton").apply(run)
+    before = run.objective.bare.value(run.theta())
+    spent = through(run, run.updates(run.objective.batches))
+    assert 2 * GRADIENT * 128 <= spent <= 25 * GRADIENT * 128
+    assert run.objective.bare.value(run.theta()) < 0.5 * before
+    sampled = replace(facts.measured, sample=replace(facts.measured.sample, whole=False))
+    decaying = training(make=lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1), batches_=data(size=128))
+    for other in (plain[1], replace(facts, measured=sampled), replace(facts, training=decaying)):
+        assert rules.quasi_newton(other) == []
+
+
 def test_a_fresh_state_is_fresh_and_the_settings_stay():
     for make in (
         lambda p: torch.optim.Adagrad(p, lr=0.02),

@@ -34,6 +34,7 @@ PROPOSED: tuple[Propose, ...] = (
     points.offset_outputs,
     steps.smaller_step,
     steps.larger_step,
+    rules.quasi_newton,
     rules.per_parameter_scale,
     rules.momentum,
     inputs.scale_inputs,
@@ -52,8 +53,8 @@ PROPOSED: tuple[Propose, ...] = (
 NAMES = (
     "average", "begin-anew", "break-symmetry", "clip", "decay", "desaturate", "escape", "fit-outputs",
     "larger-batch", "larger-step", "less-decay", "master-weights", "momentum", "offset-outputs",
-    "per-parameter-scale", "reconnect", "rectify", "refresh", "revive", "scale-inputs", "shuffle", "skip",
-    "smaller-batch", "smaller-step", "stop", "unfreeze", "warm-up", "weight-decay",
+    "per-parameter-scale", "quasi-newton", "reconnect", "rectify", "refresh", "revive", "scale-inputs", "shuffle",
+    "skip", "smaller-batch", "smaller-step", "stop", "unfreeze", "warm-up", "weight-decay",
 )  # fmt: skip
 
 # What is tried whatever was found: a diagnosis may be wrong, and these are what people would try by hand.

@@ -20,6 +20,9 @@ MOMENTUM = 0.9
 # Adam's own default, and ten times that, which suits small networks.
 _ADAM_RATES = (1e-3, 1e-2)
 
+# Iterations of one step of L-BFGS, and pairs that it remembers (Liu & Nocedal 1989: more than twenty hardly help).
+_INNER, _PAIRS = 10, 20
+
 # What a state is called that holds a scale for each parameter.
 _SCALES = ("exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
 
@@ -58,6 +61,37 @@ def per_parameter_scale(known: Situation) -> Sequence[Treatment]:
     if optimizer is None or _is_adaptive(optimizer):
         return []
     return [_adam(known.training, rate) for rate in _ADAM_RATES]
+
+
+def quasi_newton(known: Situation) -> Sequence[Treatment]:
+    """L-BFGS, where each step sees all the data and the loss is not random: nothing else is as good at valleys."""
+    optimizer, sample = known.training.optimizer, known.measured.sample
+    one = sample.whole and sample.batches == 1 and not sample.stochastic
+    if optimizer is None or not one or isinstance(optimizer, torch.optim.LBFGS):
+        return []
+    if any(_decay(group) for group in optimizer.param_groups):
+        return []  # it knows of none, and would go down another loss
+    settings = f'max_iter={_INNER}, history_size={_PAIRS}, line_search_fn="strong_wolfe"'
+
+    def apply(run: Run) -> None:
+        run.optimizer = torch.optim.LBFGS(
+            _groups(run.optimizer), max_iter=_INNER, history_size=_PAIRS, line_search_fn="strong_wolfe"
+        )
+
+    return [
+        Treatment(
+            "quasi-newton",
+            frozenset({Cause.ILL_CONDITIONED, Cause.PLATEAU}),
+            "L-BFGS with a line search: steps corrected for the curvature that the gradients show",
+            (
+                f"optimizer = torch.optim.LBFGS(model.parameters(), {settings})",
+                "optimizer.step(closure)  # zeroes the gradients, evaluates the loss, calls backward, returns it",
+            ),
+            "Liu & Nocedal, 1989",
+            apply,
+            rated=True,
+        )
+    ]
 
 
 def refresh(known: Situation) -> Sequence[Treatment]:
