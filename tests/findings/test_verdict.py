@@ -2,7 +2,19 @@ import math
 from dataclasses import replace
 
 import pytest
-from handmade import COST, anything, arm, arms, continued, line, measurements, planted, route, spectrum
+from handmade import (
+    COST,
+    SUBJECT,
+    anything,
+    arm,
+    arms,
+    continued,
+    line,
+    measurements,
+    planted,
+    route,
+    spectrum,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -571,3 +583,17 @@ def test_a_saddle_that_is_one_with_decay_too_is_not_owed_to_it():
     measured = planted("saddle")
     measured = replace(measured, subject=replace(measured.subject, pull=0.01))
     assert conclude(measured, COST).findings[0].advice.startswith("Escape along")
+
+
+@pytest.mark.parametrize(
+    ("steps", "optimizer", "told"), [(6, "SGD", "5 times"), (48, "SGD", "10 times"), (6, "Adam", "10 times")]
+)
+def test_no_rate_is_advised_that_the_steepest_direction_may_yet_be_seen_not_to_bear(steps, optimizer, told):
+    faster = replace(arm("rate", 0.5, factor=10.0, extra=0.45), steps=steps)
+    routes = (route("gradient", 0.3, 0.3), route("krylov", 0.3, 0.3))
+    subject = replace(SUBJECT, optimizer=optimizer)
+    verdict = conclude(
+        measurements(routes, None, (), subject=subject, continuations=continued(0.05, faster)), COST
+    )
+    assert verdict.cause in {Cause.HEALTHY, Cause.STEP_TOO_SMALL}
+    assert told in verdict.findings[0].advice

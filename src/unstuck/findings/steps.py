@@ -63,6 +63,9 @@ MOSTLY_SIGNAL = 0.5
 # A rate at which the loss grows by so many times itself is thrown out, however much its looks differ.
 MULTIPLIED = 3.0
 
+# What grows by less in all the steps of an arm may have begun too small to be seen: at a millionth of the weights.
+GROWN = 1e6
+
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
 
@@ -116,7 +119,22 @@ def _raising(best: Arm, measured: Measurements) -> str:
             f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
             f"learning rate, about {figure(best.factor)} times."
         )
-    return f"Raise the learning rate, about {figure(best.factor)} times; or has it decayed too early?"
+    return (
+        f"Raise the learning rate, about {figure(_borne(best, measured))} times; or has it decayed too early?"
+    )
+
+
+def _borne(best: Arm, measured: Measurements) -> float:
+    """A rate to advise: none beyond what the steepest direction bears, unless many steps have shown that it does.
+
+    Of gradient descent alone, where steps along it grow by |2 r - 1| each at r times the longest that it bears.
+    """
+    plain = measured.subject.optimizer == "SGD" and measured.momentum is None
+    stable = measured.gradient.stable if plain else None
+    if stable is None or not 1.0 < stable < best.factor:
+        return best.factor
+    shown = best.steps * math.log(2.0 * best.factor / stable - 1.0) > math.log(GROWN)
+    return best.factor if shown else stable
 
 
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
@@ -263,7 +281,7 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
         sure if known else min(sure, UNTRIED),
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
         f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
-        f"Go on; about {figure(best.factor)} times the learning rate may get there sooner."
+        f"Go on; about {figure(_borne(best, measured))} times the learning rate may get there sooner."
         if best
         else "Go on.",
     )
