@@ -597,3 +597,17 @@ def test_no_rate_is_advised_that_the_steepest_direction_may_yet_be_seen_not_to_b
     )
     assert verdict.cause in {Cause.HEALTHY, Cause.STEP_TOO_SMALL}
     assert told in verdict.findings[0].advice
+
+
+def test_of_a_run_whose_own_gradients_go_through_hooks_good_health_is_less_sure():
+    routes = (route("gradient", 0.3, 0.3), route("krylov", 0.3, 0.3))
+    sure = [
+        conclude(
+            measurements(
+                routes, None, (), subject=replace(SUBJECT, hooked=hooked), continuations=continued(0.3)
+            ),
+            COST,
+        ).confidence
+        for hooked in (0, 4)
+    ]
+    assert sure[1] < 0.7 < sure[0]

@@ -51,7 +51,8 @@ MANY = 10.0
 # Within so many lengths of the weights: further off it is another network, and not these directions are unequal.
 NEARBY = 3.0
 
-# How sure it is that a run that creeps is in good health where there was no time to try higher rates.
+# How sure it is that a run that creeps is in good health where there was no time to try higher rates, and that any is
+# where hooks may change the gradients of its own steps.
 UNTRIED = 0.6
 
 # The looks over which an arm's end is taken; more than so many on the way down are no turn of a bounce (once in 24).
@@ -278,7 +279,7 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     sure = surely_negative(-arm.trend)
     return Finding(
         Cause.HEALTHY,
-        sure if known else min(sure, UNTRIED),
+        sure if known and not measured.subject.hooked else min(sure, UNTRIED),
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
         f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
         f"Go on; about {figure(_borne(best, measured))} times the learning rate may get there sooner."
