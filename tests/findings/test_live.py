@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live import conclude_live, conclude_logged, least_noise, no_way_down
+from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, least_noise, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
 
@@ -71,13 +71,15 @@ def test_where_the_gradient_still_gains_it_is_no_saddle():
 
 
 def test_a_step_that_ends_as_steeply_uphill_as_it_began_downhill_is_too_large():
-    assert causes(replace(RECENT, overshoot=sure(1.0))) == [Cause.STEP_TOO_LARGE]
-    assert causes(replace(RECENT, overshoot=sure(0.2))) == []
+    bouncing = replace(RECENT, overshoot=sure(1.0), descent=0.1)
+    assert causes(bouncing) == [Cause.STEP_TOO_LARGE]
+    assert causes(replace(bouncing, overshoot=sure(0.2))) == []
+    assert causes(replace(bouncing, descent=0.01)) == []  # at the bottom the loss would be 0.1 % lower
 
 
 def test_where_the_loss_hardly_bends_along_a_step_it_does_not_bounce():
     look = replace(LOOK, descent=1e-3)
-    assert causes(replace(RECENT, overshoot=sure(1.0)), look) == []
+    assert causes(replace(RECENT, overshoot=sure(1.0), descent=0.1), look) == []
 
 
 def test_a_loss_far_above_where_it_began_was_thrown_there():
@@ -186,17 +188,25 @@ def test_several_layers_of_zeros_without_a_gradient_are_a_saddle_point_and_one_i
 
 
 def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
-    stale = replace(RECENT, sigma_ratio=1e5)
+    stale = replace(RECENT, sigma_ratio=1e5, overshoot=sure(-0.9))
     assert causes(stale, None) == [Cause.STALE_SECOND_MOMENT]
     assert causes(replace(stale, silent=("0",)), None) == [Cause.DEAD_UNITS]
 
 
 def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_nothing_left_to_gain():
     stale = replace(RECENT, sigma_ratio=1e5, reach=1.0)
-    assert Cause.STALE_SECOND_MOMENT in causes(stale, replace(LOOK, krylov=Along(sure(-0.5), sure(0.5))))
+    look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-6)), krylov=Along(sure(-0.5), sure(0.5)))
+    assert Cause.STALE_SECOND_MOMENT in causes(stale, look)
+    long = replace(look, update=Along(sure(-1e-3), sure(1e-3)))  # another scale would make them too long
+    assert Cause.STALE_SECOND_MOMENT not in causes(stale, long)
     assert causes(stale, LOOK) == []
-    assert causes(replace(stale, reach=1e-4), None) == []
-    assert causes(replace(stale, overshoot=sure(0.1)), None) == []
+    assert causes(replace(stale, reach=1e-4, overshoot=sure(-0.9)), None) == []
+    for unknown in (
+        None,
+        sure(0.1),
+        Estimate(-0.9, 0.6, 4.0),
+    ):  # without a look, where steps may lead nowhere
+        assert causes(replace(stale, overshoot=unknown), None) == []
     assert causes(replace(stale, overshoot=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
 
 
@@ -238,7 +248,7 @@ def test_a_look_along_the_steps_overrules_the_record_on_creeping():
 
 
 def test_what_a_look_could_gainsay_is_not_said_before_it():
-    bouncing = replace(RECENT, overshoot=sure(1.5))
+    bouncing = replace(RECENT, overshoot=sure(1.5), descent=0.1)
     assert causes(bouncing, None) == [Cause.STEP_TOO_LARGE]
     assert conclude_logged(bouncing) == ()
 
@@ -256,7 +266,7 @@ def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     [
         (replace(RECENT, not_finite=7, broken="loss"), Cause.NON_FINITE),
         (replace(RECENT, unchanged=0.9, narrow=True), Cause.PRECISION_STALL),
-        (replace(RECENT, sigma_ratio=50.0), Cause.STALE_SECOND_MOMENT),
+        (replace(RECENT, sigma_ratio=50.0, overshoot=sure(-0.9)), Cause.STALE_SECOND_MOMENT),
         (replace(RECENT, silent=("0",)), Cause.DEAD_UNITS),
         (replace(RECENT, unlisted=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),
         (replace(RECENT, unreached=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),
@@ -331,3 +341,27 @@ def test_where_layers_are_zero_or_behind_steps_no_look_calls_the_loss_flat():
     assert causes(replace(RECENT, zeros=("users", "items")), flat) == [Cause.SADDLE_POINT]
     behind = replace(RECENT, stepped=("0.weight",), ends=("sign",), left_out=1.0)
     assert causes(behind, flat) == [Cause.FROZEN_PARAMETERS]
+
+
+def test_a_step_that_promises_many_times_what_there_is_to_lose_is_too_large():
+    far = replace(RECENT, descent=20.0, lowest=0.1)
+    (found,) = conclude_logged(far)
+    assert found.cause == Cause.STEP_TOO_LARGE
+    assert conclude_logged(replace(far, descent=2.0)) == ()
+    assert conclude_logged(replace(far, lowest=-0.1)) == ()  # there is more to lose than the loss
+    noisy = replace(far, signal=sure(1e-6), noise=sure(1.0))
+    assert causes(noisy, replace(LOOK, update=Along(sure(0.0), sure(1e-3)))) == [Cause.STEP_TOO_LARGE]
+
+
+def test_nothing_learnt_since_steps_that_left_nothing_of_the_weights_is_put_down_to_them_at_last():
+    hot = replace(RECENT, level=2.28, first_share=0.2)
+    (found,) = conclude_last(hot, None)
+    assert found.cause == Cause.STEP_TOO_LARGE
+    for other in (
+        {"first_share": 0.01},
+        {"first_share": 1.0},  # from weights of zero
+        {"level": 1.8},
+        {"overshoot": sure(-0.9)},
+    ):
+        assert conclude_last(replace(hot, **other), None) == ()
+    assert conclude_last(hot, LOOK) == ()  # a look sees no way down

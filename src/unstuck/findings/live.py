@@ -39,6 +39,7 @@ from unstuck.findings.logged import (
 )
 from unstuck.findings.phrases import confidence, estimated, figure, named, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
+from unstuck.findings.strides import overreaching, thrown
 from unstuck.measurements.records.live import Look, Recent
 
 Check = Callable[[Recent, Look | None], Finding | None]
@@ -52,6 +53,9 @@ BENDS = 1.0
 
 # A loss that stands so many times as high as it began has been thrown there.
 THROWN, THROWN_SURE = 2.0, 0.8
+
+# What a step leaves to later ones, where no look has asked the optimizer.
+USUAL = 0.9
 
 # Noise scale in batches beyond which a step is mostly noise. Half of a step's squared length is signal at 1.
 NOISY = 3.0
@@ -76,6 +80,12 @@ def conclude_live(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """Every cause that the record and the look bear out, what explains the others first."""
     found = [check(recent, look) for check in CHECKS]
     return tuple(finding for finding in found if finding is not None)
+
+
+def conclude_last(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
+    """What may have brought a run to where nothing else is found."""
+    found = None if no_way_down(recent, look) else thrown(recent)
+    return () if found is None else (found,)
 
 
 def conclude_logged(recent: Recent) -> tuple[Finding, ...]:
@@ -108,8 +118,15 @@ def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
 
 def step_too_large(recent: Recent, look: Look | None) -> Finding | None:
     """Steps end on the other side of the valley, or have thrown the loss far above where it began."""
+    if (beyond := overreaching(recent)) is not None:
+        return beyond
     overshoot, began = recent.overshoot, recent.began
-    bounces = overshoot is not None and overshoot.surely_above(BOUNCES, sigmas=1.0) and not _flat(look)
+    bounces = (
+        overshoot is not None
+        and overshoot.surely_above(BOUNCES, sigmas=1.0)
+        and not _flat(look)
+        and _keeps_up(recent, look) >= NEGLIGIBLE * recent.scale
+    )
     thrown = began is not None and 0.0 < THROWN * began < recent.level
     if not (bounces or thrown) or overshoot is None or overshoot.value <= 0.0:
         return None
@@ -166,13 +183,21 @@ def _harmful(recent: Recent, look: Look) -> bool:
     whatever preconditioner, by $-g \cdot d / 4 (1 - \beta)$, a quarter of what a step promises on its own batch
     (Mandt, Hoffman & Blei, 2017, section 4.1; momentum beta repeats it).
     """
-    descent = look.descent if recent.descent is None else recent.descent
-    if look.update is None or descent is None:
+    if look.update is None:
         return False
     curvature = look.update.curvature
     lost = 0.5 * recent.until * (max(curvature.value, 0.0) + curvature.margin(2.0))
-    floor = max(descent, 0.0) / (4.0 * (1.0 - look.momentum))
-    return min(lost, floor) >= NEGLIGIBLE * recent.scale
+    return min(lost, _keeps_up(recent, look)) >= NEGLIGIBLE * recent.scale
+
+
+def _keeps_up(recent: Recent, look: Look | None) -> float:
+    r"""How much lower the loss would be at the bottom of what steps go to and fro in, by noise or by their length.
+
+    From wall to wall, on curvature h, a step promises $-g \cdot d = h d^2 / 2$, and the walls are $h d^2 / 8$ high.
+    """
+    descent = look.descent if recent.descent is None and look is not None else recent.descent
+    momentum = USUAL if look is None else look.momentum
+    return max(descent or 0.0, 0.0) / (4.0 * (1.0 - momentum))
 
 
 def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
@@ -353,6 +378,7 @@ LOGGED: tuple[Check, ...] = (
     precision_stall,
     vanishing_gradient,
     stale_second_moment,
+    overreaching,
     creeping,
     vanishing_in_time,
     frozen_parameters,

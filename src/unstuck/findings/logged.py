@@ -193,8 +193,8 @@ def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
     # Where the gradient has come to nothing, as at a minimum, no other scale would make anything of it.
     if recent.reach is not None and recent.reach < NEGLIGIBLE * recent.scale:
         return None
-    if look is None and recent.overshoot is not None and not leads_down(recent):
-        return None  # steps that a scale has made too short lead down where they end
+    if _long_enough(recent, look):
+        return None
     if look is not None and critical(recent, look):
         return None
     # Where units have died the gradient is gone with them, and no other scale would bring it back.
@@ -209,6 +209,24 @@ def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
         "Reset the optimizer's state, or let it forget faster (a smaller beta2 or alpha; RMSProp or Adam "
         "instead of Adagrad).",
     )
+
+
+def _long_enough(recent: Recent, look: Look | None) -> bool:
+    """Whether steps, as far as is known, are not so much too short as such a scale would make them.
+
+    Then the best step along one is that many times longer, and its slope at its end nearly what it was.
+    """
+    if look is None:
+        overshoot = recent.overshoot
+        return (
+            overshoot is None
+            or not leads_down(recent)
+            or overshoot.surely_above(1.0 / STALE - 1.0, sigmas=2.0)
+        )
+    if look.update is None:
+        return False
+    slope, curvature = look.update.slope, look.update.curvature
+    return slope.margin(2.0) - slope.value < STALE * curvature.value
 
 
 def leads_down(recent: Recent) -> bool:

@@ -75,6 +75,8 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "fall_of_training": ("fall of the training loss by going on", "plain"),
     "step": ("step", "plain"),
     "signal": ("squared gradient, without the part that is noise", "plain"),
+    "first_step_share": ("length of a first step over that of the weights", "share"),
+    "promise": ("what a step promises, of the loss", "times"),
     "step_share": ("length of a step over that of the weights", "share"),
     "unchanged_share": ("parameters that a step leaves unchanged", "share"),
     "sigma_ratio": ("sigma over the present size of the gradient", "times"),

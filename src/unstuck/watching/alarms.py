@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from unstuck.findings.live import conclude_live, conclude_logged, no_way_down, shifted
+from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, no_way_down, shifted
 from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, leads_down, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Glimpse, Look, Recent
@@ -19,7 +19,7 @@ from unstuck.watching.follower import Follower
 from unstuck.watching.heard import Heard
 from unstuck.watching.heights import High
 from unstuck.watching.looking import Looking
-from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
+from unstuck.watching.recent import FEWEST, Wiring, recent, share_of, wiring
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.sentences import (
     ELSEWHERE,
@@ -286,6 +286,7 @@ class Alarms:
         findings = conclude_live(known, look)
         if not findings and look is not None and look.judges < _MOST_JUDGES and not self._ending:
             return False
+        findings = findings or conclude_last(known, look)
         follower.wanted = False
         if shifted(known, look):
             self._note(follower, follower.step, SHIFTED, {"shifted": True})
@@ -332,6 +333,8 @@ class Alarms:
             until=follower.step,
             level=level,
             began=heard.first,
+            lowest=heard.lowest,
+            first_share=None if follower.first is None else share_of(follower.first),
             scale=max(abs(level), sys.float_info.min),
             rate=heard.rates[1] if heard.rates[0] else None,
             first_rate=heard.rates[0] or None,

@@ -43,7 +43,7 @@ class Follower:
         self.due = 0.0  # when the next step is to be looked at closely
         self.cost = 0.0
         self.samples: deque[tuple[int, float, Sample]] = deque(maxlen=_REMEMBERED)  # step, time, sample
-        self.weighed = 0.0  # length of the weights at the first sample
+        self.first: Sample | None = None
         self.together = [0, 0.0, 0]  # steps of one row, the sum of their losses, and how many are NaN
 
     def inventory(self) -> Inventory | None:
@@ -52,7 +52,8 @@ class Follower:
 
     def shrunk(self) -> float:
         """The length of the weights over what it was at first."""
-        return self.samples[-1][2].weight_norm / self.weighed if self.samples and self.weighed else 1.0
+        began = self.first.weight_norm if self.first is not None else 0.0
+        return self.samples[-1][2].weight_norm / began if began else 1.0
 
     def erased(self) -> bool:
         """Whether its gradients are gone before it steps."""

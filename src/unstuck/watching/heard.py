@@ -16,7 +16,7 @@ class Heard:
         self.total, self.count = 0.0, 0
         self.rate: float | None = None  # when the steps last doubled
         self.rates = (0.0, 0.0)  # the highest, and the last
-        self.loss = first  # the last one
+        self.loss = self.lowest = first  # the last one, and the lowest
         self.wired = Wiring()
 
     def take(self, loss: float, rate: float | None) -> None:
@@ -25,7 +25,7 @@ class Heard:
         if rate is not None and rate != self.rates[1]:
             self.rates = (max(rate, self.rates[0]), rate)
         self.beginning.add(loss)
-        self.loss = loss
+        self.loss, self.lowest = loss, min(loss, self.lowest)
 
     @property
     def mean(self) -> float:

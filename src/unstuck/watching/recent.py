@@ -57,6 +57,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     level: float,
     scale: float,
     began: float | None = None,
+    lowest: float | None = None,
+    first_share: float | None = None,
     rate: float | None = None,
     first_rate: float | None = None,
     twice: str = "",
@@ -75,11 +77,13 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         level=level,
         scale=scale,
         began=began,
+        lowest=lowest,
+        first_share=first_share,
         signal=_mean(own, lambda sample: sample.signal),
         noise=_mean(own, lambda sample: sample.noise),
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
         gradient_norm=_median(own, lambda sample: sample.gradient_norm),
-        step_share=_median(own, _step_share),
+        step_share=_median(own, share_of),
         reach=_reach(own),
         descent=_median(own, _descent),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
@@ -133,7 +137,8 @@ def wiring(
     )
 
 
-def _step_share(sample: Sample) -> float | None:
+def share_of(sample: Sample) -> float | None:
+    """Length of the step over that of the weights."""
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
 
 

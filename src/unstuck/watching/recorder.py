@@ -387,7 +387,7 @@ class Recorder:
 
     def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:
         follower.samples.append((follower.step, now, sample))
-        follower.weighed = follower.weighed or sample.weight_norm
+        follower.first = follower.first or sample
         pace = follower.seconds_per_step()
         where = (follower.number, follower.step)
         self._store.put(

@@ -92,12 +92,14 @@ class Recent:
         until: The last step.
         level: Mean loss since then.
         began: The loss of the first step.
+        lowest: The lowest loss of all.
         scale: What a decrease of the loss is compared with: its level, or what it has fallen so far.
         signal: Mean of $|G|^2$ over the samples.
         noise: Mean of $\mathrm{tr}\,\Sigma / B$.
         gradient_cosine: Median cosine between successive gradients.
         gradient_norm: Median length of the gradient.
         step_share: Median length of an update over that of the weights.
+        first_share: The same of the first update that was sampled.
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
             and no more than at the last sample.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
@@ -130,11 +132,13 @@ class Recent:
     level: float
     scale: float
     began: float | None = None
+    lowest: float | None = None
     signal: Estimate | None = None
     noise: Estimate | None = None
     gradient_cosine: float | None = None
     gradient_norm: float | None = None
     step_share: float | None = None
+    first_share: float | None = None
     reach: float | None = None
     descent: float | None = None
     sigma_ratio: float | None = None
