@@ -658,3 +658,38 @@ def test_a_run_that_makes_ever_new_optimizers_is_not_searched_for_the_model_of_e
     assert rows(watched, "SELECT count(*) FROM optimizers") == [(30,)]
     shown = read(watched.path)
     assert len(shown.optimizers) + shown.optimizers_left_out == 30
+
+
+class Listed(nn.Module):
+    """Keeps its hidden layers in a plain list, as is easily done; and a list of numbers beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = [nn.Linear(8, 4), nn.Linear(4, 4)]
+        self.out, self.seen = nn.Linear(4, 1), [0.0]
+
+    def forward(self, inputs):
+        for layer in self.hidden:
+            inputs = torch.tanh(layer(inputs))
+        return self.out(inputs)
+
+
+def test_layers_in_a_plain_list_are_noted_unless_an_optimizer_has_them(tmp_path, capsys):
+    def noted(out, *more):
+        model = Listed()
+        parameters = [*model.parameters(), *(weight for layer in more for weight in layer(model))]
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        with watch(model, optimizer, out=out, share=0.0):
+            for _ in range(300):
+                optimizer.zero_grad()
+                model(torch.randn(4, 8)).square().mean().backward()
+                optimizer.step()
+                time.sleep(0.001)
+        return capsys.readouterr().err
+
+    said = noted(tmp_path / "listed")
+    assert "`hidden.0.weight`" in said
+    assert "`hidden`: kept in a plain list" in said
+    assert "not trained" not in noted(
+        tmp_path / "given", lambda model: [weight for layer in model.hidden for weight in layer.parameters()]
+    )

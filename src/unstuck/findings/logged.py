@@ -343,6 +343,11 @@ def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
 
 
 def _rewired(recent: Recent) -> str:
+    if recent.unregistered:
+        return (
+            f"Make {named(recent.unregistered)} an nn.ModuleList or nn.ModuleDict (of parameters, an "
+            "nn.ParameterList), so that parameters() gives them to the optimizer, and state_dict() keeps them."
+        )
     if recent.stepped:
         return (
             f"Let gradients pass through {_ends(recent)} as if it were not there (straight-through: "
@@ -378,10 +383,15 @@ def untrained(recent: Recent) -> str:
         )
         if names
     ]
-    return (
-        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}"
-        if parts
+    if not parts:
+        return ""
+    kept = (
+        f" ({named(recent.unregistered)}: kept in a plain list or dictionary, the model does not know of them)"
+        if recent.unregistered
         else ""
+    )
+    return (
+        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}{kept}"
     )
 
 

@@ -1,13 +1,20 @@
 """Whose parameters an optimizer moves: found among all that lives, since nobody says it."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
+
+# What every module has of its own, which no user has put there.
+_OWN = frozenset(vars(nn.Module()))
+
+# Of a list that a module keeps so many entries are looked at: layers that it does not know of are few.
+_MOST_KEPT = 64
 
 # What a compiled module calls the one it was made from.
 _COMPILED_FROM = "_orig_mod"
@@ -20,20 +27,49 @@ class Inventory:
     Attributes:
         trainable: Name, id and number of entries of each parameter that requires a gradient.
         matrices: Names of the layers that multiply by a matrix.
+        unregistered: Names of lists and dictionaries whose layers get gradients, and of which no module knows.
     """
 
     trainable: tuple[tuple[str, int, int], ...]
     matrices: tuple[str, ...]
+    unregistered: tuple[str, ...] = ()
 
 
 def inventory(model: nn.Module) -> Inventory:
     """Take stock of a model, but not during a forward pass: functional calls exchange what it has."""
+    kept = {
+        (place, name): tensor
+        for place, name, tensor in _kept(model)
+        if tensor.requires_grad and tensor.grad is not None
+    }
     trainable = tuple(
         (name, id(tensor), tensor.numel())
-        for name, tensor in model.named_parameters()
+        for name, tensor in (*model.named_parameters(), *((name, one) for (_, name), one in kept.items()))
         if tensor.requires_grad
     )
-    return Inventory(trainable, tuple(matrices_of(model)))
+    places = tuple(dict.fromkeys(place for place, _ in kept))
+    return Inventory(trainable, tuple(matrices_of(model)), places)
+
+
+def _kept(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Give what modules keep in lists and dictionaries and do not know of: where, its name, the parameter."""
+    registered = set(map(id, model.parameters()))
+    for prefix, module in model.named_modules():
+        for key, value in [*vars(module).items()]:
+            if key in _OWN or type(value) not in (list, tuple, dict):
+                continue
+            place = f"{prefix}.{key}" if prefix else key
+            entries = value.items() if isinstance(value, dict) else enumerate(value)
+            for number, entry in islice(entries, _MOST_KEPT):
+                for name, tensor in _parameters_in(f"{place}.{number}", entry):
+                    if id(tensor) not in registered:
+                        yield place, name, tensor
+
+
+def _parameters_in(name: str, entry: Any) -> Iterable[tuple[str, Tensor]]:
+    if isinstance(entry, nn.Module):
+        return entry.named_parameters(name)
+    return [(name, entry)] if isinstance(entry, nn.Parameter) else []
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:

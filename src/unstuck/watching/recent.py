@@ -36,6 +36,7 @@ class Wiring:
         stepped: Names of those that it has and that lie behind step functions, through which no gradient comes.
         ends: Names of these functions.
         left_out: Share of the trainable parameters that these are.
+        unregistered: Names of lists whose layers no module knows of.
         layers: Names of the layers that multiply by a matrix, in order.
         narrow: Whether parameters are kept in a type narrower than float32.
     """
@@ -45,6 +46,7 @@ class Wiring:
     stepped: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     left_out: float = 0.0
+    unregistered: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     narrow: bool = False
 
@@ -98,6 +100,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         stepped=wired.stepped,
         ends=wired.ends,
         left_out=wired.left_out,
+        unregistered=wired.unregistered,
         depths=_depths(own, wired.layers),
         rate=rate,
         first_rate=first_rate,
@@ -132,6 +135,9 @@ def wiring(
         tuple(stepped),
         stairs.ends,
         left / total if total else 0.0,
+        tuple(
+            place for place in model.unregistered if any(name.startswith(f"{place}.") for name in unlisted)
+        ),
         model.matrices,
         narrow,
     )

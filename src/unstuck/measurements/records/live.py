@@ -114,6 +114,7 @@ class Recent:
         unlisted: Parameters that require a gradient and are in no optimizer, by name.
         stepped: Parameters that should train and lie behind step functions, so that their gradient is zero, by name.
         ends: Names of these functions.
+        unregistered: Lists of layers that no module knows of, by name, where some are in no optimizer.
         left_out: Share of the trainable parameters that these are.
         depths: Length of the gradient of each layer over that of its weights, in the model's order.
         rate: Present learning rate, if there is one.
@@ -152,6 +153,7 @@ class Recent:
     unlisted: tuple[str, ...] = ()
     stepped: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    unregistered: tuple[str, ...] = ()
     left_out: float = 0.0
     depths: tuple[tuple[str, float], ...] = ()
     rate: float | None = None
