@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
+from unstuck.findings.glance import quadratic_gain
 from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, least_noise, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
@@ -365,3 +366,18 @@ def test_nothing_learnt_since_steps_that_left_nothing_of_the_weights_is_put_down
     ):
         assert conclude_last(replace(hot, **other), None) == ()
     assert conclude_last(hot, LOOK) == ()  # a look sees no way down
+
+
+def test_what_the_best_step_gains_is_as_sure_as_that_step_and_not_as_a_longer_one():
+    gain = quadratic_gain(Estimate(-1.0, 0.1, 10.0), Estimate(10.0, 0.0, 10.0))
+    assert gain.value == pytest.approx(0.05)
+    assert gain.stderr == pytest.approx(0.01, rel=0.1)  # of the tenth of the way that is best
+    nothing = quadratic_gain(Estimate(0.05, 0.1, 10.0), Estimate(10.0, 0.0, 10.0))
+    assert (nothing.value, nothing.stderr) == (0.0, pytest.approx(0.05**2 / 20.0))
+    assert quadratic_gain(Estimate(-1.0, math.inf, 1.0), Estimate(10.0, math.inf, 1.0)).stderr == math.inf
+
+
+def test_a_rate_that_has_always_been_zero_is_said():
+    still = replace(RECENT, unchanged=1.0, reach=1.0, step_share=0.0, rate=0.0, first_rate=0.0)
+    (found,) = conclude_logged(still)
+    assert "has been 0 at every step" in found.explanation

@@ -38,12 +38,26 @@ def least_curvature(look: Look) -> float:
 
 
 def quadratic_gain(slope: Estimate, curvature: Estimate) -> Estimate:
-    r"""What the quadratic model gains along p, by at most p itself: $\max_{0 \le a \le 1} -a g.p - a^2 p.Hp / 2$."""
-    down = -slope.value
-    best = min(max(down / curvature.value, 0.0), 1.0) if curvature.value > 0.0 else float(down > 0.0)
-    gain = best * down - 0.5 * best**2 * curvature.value
-    error = math.hypot(slope.stderr, 0.5 * curvature.stderr)
-    return Estimate(gain, error, slope.degrees)
+    r"""What the quadratic model gains along p, by at most p itself: $\max_{0 \le a \le 1} -a g.p - a^2 p.Hp / 2$.
+
+    Its error is by how much that changes where slope or curvature are one error off, up or down.
+    """
+    gain = _most(slope.value, curvature.value)
+    errors = [
+        max(
+            abs(_most(slope.value + sign * steep, curvature.value + sign * bent) - gain)
+            for sign in (-1.0, 1.0)
+        )
+        for steep, bent in ((slope.stderr, 0.0), (0.0, curvature.stderr))
+    ]
+    return Estimate(gain, math.hypot(*errors), slope.degrees)
+
+
+def _most(slope: float, curvature: float) -> float:
+    if slope >= 0.0:
+        return 0.0
+    best = min(-slope / curvature, 1.0) if curvature > 0.0 else 1.0
+    return -best * slope - 0.5 * best**2 * curvature if best > 0.0 else 0.0
 
 
 def rise(look: Look) -> Estimate | None:

@@ -274,8 +274,10 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         (Evidence("best_step", min(times, HUGE)), *step_share(recent)),
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
         f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps."
-        f"{spent(recent)}{_clipped(recent, look)}",
-        "Raise the learning rate, or is its schedule at an end?",
+        f"{spent(recent)}{(clipped := _clipped(recent, look))}",
+        "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
+        if clipped
+        else "Raise the learning rate, or is its schedule at an end?",
     )
 
 

@@ -293,6 +293,8 @@ def _adrift(recent: Recent, steps: float) -> Finding | None:
 def spent(recent: Recent) -> str:
     """Say that the learning rate is a small part of what it was, if it is."""
     rate, first = recent.rate, recent.first_rate
+    if rate == first == 0.0:
+        return " The learning rate has been 0 at every step."
     if rate is None or not first or rate > SPENT * first:
         return ""
     now = "nothing" if rate == 0.0 else f"{rate:.2g}"
@@ -315,7 +317,7 @@ def motionless(recent: Recent) -> Finding | None:
         (Evidence("unchanged_share", lost), *step_share(recent)),
         f"The gradient is not zero, and yet {100 * lost:.3g} % of the parameters that have one stay as they are at a "
         f"step: the learning rate is zero, or so small that what it adds is rounded away.{spent(recent)}",
-        "Raise the learning rate, or is its schedule at an end?",
+        "Raise the learning rate, or is its schedule at an end, or has its warmup not begun?",
     )
 
 

@@ -15,15 +15,15 @@ class Heard:
         self.tests, self.heights, self.bursts = Stalls(), Heights(), Bursts()
         self.total, self.count = 0.0, 0
         self.rate: float | None = None  # when the steps last doubled
-        self.rates = (0.0, 0.0)  # the highest, and the last
+        self.rates: tuple[float, float] | None = None  # the highest, and the last
         self.loss = self.lowest = first  # the last one, and the lowest
         self.wired = Wiring()
 
     def take(self, loss: float, rate: float | None) -> None:
         """Take what is summed up of all steps."""
         self.total, self.count = self.total + loss, self.count + 1
-        if rate is not None and rate != self.rates[1]:
-            self.rates = (max(rate, self.rates[0]), rate)
+        if rate is not None and (self.rates is None or rate != self.rates[1]):
+            self.rates = (rate if self.rates is None else max(rate, self.rates[0]), rate)
         self.beginning.add(loss)
         self.loss, self.lowest = loss, min(loss, self.lowest)
 
