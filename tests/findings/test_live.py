@@ -381,3 +381,12 @@ def test_a_rate_that_has_always_been_zero_is_said():
     still = replace(RECENT, unchanged=1.0, reach=1.0, step_share=0.0, rate=0.0, first_rate=0.0)
     (found,) = conclude_logged(still)
     assert "has been 0 at every step" in found.explanation
+
+
+def test_gradients_that_are_all_clipped_to_next_to_nothing_are_said():
+    cut = replace(CREEPING, descent=1e-14, gradient_norm=1.5e-5)
+    assert conclude_logged(cut) == ()
+    (found,) = conclude_logged(replace(cut, clipped=True))
+    assert found.cause == Cause.STEP_TOO_SMALL
+    assert "unscale_" in found.advice
+    assert conclude_logged(replace(cut, clipped=True, step_share=1e-3)) == ()

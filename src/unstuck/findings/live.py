@@ -21,6 +21,7 @@ from unstuck.findings.glance import (
 )
 from unstuck.findings.layers import BYPASS, FLAT_LAYER
 from unstuck.findings.logged import (
+    CLIP_LESS,
     DEAD,
     SURE,
     creeping,
@@ -275,9 +276,7 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
         f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps."
         f"{spent(recent)}{(clipped := _clipped(recent, look))}",
-        "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
-        if clipped
-        else "Raise the learning rate, or is its schedule at an end?",
+        CLIP_LESS if clipped else "Raise the learning rate, or is its schedule at an end?",
     )
 
 

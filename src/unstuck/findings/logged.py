@@ -253,8 +253,8 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     if overshoot is None:
         return _adrift(recent, steps)
     left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
-    if not leads_down(recent) or left / share < NEGLIGIBLE * recent.scale:
-        return None
+    if not leads_down(recent) or recent.clipped or left / share < NEGLIGIBLE * recent.scale:
+        return _cut(recent, steps)
     return Finding(
         Cause.STEP_TOO_SMALL,
         min(confidence(1.0 / steps, FALLS_SHORT), SURE),
@@ -264,6 +264,24 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
         f"down: where one ends, the loss of another batch still falls along it, {figure(-overshoot.value)} times as "
         "steeply as its own fell where it began.",
         "Raise the learning rate, tenfold and more.",
+    )
+
+
+CLIP_LESS = "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
+
+
+def _cut(recent: Recent, steps: float) -> Finding | None:
+    """What a clipped gradient promises is nothing of what the loss's own would."""
+    if not recent.clipped or not leads_down(recent):
+        return None
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
+        step_share(recent),
+        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
+        f"{100 * steps:.2g} % of their length. The steps do lead down where they end, but all gradients that they "
+        f"are made from have the very same length, {recent.gradient_norm:.2g}, as clipping makes it.",
+        CLIP_LESS,
     )
 
 

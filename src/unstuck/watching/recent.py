@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from torch import Tensor
@@ -21,6 +22,9 @@ _SINGLE = 4
 SHIFTED = 0.5
 
 _NOTHING_SEEN = Glimpse()
+
+# Lengths that differ by less are one length, rounded; a scaler may double it now and then.
+_ALIKE = 1e-4
 
 # Fewer samples than this have no spread to tell an error from.
 FEWEST = 4
@@ -85,6 +89,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         noise=_mean(own, lambda sample: sample.noise),
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
         gradient_norm=_median(own, lambda sample: sample.gradient_norm),
+        clipped=_clipped(own),
         step_share=_median(own, share_of),
         reach=_reach(own),
         descent=_median(own, _descent),
@@ -146,6 +151,13 @@ def wiring(
 def share_of(sample: Sample) -> float | None:
     """Length of the step over that of the weights."""
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
+
+
+def _clipped(samples: Sequence[Sample]) -> bool:
+    """Whether most gradients are as long as that of the sample before, to more digits than noise would leave."""
+    lengths = _finite(samples, lambda sample: sample.gradient_norm)
+    alike = [abs(after - before) < _ALIKE * before for before, after in pairwise(lengths)]
+    return len(lengths) >= FEWEST and sum(alike) > len(alike) / 2
 
 
 def _reach(samples: Sequence[Sample]) -> float | None:

@@ -98,6 +98,7 @@ class Recent:
         noise: Mean of $\mathrm{tr}\,\Sigma / B$.
         gradient_cosine: Median cosine between successive gradients.
         gradient_norm: Median length of the gradient.
+        clipped: Whether the gradient has the very same length again and again.
         step_share: Median length of an update over that of the weights.
         first_share: The same of the first update that was sampled.
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
@@ -138,6 +139,7 @@ class Recent:
     noise: Estimate | None = None
     gradient_cosine: float | None = None
     gradient_norm: float | None = None
+    clipped: bool = False
     step_share: float | None = None
     first_share: float | None = None
     reach: float | None = None
