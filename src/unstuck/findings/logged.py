@@ -80,8 +80,13 @@ LOGITS = (
 ONE_BY_ONE = "Give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)."
 
 
-def mismatched_loss(recent: Recent, _look: Look | None) -> Finding | None:
-    """The graph shows that the loss normalises what has been normalised already, or lacks a logarithm."""
+WITHIN = "Leave out the last activation, or scale the targets to what it can give."
+
+
+def mismatched_loss(recent: Recent, look: Look | None) -> Finding | None:
+    """The graph shows that the loss normalises what has been normalised already, lacks a logarithm, or is bounded."""
+    if beyond := (look or recent.glimpse).beyond:
+        return Finding(Cause.MISMATCHED_LOSS, SURE, (), f"{beyond}.", WITHIN)
     if recent.crossed:
         return Finding(
             Cause.MISMATCHED_LOSS,

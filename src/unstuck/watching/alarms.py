@@ -11,6 +11,7 @@ from typing import Any
 from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, no_way_down, shifted
 from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, leads_down, untrained, zero_layers
 from unstuck.findings.records import Cause, Finding
+from unstuck.findings.strides import thrown
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema
@@ -311,7 +312,7 @@ class Alarms:
                     self._creep(follower, heard)
 
     def _creep(self, follower: Follower, heard: Heard) -> None:
-        """Say that the steps are too small to get anywhere, where noise hides that the loss stands still."""
+        """Say that steps lead nowhere, or have left nothing, where noise hides that the loss stands still."""
         stall = self.standing.get(follower.number)
         if stall is not None and follower.wanted and not self._told[follower.number]:
             self._consult(follower, stall)
@@ -319,7 +320,8 @@ class Alarms:
             return
         known = self._known(follower, 1, heard.mean)
         # Without any gradient the loss cannot move either.
-        found = creeping(known, None) or (zero_layers(known, None) if known.gradient_norm == 0.0 else None)
+        silent = zero_layers(known, None) if known.gradient_norm == 0.0 else None
+        found = creeping(known, None) or silent or thrown(known)
         if found is not None:
             self._noted.add((follower.number, "creep"))
             self._conclude(follower, follower.step, (found,))

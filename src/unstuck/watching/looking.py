@@ -14,6 +14,7 @@ from unstuck.measurements.records.live import Glimpse, Look
 from unstuck.objective.generators import generators_kept
 from unstuck.objective.sampling import reason
 from unstuck.watching.activations import flat_layers
+from unstuck.watching.bounded import beyond
 from unstuck.watching.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
 from unstuck.watching.models import names_of
@@ -157,7 +158,7 @@ class Looking:
         started = time.perf_counter()
         try:
             with generators_kept():
-                found = Glimpse(flat_layers(loss, names), unrolled(loss, names))
+                found = Glimpse(flat_layers(loss, names), unrolled(loss, names), beyond(loss))
         except RuntimeError:  # as autograd complains
             return
         finally:

@@ -20,6 +20,7 @@ from unstuck.objective import ledger as price
 from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
 from unstuck.watching.activations import flat_layers
+from unstuck.watching.bounded import beyond
 from unstuck.watching.models import parameters_of
 from unstuck.watching.recent import SHIFTED
 from unstuck.watching.unrolled import unrolled
@@ -195,6 +196,7 @@ class Looker:
             self._sum_up(space, graph, value)
             self._numbers["flat"] = flat_layers(loss, self._names)
             self._numbers["unrolled"] = unrolled(loss, self._names)
+            self._numbers["beyond"] = beyond(loss)
             self.gradients += price.GRADIENT * len(self._numbers["unrolled"])
 
     def before(self) -> None:

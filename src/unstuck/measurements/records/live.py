@@ -24,6 +24,7 @@ class Glimpse:
 
     flat: tuple[tuple[str, float], ...] = ()
     unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Look:
             below a hundredth of the largest.
         unrolled: Layers that are applied many times, one after the other, as recurrent cells: name, times, and the
             largest gradient at their results in each quarter, first to last.
+        beyond: How far targets lie beyond what outputs can be, in a sentence; empty if they do not.
     """
 
     step: int
@@ -81,6 +83,7 @@ class Look:
     shifted: bool = False
     flat: tuple[tuple[str, float], ...] = ()
     unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
