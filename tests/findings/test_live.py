@@ -390,3 +390,13 @@ def test_gradients_that_are_all_clipped_to_next_to_nothing_are_said():
     assert found.cause == Cause.STEP_TOO_SMALL
     assert "unscale_" in found.advice
     assert conclude_logged(replace(cut, clipped=True, step_share=1e-3)) == ()
+
+
+def test_gradients_that_are_exactly_zero_are_a_plateau_unless_it_is_known_why():
+    flat = replace(RECENT, gradient_norm=0.0, level=0.0, scale=1e-300)
+    (found,) = conclude_logged(flat)
+    assert found.cause == Cause.PLATEAU
+    assert causes(flat, LOOK) == [Cause.PLATEAU]
+    for why in ({"erased": True}, {"stepped": ("0.weight",), "ends": ("round",), "left_out": 1.0}):
+        assert [one.cause for one in conclude_logged(replace(flat, **why))] == [Cause.FROZEN_PARAMETERS]
+    assert [one.cause for one in conclude_logged(replace(flat, zeros=("0", "1")))] == [Cause.SADDLE_POINT]

@@ -693,3 +693,15 @@ def test_layers_in_a_plain_list_are_noted_unless_an_optimizer_has_them(tmp_path,
     assert "not trained" not in noted(
         tmp_path / "given", lambda model: [weight for layer in model.hidden for weight in layer.parameters()]
     )
+
+
+def test_a_loss_that_has_always_been_zero_is_not_called_learnt(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(300):
+            optimizer.zero_grad()
+            (0.0 * functional.cross_entropy(model(inputs), labels)).backward()
+            optimizer.step()
+            time.sleep(0.001)
+    assert [finding.cause for finding in watched.findings] == [Cause.PLATEAU]

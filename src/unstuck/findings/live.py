@@ -30,6 +30,7 @@ from unstuck.findings.logged import (
     frozen_parameters,
     mismatched_loss,
     motionless,
+    no_slope,
     non_finite,
     precision_stall,
     spent,
@@ -334,7 +335,7 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
     """Neither gradient nor curvature could change the loss within the length of the weights."""
     if look is None or recent.stepped:
         return None  # autograd knows nothing of what the loss does behind a step function
-    if zero_layers(recent, look) is not None:
+    if zero_layers(recent, look) is not None or no_slope(recent, look) is not None:
         return None  # as far as nothing reaches all is flat
     reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything
     steepest = max(abs(look.lambda_max.value), abs(look.lambda_min.value))
@@ -357,6 +358,7 @@ CHECKS: tuple[Check, ...] = (
     dead_units,
     saturated_units,
     precision_stall,
+    no_slope,
     plateau,
     vanishing_gradient,
     stale_second_moment,
@@ -376,6 +378,7 @@ LOGGED: tuple[Check, ...] = (
     dead_units,
     saturated_units,
     zero_layers,
+    no_slope,
     precision_stall,
     vanishing_gradient,
     stale_second_moment,

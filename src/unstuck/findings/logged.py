@@ -141,6 +141,21 @@ def zero_layers(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+def no_slope(recent: Recent, _look: Look | None) -> Finding | None:
+    """Every gradient is exactly zero: on no batch does the loss depend on the weights."""
+    if recent.gradient_norm != 0.0 or recent.erased or recent.stepped or recent.narrow or recent.zeros:
+        return None
+    return Finding(
+        Cause.PLATEAU,
+        SURE,
+        (Evidence("gradient_norm", 0.0),),
+        "Every gradient that was looked at is exactly zero: whatever the weights are nearby, the loss is the same, "
+        "and no step changes anything.",
+        "Look at what the loss is made of: a reward that never comes, a margin that is always kept, a mask that "
+        "leaves nothing, outputs that are clamped, or units that are all dead.",
+    )
+
+
 def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
     """Most parameters that have a gradient are not changed by a step, and are kept with few digits.
 

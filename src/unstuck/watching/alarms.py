@@ -189,7 +189,8 @@ class Alarms:
             return
         self.standing[follower.number] = stall
         level = follower.sign * stall.level
-        done = 0.0 <= stall.level <= _NOTHING_LEFT * self._heard[follower.number].beginning.value
+        began = self._heard[follower.number].beginning.value  # one that has always been nothing is not learnt
+        done = began > 0.0 and 0.0 <= stall.level <= _NOTHING_LEFT * began
         message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
         if stall.rising and not done:
             message = (
