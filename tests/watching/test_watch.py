@@ -705,3 +705,20 @@ def test_a_loss_that_has_always_been_zero_is_not_called_learnt(tmp_path):
             optimizer.step()
             time.sleep(0.001)
     assert [finding.cause for finding in watched.findings] == [Cause.PLATEAU]
+
+
+def test_of_an_optimizer_that_is_gone_it_is_not_asked_what_the_next_one_has(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Watch(None, out=tmp_path) as watched:
+        train(model, optimizer, inputs, labels, 40)
+        first = watched._recorder.followers[0]
+        watched._alarms.hear(first, 1, 1.0, None)
+        before = watched._alarms._wired(first)
+        another, _, _ = problem()
+        following = torch.optim.SGD(another.parameters(), lr=0.1)
+        del optimizer
+        train(another, following, inputs, labels, 40)
+        assert len(watched._recorder.alive) == 1
+        assert watched._alarms._wired(first) == before
+    assert not before.unlisted

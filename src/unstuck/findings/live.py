@@ -292,8 +292,7 @@ def _stands(recent: Recent, look: Look) -> Finding | None:
         return None
     if look.update.slope.value < 0.0 and not look.update.slope.surely_below(0.0, sigmas=2.0):
         return creeping(recent, look)
-    gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
-    return motionless(recent) if gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) else None
+    return None if critical(recent, look) else motionless(recent)
 
 
 def _clipped(recent: Recent, look: Look) -> str:

@@ -351,7 +351,9 @@ class Alarms:
     def _wired(self, follower: Follower) -> Wiring:
         """What of the model is trained; of one that is gone, what was known last."""
         heard, recorder = self._heard[follower.number], self.recorder
-        if recorder is not None and (listed := recorder.listed()):
+        listed = [] if recorder is None else recorder.listed()
+        # In this order: one that still is there has been listed.
+        if recorder is not None and listed and follower.alive():
             heard.wired = wiring(follower.inventory(), listed, recorder.reached(), follower.stairs)
         return heard.wired
 

@@ -55,6 +55,10 @@ class Follower:
         began = self.first.weight_norm if self.first is not None else 0.0
         return self.samples[-1][2].weight_norm / began if began else 1.0
 
+    def alive(self) -> bool:
+        """Whether its optimizer is still there, and not yet another of a model that has been made anew."""
+        return self.sampler is not None and bool(self.sampler.parameters())
+
     def erased(self) -> bool:
         """Whether its gradients are gone before it steps."""
         return self.sampler is not None and self.sampler.erased
