@@ -7,6 +7,7 @@ check asks for more than doubt, and what it cannot tell it leaves open.
 import math
 from collections.abc import Callable
 
+from unstuck.findings.creeping import CLIP_LESS, creeping, motionless, spent
 from unstuck.findings.glance import (
     FALLS_SHORT,
     NEGLIGIBLE,
@@ -21,19 +22,14 @@ from unstuck.findings.glance import (
 )
 from unstuck.findings.layers import BYPASS, FLAT_LAYER
 from unstuck.findings.logged import (
-    CLIP_LESS,
     DEAD,
     SURE,
-    creeping,
     dead_units,
     faded,
-    frozen_parameters,
     mismatched_loss,
-    motionless,
     no_slope,
     non_finite,
     precision_stall,
-    spent,
     stale_second_moment,
     step_share,
     vanishing_gradient,
@@ -42,6 +38,7 @@ from unstuck.findings.logged import (
 from unstuck.findings.phrases import confidence, estimated, figure, named, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.findings.strides import overreaching, thrown
+from unstuck.findings.wiring import frozen_parameters
 from unstuck.measurements.records.live import Look, Recent
 
 Check = Callable[[Recent, Look | None], Finding | None]

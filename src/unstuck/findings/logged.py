@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unstuck.findings.glance import FALLS_SHORT, NEGLIGIBLE, critical
-from unstuck.findings.phrases import MOST, confidence, estimated, figure, named
+from unstuck.findings.glance import NEGLIGIBLE, critical
+from unstuck.findings.phrases import MOST, confidence, figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 
@@ -24,17 +24,8 @@ DEAD = 0.8
 # And that layers of zeros are why: what is pruned or masked looks the same, and is meant.
 ZEROS = 0.8
 
-# Steps that make up the beginning, see _BEGINNING in watching/stalls.py.
-BEGINNING = 16
-
-# Stands for the names of all parameters of an optimizer where the model that they belong to is not there.
-ORPHANS = ("*",)
-
 # A loss that rose to so many times its beginning before it was infinite was driven there by its steps.
 GROWN = 1e3
-
-# A rate that is no more than this share of its first one is worth a word.
-SPENT = 0.1
 
 # And that a scale is stale where no look has seen yet whether the gradient is small since it is at a minimum.
 UNSEEN = 0.6
@@ -252,187 +243,6 @@ def _long_enough(recent: Recent, look: Look | None) -> bool:
 def leads_down(recent: Recent) -> bool:
     """Whether the loss surely still falls along a step where it ends: it may rise, but no step throws it up."""
     return recent.overshoot is not None and recent.overshoot.surely_below(0.0, sigmas=2.0)
-
-
-def creeping(recent: Recent, _look: Look | None) -> Finding | None:
-    """From the start the steps have led down, and nowhere: they cannot have moved the loss, however noisy it is.
-
-    Of a run that has come down first the record does not say whether longer steps would lead further, or bounce.
-    """
-    if (still := motionless(recent)) is not None:
-        return still
-    overshoot, share, descent = recent.overshoot, recent.step_share, recent.descent
-    if recent.since > BEGINNING or not share or descent is None:
-        return None
-    steps = recent.until * share  # of the weights' length, if they all went one way
-    if (
-        FALLS_SHORT * steps > 1.0  # so many times as far would not be beyond the scale of the weights
-        or recent.until * descent > NEGLIGIBLE * recent.scale
-    ):
-        return None
-    if overshoot is None:
-        return _adrift(recent, steps)
-    left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
-    if not leads_down(recent) or recent.clipped or left / share < NEGLIGIBLE * recent.scale:
-        return _cut(recent, steps)
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        (*step_share(recent), estimated("overshoot", overshoot)),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The steps do lead "
-        f"down: where one ends, the loss of another batch still falls along it, {figure(-overshoot.value)} times as "
-        "steeply as its own fell where it began.",
-        "Raise the learning rate, tenfold and more.",
-    )
-
-
-CLIP_LESS = "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
-
-
-def _cut(recent: Recent, steps: float) -> Finding | None:
-    """What a clipped gradient promises is nothing of what the loss's own would."""
-    if not recent.clipped or not leads_down(recent):
-        return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        step_share(recent),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length. The steps do lead down where they end, but all gradients that they "
-        f"are made from have the very same length, {recent.gradient_norm:.2g}, as clipping makes it.",
-        CLIP_LESS,
-    )
-
-
-def _adrift(recent: Recent, steps: float) -> Finding | None:
-    """Where steps hardly lead down, as when most of one is its rounding, the gradient may have much left.
-
-    That successive ones surely have a part in common is no noise; and all were taken at one place, as it were.
-    """
-    signal, norm, reach = recent.signal, recent.gradient_norm, recent.reach
-    if precision_stall(recent, None) is not None:
-        return None  # they may be long enough where weights are kept with more digits
-    if signal is None or not norm or reach is None or not signal.surely_above(0.0, sigmas=3.0):
-        return None
-    if math.sqrt(signal.value) * reach / norm < NEGLIGIBLE * recent.scale:
-        return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        (*step_share(recent), estimated("signal", signal)),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The gradient does "
-        f"lead down: successive batches agree on it.{spent(recent)}",
-        "Raise the learning rate, tenfold and more.",
-    )
-
-
-def spent(recent: Recent) -> str:
-    """Say that the learning rate is a small part of what it was, if it is."""
-    rate, first = recent.rate, recent.first_rate
-    if rate == first == 0.0:
-        return " The learning rate has been 0 at every step."
-    if rate is None or not first or rate > SPENT * first:
-        return ""
-    now = "nothing" if rate == 0.0 else f"{rate:.2g}"
-    return f" The learning rate has come down to {now}, from {first:.2g}."
-
-
-def motionless(recent: Recent) -> Finding | None:
-    """Most weights are not changed by a step, in single precision, though the gradient has something to give.
-
-    Where the others do move, it is the gradient of most that is next to nothing, as behind saturated units.
-    """
-    lost, reach, share = recent.unchanged, recent.reach, recent.step_share
-    if recent.narrow or lost is None or lost <= MOST_LOST or reach is None or share is None:
-        return None
-    if reach < NEGLIGIBLE * recent.scale or FALLS_SHORT * recent.until * share > 1.0:
-        return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(0.5 + 0.5 * lost, SURE),
-        (Evidence("unchanged_share", lost), *step_share(recent)),
-        f"The gradient is not zero, and yet {100 * lost:.3g} % of the parameters that have one stay as they are at a "
-        f"step: the learning rate is zero, or so small that what it adds is rounded away.{spent(recent)}",
-        "Raise the learning rate, or is its schedule at an end, or has its warmup not begun?",
-    )
-
-
-ERASED = (
-    "gradients come with the backward pass, and are gone when the optimizer steps: zero_grad() is called between "
-    "backward() and step(), or they are clipped to nothing"
-)
-BEFORE_BACKWARD = "Call optimizer.zero_grad() before loss.backward(), or after optimizer.step()."
-
-
-def frozen_parameters(recent: Recent, _look: Look | None) -> Finding | None:
-    """Parameters that should be trained are in no optimizer, or no gradient comes to them."""
-    if recent.erased:
-        return Finding(Cause.FROZEN_PARAMETERS, SURE, (), f"Nothing is trained: {ERASED}.", BEFORE_BACKWARD)
-    left = untrained(recent)
-    if not left:
-        return None
-    return Finding(
-        Cause.FROZEN_PARAMETERS,
-        max(0.5, min(recent.left_out, SURE)),
-        (Evidence("excluded_share", recent.left_out),),
-        f"{left}.",
-        _rewired(recent),
-    )
-
-
-def _rewired(recent: Recent) -> str:
-    if recent.unregistered:
-        return (
-            f"Make {named(recent.unregistered)} an nn.ModuleList or nn.ModuleDict (of parameters, an "
-            "nn.ParameterList), so that parameters() gives them to the optimizer, and state_dict() keeps them."
-        )
-    if recent.stepped:
-        return (
-            f"Let gradients pass through {_ends(recent)} as if it were not there (straight-through: "
-            "x + (f(x) - x).detach()), or use a smooth function in the training."
-        )
-    return (
-        "Give the optimizer the parameters of this very model; between them and the loss, remove the .detach() or "
-        "torch.no_grad(), or put something smooth in the place of a comparison or an argmax; or set "
-        "requires_grad=False where it is meant."
-    )
-
-
-def _ends(recent: Recent) -> str:
-    return " and ".join(f"`{name}`" for name in recent.ends)
-
-
-def untrained(recent: Recent) -> str:
-    """Say which parameters are not trained, and why; nothing if all are."""
-    if recent.unreached == ORPHANS:
-        return (
-            "No gradient has ever come to any of the parameters that the optimizer has: they are not those that the "
-            "loss depends on, but those of another model, or of a layer that has been replaced since"
-        )
-    parts = [
-        f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"
-        for names, why in (
-            (recent.unlisted, "in no optimizer"),
-            (recent.unreached, "cut off from the loss, so that no gradient comes to them"),
-            (
-                recent.stepped,
-                f"behind {_ends(recent)}, whose derivative is zero, so that no gradient comes to them",
-            ),
-        )
-        if names
-    ]
-    if not parts:
-        return ""
-    kept = (
-        f" ({named(recent.unregistered)}: kept in a plain list or dictionary, the model does not know of them)"
-        if recent.unregistered
-        else ""
-    )
-    return (
-        f"{100 * recent.left_out:.3g} % of the trainable parameters are not trained: {'; '.join(parts)}{kept}"
-    )
 
 
 def step_share(recent: Recent) -> tuple[Evidence, ...]:

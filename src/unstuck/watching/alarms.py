@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from unstuck.findings.creeping import creeping
 from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, no_way_down, shifted
-from unstuck.findings.logged import ERASED, LOGITS, ONE_BY_ONE, creeping, leads_down, untrained, zero_layers
+from unstuck.findings.logged import LOGITS, ONE_BY_ONE, leads_down, zero_layers
 from unstuck.findings.records import Cause, Finding
 from unstuck.findings.strides import thrown
+from unstuck.findings.wiring import ERASED, untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching import schema

@@ -9,7 +9,7 @@ from statistics import median
 from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
-from unstuck.findings.logged import ORPHANS
+from unstuck.findings.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.models import Inventory, layer_of
 from unstuck.watching.samples import Group, Sample
