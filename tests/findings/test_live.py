@@ -44,6 +44,8 @@ LOOK = Look(
     seconds=0.1,
 )
 
+BEARING = replace(LOOK, lambda_max=sure(1e-4))  # of what is steepest, a rate a hundred times as high
+
 
 def causes(recent=RECENT, look=LOOK):
     return [finding.cause for finding in conclude_live(recent, look)]
@@ -103,12 +105,12 @@ def test_a_signal_that_may_be_nothing_gives_a_noise_scale_without_bound_or_with_
 
 
 def test_a_step_that_could_be_many_times_longer_is_too_small():
-    look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-6)), krylov=Along(sure(-1.0), sure(1.0)))
+    look = replace(BEARING, update=Along(sure(-1e-3), sure(1e-6)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.STEP_TOO_SMALL]
 
 
 def test_a_step_along_which_the_loss_does_not_curve_is_too_small_where_there_is_something_to_gain():
-    look = replace(LOOK, update=Along(sure(-1e-7), sure(-1e-14)), krylov=Along(sure(-1.0), sure(1.0)))
+    look = replace(BEARING, update=Along(sure(-1e-7), sure(-1e-14)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.STEP_TOO_SMALL]
     assert Cause.STEP_TOO_SMALL not in causes(look=replace(look, krylov=FLAT))
 
@@ -400,3 +402,19 @@ def test_gradients_that_are_exactly_zero_are_a_plateau_unless_it_is_known_why():
     for why in ({"erased": True}, {"stepped": ("0.weight",), "ends": ("round",), "left_out": 1.0}):
         assert [one.cause for one in conclude_logged(replace(flat, **why))] == [Cause.FROZEN_PARAMETERS]
     assert [one.cause for one in conclude_logged(replace(flat, zeros=("0", "1")))] == [Cause.SADDLE_POINT]
+
+
+def test_a_rate_that_the_steepest_direction_bears_no_more_of_is_not_too_small():
+    along = replace(
+        LOOK, gradient_norm=1.0, step_length=0.1, descent=0.1, update=Along(sure(-0.1), sure(1e-5))
+    )
+    assert causes(look=replace(along, lambda_max=sure(0.1))) == [Cause.STEP_TOO_SMALL]
+    assert causes(look=replace(along, lambda_max=sure(19.0))) == [Cause.ILL_CONDITIONED]
+    (found,) = conclude_live(RECENT, replace(along, lambda_max=sure(19.0)))
+    assert {one.name: one.value for one in found.evidence}["sharpness_over_limit"] == pytest.approx(0.95)
+    scaled = replace(along, lambda_max=sure(19.0), descent=0.01)  # by another scale for each direction
+    assert causes(look=scaled) == [Cause.STEP_TOO_SMALL]
+    heavy = replace(
+        along, lambda_max=sure(19.0), momentum=0.9
+    )  # a tenth of the rate, and it bears nearly twice
+    assert causes(look=heavy) == [Cause.STEP_TOO_SMALL]

@@ -15,6 +15,9 @@ TOLERANCE = 1e-3
 # factor of 3, and few batches know little.
 FALLS_SHORT = 10.0
 
+# Cosine of a step that goes along the gradient: a scale of its own for each direction leaves less.
+ALONG = 0.9
+
 
 def critical(recent: Recent, look: Look) -> bool:
     """Whether what the gradient accounts for, curvature corrected, is negligible on other batches.
@@ -84,6 +87,19 @@ def gained(look: Look) -> float:
         return 0.0
     down, curvature = -look.update.slope.value, look.update.curvature.value
     return 0.5 * down**2 / curvature if down > 0.0 and curvature > 0.0 else max(down, 0.0)
+
+
+def bearable(look: Look) -> float:
+    r"""How many times as high the rate may be before steps along the steepest direction grow; infinite if unknown.
+
+    $2 (1 + \beta) / \eta \lambda_{max}$, where the step goes along the gradient and shows what $\eta$ is.
+    """
+    if not look.step_length or not look.gradient_norm or look.descent is None or look.lambda_max.value <= 0.0:
+        return math.inf
+    if look.descent < ALONG * look.gradient_norm * look.step_length:
+        return math.inf
+    rate = look.step_length / look.gradient_norm * (1.0 - look.momentum)
+    return 2.0 * (1.0 + look.momentum) / (rate * look.lambda_max.value)
 
 
 def falls_short(look: Look) -> bool:

@@ -11,6 +11,7 @@ from unstuck.findings.creeping import CLIP_LESS, creeping, motionless, spent
 from unstuck.findings.glance import (
     FALLS_SHORT,
     NEGLIGIBLE,
+    bearable,
     critical,
     falls_short,
     gained,
@@ -70,6 +71,8 @@ LEARNT, IN_TIME = 0.5, 0.5
 
 # What is smaller is rounded to zero in single precision.
 _LEAST = 1e-45
+
+CORRECTED = "Scale the inputs, normalise, or use momentum or Adam."
 
 # See UNEQUAL in findings/steps.py.
 UNEQUAL = 5.0
@@ -260,6 +263,8 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         return creeping(recent, look)  # where steps do not add up, what one of them would gain says little
     if not falls_short(look):
         return _stands(recent, look)
+    if bearable(look) < FALLS_SHORT:
+        return None  # one rate does not serve them all
     times = multiple(look)
     # Where the loss curves down along the step, or hardly at all, the quadratic model gives no best one.
     ways = [gained(look)]
@@ -306,6 +311,8 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
     if look is None or look.krylov is None or look.update is None or shifted(recent, look):
         return None
+    if falls_short(look) and bearable(look) < FALLS_SHORT:
+        return _unequal(recent, look)
     # Where the rate is nil or far too low, or most of a step is lost to rounding, nobody knows yet which directions a
     # higher one would serve.
     if look.step_length == 0.0 or multiple(look) > FALLS_SHORT or precision_stall(recent, look) is not None:
@@ -323,7 +330,23 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
         f"A step that is corrected for curvature would lower the loss by {100 * gain.value / recent.scale:.3g} %, "
         f"the best step along the optimizer's own by {100 * gained(look) / recent.scale:.3g} %: one rate does not "
         "serve steep and flat directions.",
-        "Scale the inputs, normalise, or use momentum or Adam.",
+        CORRECTED,
+    )
+
+
+def _unequal(recent: Recent, look: Look) -> Finding | None:
+    """The steps are far too short for where they go, and as long as the steepest direction bears."""
+    if gained(look) < NEGLIGIBLE * recent.scale:
+        return None
+    times = multiple(look)
+    return Finding(
+        Cause.ILL_CONDITIONED,
+        min(confidence(times, FALLS_SHORT), SURE),
+        (Evidence("best_step", min(times, HUGE)), Evidence("sharpness_over_limit", 1.0 / bearable(look))),
+        f"The loss falls along the optimizer's own steps, and would do so for {figure(times)} times their length. "
+        f"But with a rate {figure(bearable(look))} times as high, steps along the steepest direction would grow: one "
+        "rate does not serve steep and flat directions.",
+        CORRECTED,
     )
 
 
