@@ -418,3 +418,13 @@ def test_a_rate_that_the_steepest_direction_bears_no_more_of_is_not_too_small():
         along, lambda_max=sure(19.0), momentum=0.9
     )  # a tenth of the rate, and it bears nearly twice
     assert causes(look=heavy) == [Cause.STEP_TOO_SMALL]
+
+
+def test_a_gradient_that_did_not_vanish_at_first_is_put_down_to_the_steps():
+    faded = tuple((f"layer{place}", 10.0 ** (place - 8)) for place in range(8))
+    (found,) = conclude_logged(replace(RECENT, depths=faded, first_depths=faded))
+    assert "He initialisation" in found.advice
+    even = tuple((name, 1.0) for name, _ in faded)
+    (found,) = conclude_logged(replace(RECENT, depths=faded, first_depths=even))
+    assert (found.cause, found.confidence) == (Cause.VANISHING_GRADIENT, 0.6)
+    assert "lower learning rate" in found.advice

@@ -167,23 +167,32 @@ def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
 
 def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
     """From the last layer to the first the relative gradient falls to less than a thousandth."""
-    layers = [(name, size) for name, size in recent.depths if size > 0.0]
+    left = _faded_in(recent.depths)
+    if left is None:
+        return None
+    first, last = recent.depths[0][0], recent.depths[-1][0]
+    came = bool(recent.first_depths) and _faded_in(recent.first_depths) is None
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        min(confidence(-math.log10(left), -math.log10(VANISHED)), UNSEEN if came else SURE),
+        (Evidence("gradient_left", left),),
+        f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
+        f"the weights. So `{first}` is hardly told by the loss how to change."
+        + (" At the first steps it did not: they have brought the network there." if came else ""),
+        "Begin anew with a lower learning rate, tenfold and more, and warm it up; if it comes again, normalise."
+        if came
+        else "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
+    )
+
+
+def _faded_in(depths: Sequence[tuple[str, float]]) -> float | None:
+    """What is left of a gradient from the last layers to the first."""
+    layers = [size for _, size in depths if size > 0.0]
     if len(layers) < PLACES:
         return None
     # The strongest of each quarter: inside a block of attention, say, some layers always get far less than others.
     cuts = [round(number * len(layers) / PLACES) for number in range(PLACES + 1)]
-    left = faded([max(size for _, size in layers[low:high]) for low, high in pairwise(cuts)])
-    if left is None:
-        return None
-    first, last = recent.depths[0][0], recent.depths[-1][0]
-    return Finding(
-        Cause.VANISHING_GRADIENT,
-        min(confidence(-math.log10(left), -math.log10(VANISHED)), SURE),
-        (Evidence("gradient_left", left),),
-        f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
-        f"the weights. So `{first}` is hardly told by the loss how to change.",
-        "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
-    )
+    return faded([max(layers[low:high]) for low, high in pairwise(cuts)])
 
 
 def faded(sizes: Sequence[float]) -> float | None:

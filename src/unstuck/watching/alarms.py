@@ -22,7 +22,7 @@ from unstuck.watching.follower import Follower
 from unstuck.watching.heard import Heard
 from unstuck.watching.heights import High
 from unstuck.watching.looking import Looking
-from unstuck.watching.recent import FEWEST, Wiring, recent, share_of, wiring
+from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.sentences import (
     ELSEWHERE,
@@ -339,7 +339,7 @@ class Alarms:
             level=level,
             began=heard.first,
             lowest=heard.lowest,
-            first_share=None if follower.first is None else share_of(follower.first),
+            first=follower.first,
             scale=max(abs(level), sys.float_info.min),
             rate=None if heard.rates is None else heard.rates[1],
             first_rate=None if heard.rates is None else heard.rates[0],

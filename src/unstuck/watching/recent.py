@@ -64,7 +64,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     scale: float,
     began: float | None = None,
     lowest: float | None = None,
-    first_share: float | None = None,
+    first: Sample | None = None,
     rate: float | None = None,
     first_rate: float | None = None,
     twice: str = "",
@@ -84,19 +84,22 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         scale=scale,
         began=began,
         lowest=lowest,
-        first_share=first_share,
+        first_share=None if first is None else _share(first),
         signal=_mean(own, lambda sample: sample.signal),
         noise=_mean(own, lambda sample: sample.noise),
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
         gradient_norm=_median(own, lambda sample: sample.gradient_norm),
         clipped=_clipped(own),
-        step_share=_median(own, share_of),
+        step_share=_median(own, _share),
         reach=_reach(own),
         descent=_median(own, _descent),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
-        silent=_silent(own, wired.layers, {layer_of(name) for name in wired.stepped}),
+        # What has died meanwhile may have had gradients since the loss stands still.
+        silent=_silent(
+            own[-max(len(own) // 2, FEWEST) :], wired.layers, {layer_of(name) for name in wired.stepped}
+        ),
         zeros=_zeros(own),
         narrow=wired.narrow,
         samples=len(own),
@@ -107,6 +110,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         left_out=wired.left_out,
         unregistered=wired.unregistered,
         depths=_depths(own, wired.layers),
+        first_depths=() if first is None else _depths([first], wired.layers),
         rate=rate,
         first_rate=first_rate,
         shifted=_shifted(own),
@@ -148,8 +152,7 @@ def wiring(
     )
 
 
-def share_of(sample: Sample) -> float | None:
-    """Length of the step over that of the weights."""
+def _share(sample: Sample) -> float | None:
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
 
 

@@ -121,6 +121,7 @@ class Recent:
         unregistered: Lists of layers that no module knows of, by name, where some are in no optimizer.
         left_out: Share of the trainable parameters that these are.
         depths: Length of the gradient of each layer over that of its weights, in the model's order.
+        first_depths: The same at the first sample.
         rate: Present learning rate, if there is one.
         first_rate: The highest that it was.
         shifted: Share of the samples in which something other than a step moved the weights, half as far or more.
@@ -161,6 +162,7 @@ class Recent:
     unregistered: tuple[str, ...] = ()
     left_out: float = 0.0
     depths: tuple[tuple[str, float], ...] = ()
+    first_depths: tuple[tuple[str, float], ...] = ()
     rate: float | None = None
     first_rate: float | None = None
     shifted: float = 0.0

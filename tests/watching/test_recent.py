@@ -1,0 +1,33 @@
+"""What the record says of the steps since the loss stands still."""
+
+import pytest
+
+from unstuck.watching.recent import Wiring, recent
+from unstuck.watching.samples import Group, Sample
+
+
+def sample(length, first=1.0):
+    layers = {"0": Group(first, 10.0, 0.1), "2": Group(1.0, 10.0, 0.1)}
+    return Sample(length, 10.0, 0.1, *[None] * 8, layers, ())
+
+
+def summed(samples):
+    numbered = [(number, float(number), one) for number, one in enumerate(samples, 1)]
+    wired = Wiring(layers=("0", "2"))
+    return recent(numbered, since=1, until=100, level=1.0, scale=1.0, first=samples[0], wired=wired)
+
+
+def test_a_layer_that_has_died_since_the_loss_stands_still_is_silent():
+    alive, dead = [sample(1.0)], [sample(1.0, first=0.0)]
+    assert summed(3 * alive + 7 * dead).silent == ("0",)
+    assert summed(7 * alive + 3 * dead).silent == ()
+    assert summed(3 * alive + 6 * dead + alive).silent == ()
+
+
+def test_gradients_of_one_length_are_clipped_though_the_bound_may_change():
+    assert summed([sample(length) for length in (1.0, 1.0, 1.00001, 2.0, 2.0)]).clipped
+    assert not summed([sample(length) for length in (1.0, 1.1, 0.9, 1.0, 1.2)]).clipped
+
+
+def test_the_first_step_is_remembered():
+    assert summed([sample(1.0)]).first_share == pytest.approx(0.01)
