@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
+from unstuck.findings.creeping import creeping
 from unstuck.findings.glance import quadratic_gain
 from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, least_noise, no_way_down
 from unstuck.findings.records import Cause
@@ -392,6 +393,8 @@ def test_gradients_that_are_all_clipped_to_next_to_nothing_are_said():
     assert found.cause == Cause.STEP_TOO_SMALL
     assert "unscale_" in found.advice
     assert conclude_logged(replace(cut, clipped=True, step_share=1e-3)) == ()
+    # Nor does it say, of a loss that is not known to stand still, that steps cannot have moved it.
+    assert creeping(replace(CREEPING, clipped=True), None) is None
 
 
 def test_gradients_that_are_exactly_zero_are_a_plateau_unless_it_is_known_why():

@@ -22,20 +22,17 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     """
     if (still := motionless(recent)) is not None:
         return still
-    overshoot, share, descent = recent.overshoot, recent.step_share, recent.descent
-    if recent.since > BEGINNING or not share or descent is None:
+    overshoot, share, descent, steps = recent.overshoot, recent.step_share, recent.descent, _way(recent)
+    if steps is None or not share or descent is None:
         return None
-    steps = recent.until * share  # of the weights' length, if they all went one way
-    if (
-        FALLS_SHORT * steps > 1.0  # so many times as far would not be beyond the scale of the weights
-        or recent.until * descent > NEGLIGIBLE * recent.scale
-    ):
+    # What a clipped gradient promises is nothing of what the loss has fallen.
+    if recent.clipped or recent.until * descent > NEGLIGIBLE * recent.scale:
         return None
     if overshoot is None:
         return _adrift(recent, steps)
     left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
-    if not leads_down(recent) or recent.clipped or left / share < NEGLIGIBLE * recent.scale:
-        return _cut(recent, steps)
+    if not leads_down(recent) or left / share < NEGLIGIBLE * recent.scale:
+        return None
     return Finding(
         Cause.STEP_TOO_SMALL,
         min(confidence(1.0 / steps, FALLS_SHORT), SURE),
@@ -51,9 +48,20 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
 CLIP_LESS = "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
 
 
-def _cut(recent: Recent, steps: float) -> Finding | None:
-    """What a clipped gradient promises is nothing of what the loss's own would."""
-    if not recent.clipped or not leads_down(recent):
+def _way(recent: Recent) -> float | None:
+    """How far all steps from the start would have gone one way, of the length of the weights; if that is no way."""
+    if recent.since > BEGINNING or not recent.step_share:
+        return None
+    steps = recent.until * recent.step_share
+    return (
+        None if FALLS_SHORT * steps > 1.0 else steps
+    )  # so many times as far would not be beyond the weights' scale
+
+
+def cut_short(recent: Recent, _look: Look | None) -> Finding | None:
+    """The loss stands still from the start, and clipping leaves next to nothing of the gradients."""
+    steps = _way(recent)
+    if steps is None or not recent.clipped or not leads_down(recent):
         return None
     return Finding(
         Cause.STEP_TOO_SMALL,

@@ -7,7 +7,7 @@ check asks for more than doubt, and what it cannot tell it leaves open.
 import math
 from collections.abc import Callable
 
-from unstuck.findings.creeping import CLIP_LESS, creeping, motionless, spent
+from unstuck.findings.creeping import CLIP_LESS, creeping, cut_short, motionless, spent
 from unstuck.findings.glance import (
     FALLS_SHORT,
     NEGLIGIBLE,
@@ -260,7 +260,8 @@ def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
 def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     """On other batches the best step along the update is many times longer."""
     if look is None or look.update is None or shifted(recent, look):
-        return creeping(recent, look)  # where steps do not add up, what one of them would gain says little
+        # Where steps do not add up, what one of them would gain says little.
+        return creeping(recent, look) or cut_short(recent, look)
     if not falls_short(look):
         return _stands(recent, look)
     if bearable(look) < FALLS_SHORT:
@@ -354,7 +355,7 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
     """Neither gradient nor curvature could change the loss within the length of the weights."""
     if look is None or recent.stepped:
         return None  # autograd knows nothing of what the loss does behind a step function
-    if zero_layers(recent, look) is not None or no_slope(recent, look) is not None:
+    if any(check(recent, look) is not None for check in (zero_layers, no_slope, mismatched_loss)):
         return None  # as far as nothing reaches all is flat
     reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything
     steepest = max(abs(look.lambda_max.value), abs(look.lambda_min.value))
@@ -403,6 +404,7 @@ LOGGED: tuple[Check, ...] = (
     stale_second_moment,
     overreaching,
     creeping,
+    cut_short,
     vanishing_in_time,
     frozen_parameters,
 )
