@@ -431,3 +431,12 @@ def test_a_gradient_that_did_not_vanish_at_first_is_put_down_to_the_steps():
     (found,) = conclude_logged(replace(RECENT, depths=faded, first_depths=even))
     assert (found.cause, found.confidence) == (Cause.VANISHING_GRADIENT, 0.6)
     assert "lower learning rate" in found.advice
+
+
+def test_outputs_that_sit_where_they_have_no_slope_are_saturated_unless_they_have_learnt():
+    look = replace(LOOK, flat_outputs=(("2", 0.99),))
+    (found,) = conclude_live(RECENT, look)
+    assert found.cause == Cause.SATURATED_UNITS
+    assert "logits" in found.advice
+    assert causes(replace(RECENT, began=20.0), look) == []
+    assert causes(look=replace(LOOK, flat_outputs=(("2", 0.5),))) == []

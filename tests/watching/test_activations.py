@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unstuck.watching.activations import flat_layers
+from unstuck.watching.activations import flat_layers, flat_outputs
 
 
 def found(model, inputs):
@@ -38,3 +38,17 @@ def test_convolutions_are_named_and_gates_are_not():
     convolution = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 2))
     assert found(convolution, torch.randn(4, 1, 8, 8)).keys() == {"0"}
     assert found(Gated(), torch.randn(4, 8)) == {}
+
+
+def test_what_the_loss_takes_as_it_is_is_told_apart_from_gates():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2), nn.Sigmoid())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    given, weights = 50.0 * torch.randn(64, 8), torch.rand(64, 2)
+    outputs = model(given)
+    share = float((4.0 * outputs * (1.0 - outputs) < 0.01).float().mean())
+    loss = nn.functional.binary_cross_entropy(outputs, weights.round(), weight=weights)
+    assert dict(flat_outputs(loss, names)) == {"2": pytest.approx(share)}
+    gated = (model(given) * model[:1](given)[:, :2]).square().mean()
+    assert flat_outputs(gated, names) == ()
+    assert flat_outputs(model[:3](given).square().mean(), names) == ()

@@ -203,14 +203,14 @@ def _keeps_up(recent: Recent, look: Look | None) -> float:
 
 
 def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
-    """Nearly all of what comes out of a tanh or a sigmoid before weights sits where its slope is nil."""
+    """Nearly all that a tanh or a sigmoid gives, to weights or to the loss, sits where its slope is nil."""
     flat = [
         (name, share)
         for name, share in (look or recent.glimpse).flat
         if share >= FLAT_LAYER and not _bypassed(name, recent)
     ]
     if not flat:
-        return None
+        return _saturated_outputs(recent, look)
     share = max(share for _, share in flat)
     return Finding(
         Cause.SATURATED_UNITS,
@@ -219,6 +219,22 @@ def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
         f"{100 * share:.3g} % of the values of the units after {named([name for name, _ in flat])} sit where the "
         "slope is below a hundredth of its largest. There a change of the weights changes nothing in the loss.",
         "Scale the inputs to mean 0 and variance 1 and the weights of these layers down, or normalise.",
+    )
+
+
+def _saturated_outputs(recent: Recent, look: Look | None) -> Finding | None:
+    """Outputs that have learnt sit there as well, and should."""
+    flat = [(name, share) for name, share in (look or recent.glimpse).flat_outputs if share >= FLAT_LAYER]
+    if not flat or recent.began is None or recent.level < LEARNT * recent.began:
+        return None
+    return Finding(
+        Cause.SATURATED_UNITS,
+        min(flat[0][1], DEAD),
+        (Evidence("flat_share", flat[0][1]),),
+        f"{100 * flat[0][1]:.3g} % of the outputs after {named([name for name, _ in flat])} sit where the slope of "
+        "their tanh or sigmoid is below a hundredth of its largest, right or wrong: no gradient comes through.",
+        "Scale the inputs to mean 0 and variance 1 and the last weights down; give the loss the raw outputs "
+        "(binary_cross_entropy_with_logits), where it has a slope everywhere.",
     )
 
 

@@ -24,6 +24,9 @@ _FLAT = 0.01
 # Operations of a graph that are looked at, and of those between a layer and its parameters, at most.
 _MOST, _NEAR = 20_000, 16
 
+# A loss is made of a few terms within a few operations.
+_LOSS = 64
+
 
 def flat_layers(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, float], ...]:
     """Give for each tanh or sigmoid before weights the share of its values that are flat.
@@ -40,13 +43,29 @@ def flat_layers(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, floa
         seen.add((node, feeds))
         kind = kind_of(node)
         if feeds and kind in _SLOPES:
-            slope = _SLOPES[kind](node._saved_result.detach().float())  # noqa: SLF001  # documented
-            share = float((slope < _FLAT).float().mean())
             name = _name(node, names)
-            found[name] = max(share, found.get(name, 0.0))
+            found[name] = max(_share(node), found.get(name, 0.0))
         weighs = kind.removesuffix("Backward") in _WEIGHING or (feeds and leads_on(kind))
         waiting.extend((one, weighs) for one in before(node))
     return tuple(found.items())
+
+
+def flat_outputs(loss: Tensor, names: Mapping[int, str]) -> tuple[tuple[str, float], ...]:
+    """The same of those that the loss takes as they are, with no weights after them."""
+    ends = [node for node in walk([loss.grad_fn], _LOSS, into=_in_the_loss) if kind_of(node) in _SLOPES]
+    return tuple({_name(node, names): _share(node) for node in ends}.items())
+
+
+def _in_the_loss(node: Any) -> bool:
+    kind = kind_of(node)
+    # What is multiplied with something else that is learnt is a gate.
+    gates = kind == "MulBackward" and None not in before(node)
+    return not gates and kind not in _SLOPES and kind.removesuffix("Backward") not in _WEIGHING
+
+
+def _share(node: Any) -> float:
+    slope = _SLOPES[kind_of(node)](node._saved_result.detach().float())  # noqa: SLF001  # documented
+    return float((slope < _FLAT).float().mean())
 
 
 def _name(node: Any, names: Mapping[int, str]) -> str:

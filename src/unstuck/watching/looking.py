@@ -13,7 +13,7 @@ from unstuck.errors import MeasurementError
 from unstuck.measurements.records.live import Glimpse, Look
 from unstuck.objective.generators import generators_kept
 from unstuck.objective.sampling import reason
-from unstuck.watching.activations import flat_layers
+from unstuck.watching.activations import flat_layers, flat_outputs
 from unstuck.watching.bounded import beyond
 from unstuck.watching.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
@@ -158,7 +158,12 @@ class Looking:
         started = time.perf_counter()
         try:
             with generators_kept():
-                found = Glimpse(flat_layers(loss, names), unrolled(loss, names), beyond(loss))
+                found = Glimpse(
+                    flat=flat_layers(loss, names),
+                    flat_outputs=flat_outputs(loss, names),
+                    unrolled=unrolled(loss, names),
+                    beyond=beyond(loss),
+                )
         except RuntimeError:  # as autograd complains
             return
         finally:

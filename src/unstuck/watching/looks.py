@@ -19,7 +19,7 @@ from unstuck.measurements.records.live import Along, Look
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
-from unstuck.watching.activations import flat_layers
+from unstuck.watching.activations import flat_layers, flat_outputs
 from unstuck.watching.bounded import beyond
 from unstuck.watching.models import parameters_of
 from unstuck.watching.recent import SHIFTED
@@ -195,6 +195,7 @@ class Looker:
             self._check(space, graph, value)
             self._sum_up(space, graph, value)
             self._numbers["flat"] = flat_layers(loss, self._names)
+            self._numbers["flat_outputs"] = flat_outputs(loss, self._names)
             self._numbers["unrolled"] = unrolled(loss, self._names)
             self._numbers["beyond"] = beyond(loss)
             self.gradients += price.GRADIENT * len(self._numbers["unrolled"])

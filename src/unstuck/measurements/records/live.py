@@ -23,6 +23,7 @@ class Glimpse:
     """What the graph of one live loss shows by itself, without second derivatives; see `Look`."""
 
     flat: tuple[tuple[str, float], ...] = ()
+    flat_outputs: tuple[tuple[str, float], ...] = ()
     unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
     beyond: str = ""
 
@@ -57,6 +58,7 @@ class Look:
         shifted: Whether something other than a step moved the weights meanwhile, half as far or more.
         flat: Layers before a tanh or a sigmoid that is followed by weights, and what share of its values has a slope
             below a hundredth of the largest.
+        flat_outputs: The same of a tanh or a sigmoid that the loss takes as it is.
         unrolled: Layers that are applied many times, one after the other, as recurrent cells: name, times, and the
             largest gradient at their results in each quarter, first to last.
         beyond: How far targets lie beyond what outputs can be, in a sentence; empty if they do not.
@@ -82,6 +84,7 @@ class Look:
     momentum: float = 0.0
     shifted: bool = False
     flat: tuple[tuple[str, float], ...] = ()
+    flat_outputs: tuple[tuple[str, float], ...] = ()
     unrolled: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
     beyond: str = ""
 
