@@ -24,9 +24,9 @@ class Guard:
 
     def __init__(self) -> None:
         self.seen = ""
-        self._stack = ExitStack()
-        self._stack.enter_context(twice_differentiable_attention())
-        self._stack.enter_context(sequences_followed())
+        self._stack, self._shown = ExitStack(), ExitStack()
+        self._shown.enter_context(twice_differentiable_attention())
+        self._shown.enter_context(sequences_followed())
         for holder, name, what in (
             (Tensor, "retain_grad", "it keeps gradients of tensors inside the graph (retain_grad)"),
             (Tensor, "register_hook", "it has hooks on tensors inside the graph"),
@@ -36,6 +36,7 @@ class Guard:
 
     def down(self) -> None:
         """Put everything back."""
+        self._shown.close()
         self._stack.close()
 
     def _watch(self, holder: Any, name: str, what: str) -> Callable[[], None]:
@@ -44,6 +45,8 @@ class Guard:
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             self.seen = what
+            # What is computed again must be computed as it was at first: from here on that is without us.
+            self._shown.close()
             return original(*args, **kwargs)
 
         setattr(holder, name, watched)

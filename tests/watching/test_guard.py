@@ -1,0 +1,27 @@
+"""Where a graph is not to be looked at, the pass that shows it leaves the training as it is."""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from unstuck.watching.guard import Guard
+
+
+def gradients(guard=None):
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    inputs = torch.randn(3, 5, 8)
+    loss = (
+        checkpoint(block, checkpoint(block, inputs, use_reentrant=False), use_reentrant=False).square().mean()
+    )
+    if guard is not None:
+        guard.down()
+    loss.backward()
+    return [parameter.grad for parameter in block.parameters()]
+
+
+def test_what_a_checkpoint_computes_again_is_what_it_was_at_first():
+    guard = Guard()
+    found = gradients(guard)
+    assert "checkpointing" in guard.seen
+    assert all(torch.equal(one, other) for one, other in zip(found, gradients(), strict=True))
