@@ -192,7 +192,7 @@ def test_several_layers_of_zeros_without_a_gradient_are_a_saddle_point_and_one_i
 
 
 def test_sigma_is_not_called_stale_where_the_gradient_is_gone_with_dead_units():
-    stale = replace(RECENT, sigma_ratio=1e5, overshoot=sure(-0.9))
+    stale = replace(RECENT, sigma_ratio=1e5, lately=sure(-0.9))
     assert causes(stale, None) == [Cause.STALE_SECOND_MOMENT]
     assert causes(replace(stale, silent=("0",)), None) == [Cause.DEAD_UNITS]
 
@@ -204,14 +204,14 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_not
     long = replace(look, update=Along(sure(-1e-3), sure(1e-3)))  # another scale would make them too long
     assert Cause.STALE_SECOND_MOMENT not in causes(stale, long)
     assert causes(stale, LOOK) == []
-    assert causes(replace(stale, reach=1e-4, overshoot=sure(-0.9)), None) == []
+    assert causes(replace(stale, reach=1e-4, lately=sure(-0.9)), None) == []
     for unknown in (
         None,
         sure(0.1),
         Estimate(-0.9, 0.6, 4.0),
     ):  # without a look, where steps may lead nowhere
-        assert causes(replace(stale, overshoot=unknown), None) == []
-    assert causes(replace(stale, overshoot=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
+        assert causes(replace(stale, lately=unknown), None) == []
+    assert causes(replace(stale, lately=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
 
 
 def test_noise_is_no_cause_where_it_does_no_harm():
@@ -270,7 +270,7 @@ def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     [
         (replace(RECENT, not_finite=7, broken="loss"), Cause.NON_FINITE),
         (replace(RECENT, unchanged=0.9, narrow=True), Cause.PRECISION_STALL),
-        (replace(RECENT, sigma_ratio=50.0, overshoot=sure(-0.9)), Cause.STALE_SECOND_MOMENT),
+        (replace(RECENT, sigma_ratio=50.0, lately=sure(-0.9)), Cause.STALE_SECOND_MOMENT),
         (replace(RECENT, silent=("0",)), Cause.DEAD_UNITS),
         (replace(RECENT, unlisted=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),
         (replace(RECENT, unreached=("body.weight",), left_out=0.9), Cause.FROZEN_PARAMETERS),

@@ -45,7 +45,7 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
-CLIP_LESS = "Clip to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
+CLIP_LESS = "to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
 
 
 def _way(recent: Recent) -> float | None:
@@ -70,7 +70,7 @@ def cut_short(recent: Recent, _look: Look | None) -> Finding | None:
         f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
         f"{100 * steps:.2g} % of their length. The steps do lead down where they end, but all gradients that they "
         f"are made from have the very same length, {recent.gradient_norm:.2g}, as clipping makes it.",
-        CLIP_LESS,
+        f"Raise the learning rate, or clip less: {CLIP_LESS}",
     )
 
 

@@ -296,7 +296,7 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
         f"The loss still falls along the optimizer's own steps, on batches they were not made for too, and would do "
         f"so for {figure(times) if math.isfinite(times) else 'thousands of'} times their length. The run creeps."
         f"{spent(recent)}{(clipped := _clipped(recent, look))}",
-        CLIP_LESS if clipped else "Raise the learning rate, or is its schedule at an end?",
+        f"Clip less: {CLIP_LESS}" if clipped else "Raise the learning rate, or is its schedule at an end?",
     )
 
 

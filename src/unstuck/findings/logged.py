@@ -237,11 +237,10 @@ def _long_enough(recent: Recent, look: Look | None) -> bool:
     Then the best step along one is that many times longer, and its slope at its end nearly what it was.
     """
     if look is None:
-        overshoot = recent.overshoot
-        return (
-            overshoot is None
-            or not leads_down(recent)
-            or overshoot.surely_above(1.0 / STALE - 1.0, sigmas=2.0)
+        # One twice as long is surely better, and one that many times as long not surely worse.
+        slope = recent.lately
+        return slope is None or not (
+            slope.surely_below(-0.5, sigmas=2.0) and not slope.surely_above(1.0 / STALE - 1.0, sigmas=2.0)
         )
     if look.update is None:
         return False

@@ -77,6 +77,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     own = [sample for step, _, sample in samples if step >= since]
     if len(own) < FEWEST:
         own = [sample for _, _, sample in samples][-FEWEST:]
+    last = own[-max(len(own) // 2, FEWEST) :]
     return Recent(
         since=since,
         until=until,
@@ -96,10 +97,9 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
+        lately=_overshoot(last),
         # What has died meanwhile may have had gradients since the loss stands still.
-        silent=_silent(
-            own[-max(len(own) // 2, FEWEST) :], wired.layers, {layer_of(name) for name in wired.stepped}
-        ),
+        silent=_silent(last, wired.layers, {layer_of(name) for name in wired.stepped}),
         zeros=_zeros(own),
         narrow=wired.narrow,
         samples=len(own),

@@ -113,6 +113,7 @@ class Recent:
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
         overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
+        lately: The same over the last half of them: where gradients shrink, all together show what was at first.
         silent: Names of the layers to which no gradient comes at all, though it comes to a later one.
         zeros: Names of the layers whose weights and gradients are all exactly zero.
         narrow: Whether parameters are kept in a type narrower than float32.
@@ -154,6 +155,7 @@ class Recent:
     sigma_ratio: float | None = None
     unchanged: float | None = None
     overshoot: Estimate | None = None
+    lately: Estimate | None = None
     silent: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
     narrow: bool = False
