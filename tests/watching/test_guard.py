@@ -1,5 +1,6 @@
 """Where a graph is not to be looked at, the pass that shows it leaves the training as it is."""
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -24,4 +25,28 @@ def test_what_a_checkpoint_computes_again_is_what_it_was_at_first():
     guard = Guard()
     found = gradients(guard)
     assert "checkpointing" in guard.seen
+    assert all(torch.equal(one, other) for one, other in zip(found, gradients(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True),
+        lambda: nn.Sequential(nn.LSTM(4, 6, batch_first=True)),
+    ],
+)
+def test_transforms_of_functions_go_through_a_pass_that_shows_its_graph(model):
+    def gradients():
+        torch.manual_seed(0)
+        module, inputs = model(), torch.randn(3, 5, 4)
+
+        def loss(parameters):
+            found = torch.func.functional_call(module, parameters, (inputs,))
+            return (found[0] if isinstance(found, tuple) else found).square().sum()
+
+        return list(torch.func.grad(loss)(dict(module.named_parameters())).values())
+
+    guard = Guard()
+    found = gradients()
+    guard.down()
     assert all(torch.equal(one, other) for one, other in zip(found, gradients(), strict=True))

@@ -39,7 +39,10 @@ def twice_differentiable_attention() -> Generator[None]:
         learnt_mask = attn_mask is not None and attn_mask.requires_grad
         if not wanted or learnt_mask or dropout_p > 0.0 or any(map(_is_special, (query, key, value))):
             return original(query, key, value, **options)
-        return _Twice.apply(query, key, value, original, options)
+        try:
+            return _Twice.apply(query, key, value, original, options)
+        except RuntimeError:  # inside a transform of torch.func, or it is the kernel's own, and comes again
+            return original(query, key, value, **options)
 
     functional.scaled_dot_product_attention = attention  # type: ignore[assignment]  # it has the same signature
     try:

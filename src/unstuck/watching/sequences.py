@@ -6,7 +6,7 @@ alone, something to differentiate by; the numbers are the same.
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ def sequences_followed() -> Generator[None]:
     def lstm(inputs: Any, *others: Any) -> Any:
         plain = type(inputs) is Tensor and inputs.dim() == _DIMENSIONS and not inputs.requires_grad
         if plain and torch.is_grad_enabled() and inputs.is_floating_point():
-            inputs = inputs.detach().requires_grad_()
+            with suppress(RuntimeError):  # inside a transform of torch.func
+                inputs = inputs.detach().requires_grad_()
         return original(inputs, *others)
 
     functions.lstm = lstm
