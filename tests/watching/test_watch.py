@@ -722,3 +722,19 @@ def test_of_an_optimizer_that_is_gone_it_is_not_asked_what_the_next_one_has(tmp_
         assert len(watched._recorder.alive) == 1
         assert watched._alarms._wired(first) == before
     assert not before.unlisted
+
+
+def test_where_there_is_no_look_the_record_is_asked_again_as_it_grows(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for step in range(600):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+            if step >= 200:  # before, there is no time for the samples that it takes
+                time.sleep(0.002)
+    causes = [
+        cause for (cause,) in rows(watched, "SELECT document ->> 'cause' FROM events WHERE kind = 'finding'")
+    ]
+    assert causes[-1] == "step-too-small"

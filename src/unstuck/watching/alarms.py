@@ -228,9 +228,16 @@ class Alarms:
 
     def _consult(self, follower: Follower, stall: Stall) -> None:
         """Say what the record bears out, which grows while a look is waited for; that may say more, later."""
-        found = conclude_logged(self._known(follower, stall.since, stall.level))
+        known = self._known(follower, stall.since, stall.level)
+        found = conclude_live(known, None) if self.looking.why_not else conclude_logged(known)
         if found and {finding.cause for finding in found} != self._told[follower.number]:
             self._conclude(follower, follower.step, found)
+
+    def _ask_again(self, follower: Follower, stall: Stall) -> None:
+        """Where nothing has been found, and no look is to say more, ask the record as it has grown."""
+        told = self._told.get(follower.number)  # of a loss that is learnt nothing is asked
+        if told is not None and not told and (follower.wanted or self.looking.why_not):
+            self._consult(follower, stall)
 
     def _move(self, follower: Follower, moving: Moving) -> None:
         stall = self.standing.pop(follower.number, None)
@@ -305,9 +312,12 @@ class Alarms:
             heard = self._heard.get(follower.number)
             if self._refuses(follower):
                 continue
+            stall = self.standing.get(follower.number)
             if follower.wanted:
                 self.diagnose(follower, self.look if self._whose is follower else None)
-            elif heard is not None and follower.number not in self.standing and not self._several(heard):
+            elif stall is not None:
+                self._ask_again(follower, stall)
+            elif heard is not None and not self._several(heard):
                 stall = heard.tests.conclude()
                 if stall is not None:
                     self._stand_still(follower, stall)
@@ -317,8 +327,8 @@ class Alarms:
     def _creep(self, follower: Follower, heard: Heard) -> None:
         """Say that steps lead nowhere, or have left nothing, where noise hides that the loss stands still."""
         stall = self.standing.get(follower.number)
-        if stall is not None and follower.wanted and not self._told[follower.number]:
-            self._consult(follower, stall)
+        if stall is not None:
+            self._ask_again(follower, stall)
         if stall is not None or (follower.number, "creep") in self._noted:
             return
         known = self._known(follower, 1, heard.mean)
