@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from unstuck.watching.guard import Guard
@@ -45,6 +46,28 @@ def test_transforms_of_functions_go_through_a_pass_that_shows_its_graph(model):
             return (found[0] if isinstance(found, tuple) else found).square().sum()
 
         return list(torch.func.grad(loss)(dict(module.named_parameters())).values())
+
+    guard = Guard()
+    found = gradients()
+    guard.down()
+    assert all(torch.equal(one, other) for one, other in zip(found, gradients(), strict=True))
+
+
+def test_what_the_user_differentiates_twice_is_the_same_to_the_bit():
+    def gradients():
+        torch.manual_seed(0)
+        block, inputs = (
+            nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True),
+            torch.randn(4, 6, 8),
+        )
+        weights = list(block.parameters())
+        with sdpa_kernel(SDPBackend.MATH):
+            inner = torch.autograd.grad(block(inputs).square().mean(), weights, create_graph=True)
+            moved = {
+                name: own - 0.01 * by for (name, own), by in zip(block.named_parameters(), inner, strict=True)
+            }
+            torch.func.functional_call(block, moved, (inputs,)).square().mean().backward()
+        return [weight.grad for weight in weights]
 
     guard = Guard()
     found = gradients()

@@ -1,18 +1,24 @@
 """Attention that a live graph can differentiate twice, with the very numbers of the fused kernel.
 
 The fused kernels of `scaled_dot_product_attention` have no second derivative. For the length of one forward pass
-their place is taken by a function that computes what they compute, forward and backward, by calling them, bit for
-bit; only where a gradient is asked for that shall be differentiated again is it computed by plain products.
+their place, wherever one of them is what runs, is taken by a function that computes what they compute, forward and
+backward, by calling them, bit for bit; only where a gradient is asked for that shall be differentiated again is it
+computed by plain products.
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from unstuck.watching.graph import kind_of, leads_on, walk
+
+# Operations that a kernel's result may go through before it is given.
+_NEAR = 8
 
 
 @contextmanager
@@ -37,12 +43,14 @@ def twice_differentiable_attention() -> Generator[None]:
         }
         wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
         learnt_mask = attn_mask is not None and attn_mask.requires_grad
+        output = original(query, key, value, **options)
         if not wanted or learnt_mask or dropout_p > 0.0 or any(map(_is_special, (query, key, value))):
-            return original(query, key, value, **options)
-        try:
+            return output
+        if not _is_fused(output):
+            return output  # what the user differentiates twice keeps its bits, too
+        with suppress(RuntimeError):  # inside a transform of torch.func
             return _Twice.apply(query, key, value, original, options)
-        except RuntimeError:  # inside a transform of torch.func, or it is the kernel's own, and comes again
-            return original(query, key, value, **options)
+        return output
 
     functional.scaled_dot_product_attention = attention  # type: ignore[assignment]  # it has the same signature
     try:
@@ -50,6 +58,12 @@ def twice_differentiable_attention() -> Generator[None]:
     finally:
         if functional.scaled_dot_product_attention is attention:
             functional.scaled_dot_product_attention = original
+
+
+def _is_fused(output: Tensor) -> bool:
+    """Whether it comes from one kernel, which has no second derivative."""
+    nodes = walk([output.grad_fn], _NEAR, into=lambda node: leads_on(kind_of(node)))
+    return any(kind_of(node).startswith("ScaledDotProduct") for node in nodes)
 
 
 def _is_special(tensor: Tensor) -> bool:
