@@ -72,12 +72,14 @@ def parted(content: Any, *, moves: Callable[[Tensor], bool] = lambda tensor: ten
             return _Slot(len(taken) - 1)
         return item
 
-    return mapped(content, leaf), taken
+    return mapped(content, leaf, objects=False), taken
 
 
 def joined(content: Any, tensors: Sequence[Tensor]) -> Any:
     """Put tensors back where they were taken out."""
-    return mapped(content, lambda item: tensors[item.number] if isinstance(item, _Slot) else item)
+    return mapped(
+        content, lambda item: tensors[item.number] if isinstance(item, _Slot) else item, objects=False
+    )
 
 
 def hung(module: nn.Module) -> Places:
@@ -106,7 +108,7 @@ class _Call:
         self._everywhere = [self._all_places(at[name]) for at, name in places]
         self.shape: Any = None
         others: list[Any] = []
-        mapped(given, others.append)
+        mapped(given, others.append, objects=False)
         passed = within(*(each for each in others if _is_object(each)), installed=True)
         self._things = within(module), passed
         self._casts = _casts()

@@ -181,19 +181,22 @@ def moved(
     return mapped(content, leaf)
 
 
-def mapped(content: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Give the same batch with `leaf` of everything in the place of all that is not a container."""
+def mapped(content: Any, leaf: Callable[[Any], Any], *, objects: bool = True) -> Any:
+    """Give the same batch with `leaf` of everything in the place of all that is not a container.
+
+    Objects with names for their parts count as containers, of which copies are given, unless `objects` is off.
+    """
     if isinstance(content, MutableMapping):
         # Such as the BatchEncoding of Transformers, whose constructor wants more than items.
         items = cast("MutableMapping[Any, Any]", shallow_copy(content))
         for key, item in items.items():
-            items[key] = mapped(item, leaf)
+            items[key] = mapped(item, leaf, objects=objects)
         return items
     if isinstance(content, tuple) and hasattr(content, "_fields"):
-        return type(content)(*(mapped(item, leaf) for item in content))
+        return type(content)(*(mapped(item, leaf, objects=objects) for item in content))
     if type(content) in (list, tuple):
-        return type(content)(mapped(item, leaf) for item in content)
-    if (held := attributes(content)) is not None:
+        return type(content)(mapped(item, leaf, objects=objects) for item in content)
+    if objects and (held := attributes(content)) is not None:
         copied = shallow_copy(content)
         for name, item in held.items():
             object.__setattr__(copied, name, mapped(item, leaf))  # the dataclass may be frozen
