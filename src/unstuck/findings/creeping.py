@@ -14,6 +14,9 @@ BEGINNING = 16
 # A rate that is no more than this share of its first one is worth a word.
 SPENT = 0.1
 
+_NO_PROMISE = ", and do not even promise to lower the loss by 1 %."
+_RAISE = "Raise the learning rate, tenfold and more."
+
 
 def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     """From the start the steps have led down, and nowhere: they cannot have moved the loss, however noisy it is.
@@ -33,15 +36,13 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     left = -overshoot.value * descent  # what one more such step gains on other batches, to first order
     if not leads_down(recent) or left / share < NEGLIGIBLE * recent.scale:
         return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        (*step_share(recent), estimated("overshoot", overshoot)),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The steps do lead "
-        f"down: where one ends, the loss of another batch still falls along it, {figure(-overshoot.value)} times as "
-        "steeply as its own fell where it began.",
-        "Raise the learning rate, tenfold and more.",
+    return _hardly_moved(
+        recent,
+        steps,
+        (estimated("overshoot", overshoot),),
+        f"{_NO_PROMISE} The steps do lead down: where one ends, the loss of another batch still falls along it, "
+        f"{figure(-overshoot.value)} times as steeply as its own fell where it began.",
+        _RAISE,
     )
 
 
@@ -53,9 +54,22 @@ def _way(recent: Recent) -> float | None:
     if recent.since > BEGINNING or not recent.step_share:
         return None
     steps = recent.until * recent.step_share
-    return (
-        None if FALLS_SHORT * steps > 1.0 else steps
-    )  # so many times as far would not be beyond the weights' scale
+    # So many times as far would not be beyond the scale of the weights.
+    return None if FALLS_SHORT * steps > 1.0 else steps
+
+
+def _hardly_moved(
+    recent: Recent, steps: float, evidence: tuple[Evidence, ...], seen: str, advice: str
+) -> Finding:
+    """All steps together are but `steps` of the length of the weights; `seen` goes on from there."""
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
+        (*step_share(recent), *evidence),
+        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
+        f"{100 * steps:.2g} % of their length{seen}",
+        advice,
+    )
 
 
 def cut_short(recent: Recent, _look: Look | None) -> Finding | None:
@@ -63,13 +77,12 @@ def cut_short(recent: Recent, _look: Look | None) -> Finding | None:
     steps = _way(recent)
     if steps is None or not recent.clipped or not leads_down(recent):
         return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        step_share(recent),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length. The steps do lead down where they end, but all gradients that they "
-        f"are made from have the very same length, {recent.gradient_norm:.2g}, as clipping makes it.",
+    return _hardly_moved(
+        recent,
+        steps,
+        (),
+        ". The steps do lead down where they end, but all gradients that they are made from have the very same "
+        f"length, {recent.gradient_norm:.2g}, as clipping makes it.",
         f"Raise the learning rate, or clip less: {CLIP_LESS}",
     )
 
@@ -86,14 +99,12 @@ def _adrift(recent: Recent, steps: float) -> Finding | None:
         return None
     if math.sqrt(signal.value) * reach / norm < NEGLIGIBLE * recent.scale:
         return None
-    return Finding(
-        Cause.STEP_TOO_SMALL,
-        min(confidence(1.0 / steps, FALLS_SHORT), SURE),
-        (*step_share(recent), estimated("signal", signal)),
-        f"The weights have hardly moved: all {recent.until:,} steps together come to no more than "
-        f"{100 * steps:.2g} % of their length, and do not even promise to lower the loss by 1 %. The gradient does "
-        f"lead down: successive batches agree on it.{spent(recent)}",
-        "Raise the learning rate, tenfold and more.",
+    return _hardly_moved(
+        recent,
+        steps,
+        (estimated("signal", signal),),
+        f"{_NO_PROMISE} The gradient does lead down: successive batches agree on it.{spent(recent)}",
+        _RAISE,
     )
 
 

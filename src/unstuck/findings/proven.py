@@ -7,7 +7,7 @@ from dataclasses import replace
 from unstuck.findings.progress import ABOUT_EQUAL, MUCH
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
 from unstuck.findings.steps import mostly_signal, thrown_out
-from unstuck.findings.verdict import EXPLAINS, NAMED, rank
+from unstuck.findings.verdict import EXPLAINS, NAMED, first_named, rank
 from unstuck.measurements.records.trials import Trial, Trials
 
 # A gain within this of nothing is none for practical purposes, however sure: a loss lower by less than a hundredth is
@@ -121,13 +121,13 @@ def _doubted(verdict: Verdict, tried: Sequence[Trial]) -> Verdict:
     if findings == verdict.findings:
         return verdict
     findings = tuple(sorted(findings, key=rank))
-    first = findings[0] if findings[0].confidence >= NAMED else None
+    cause, confidence = first_named(findings)
     gone = sorted({finding.cause for finding in findings} - kept)
     note = f"On copies {', '.join(gone)} was taken away and nothing changed by it: it is less sure for that."
     return replace(
         verdict,
-        cause=first.cause if first else None,
-        confidence=first.confidence if first else 0.0,
+        cause=cause,
+        confidence=confidence,
         findings=findings,
         notes=(*verdict.notes, note),
     )

@@ -1,6 +1,7 @@
 """All findings together: which cause is the one, and what a reader must know to trust it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from unstuck.findings import critical, data, generalization, layers, order, steps, updates
@@ -94,10 +95,10 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
 
 
 def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[Finding, ...]) -> Verdict:
-    first = findings[0] if findings and findings[0].confidence >= NAMED else None
+    cause, confidence = first_named(findings)
     return Verdict(
-        cause=first.cause if first else None,
-        confidence=first.confidence if first else 0.0,
+        cause=cause,
+        confidence=confidence,
         point=point,
         findings=findings,
         remedies=(),
@@ -105,6 +106,13 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
         cost=cost,
         notes=tuple(_notes(measured, cost) + _of_others(findings)),
     )
+
+
+def first_named(findings: Sequence[Finding]) -> tuple[Cause | None, float]:
+    """The cause of the first finding and how sure it is; none where that is too unsure to be named."""
+    if not findings or findings[0].confidence < NAMED:
+        return None, 0.0
+    return findings[0].cause, findings[0].confidence
 
 
 def _finite(finding: Finding) -> Finding:
