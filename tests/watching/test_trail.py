@@ -69,7 +69,7 @@ def test_the_training_is_the_same_to_the_bit_with_and_without(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(ending(), ending(path=6), strict=True))
 
 
-def test_what_would_take_too_much_of_the_disk_is_not_kept_and_said(tmp_path, monkeypatch, capsys):
+def test_what_would_take_too_much_of_the_disk_is_not_kept_and_said(tmp_path, patient, monkeypatch, capsys):
     monkeypatch.setattr(trail, "MOST_BYTES", 700)  # three times the weights, and four are needed
     _, _, watched = watched_run(tmp_path, 10, path=50)
     assert not folder_of(watched.path).exists()

@@ -16,7 +16,7 @@ from torch.nn import functional
 from unstuck import watch
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Cause
-from unstuck.watching import guard, samples
+from unstuck.watching import guard, recorder, samples
 from unstuck.watching.reading import read
 from unstuck.watching.watch import Watch
 
@@ -308,7 +308,6 @@ def test_layers_of_zeros_are_told_from_the_record_of_a_run_too_short_for_a_look(
             optimizer.zero_grad()
             functional.cross_entropy(model(inputs), labels).backward()
             optimizer.step()
-            time.sleep(0.0005)
     assert [finding.cause for finding in watched.findings] == [Cause.SADDLE_POINT]
     (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'finding'")
     assert "`0`, `2` are exactly zero" in said[0]
@@ -326,7 +325,6 @@ def noisy_targets(*, rate, steps, folder, noise=30.0):
             optimizer.zero_grad()
             functional.mse_loss(model(inputs), targets + 20.0).backward()
             optimizer.step()
-            time.sleep(0.0005)
     return watched
 
 
@@ -397,7 +395,6 @@ def test_what_no_optimizer_has_is_noted_though_the_loss_falls(tmp_path, capsys):
             optimizer.zero_grad()
             functional.cross_entropy(model(inputs), labels).backward()
             optimizer.step()
-            time.sleep(0.001)
     notes = [text for (text,) in rows(watched, "SELECT message FROM events WHERE kind = 'note'")]
     assert [text for text in notes if "`0.weight`, `0.bias` are in no optimizer" in text] == notes[-1:]
     assert "in no optimizer" in capsys.readouterr().err
@@ -421,7 +418,7 @@ def test_probabilities_that_are_taken_for_logits_are_noted_though_the_loss_falls
     model.append(nn.Softmax(dim=1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with watch(model, optimizer, out=tmp_path, share=0.0):
-        train(model, optimizer, inputs, labels, 300, each=lambda _: time.sleep(0.001))
+        train(model, optimizer, inputs, labels, 300)
     assert capsys.readouterr().err.count("has gone through a softmax already") == 1
 
 
@@ -452,7 +449,6 @@ def test_gradients_that_pile_up_from_step_to_step_are_noted_and_those_of_one_ste
             scaler.update()
             if zeroed:
                 optimizer.zero_grad()
-            time.sleep(0.0005)
     harmless = zeroed or scaled > 1.0  # what is left is divided by the scale once more
     assert ("not set to zero between steps" in capsys.readouterr().err) is not harmless
 
@@ -684,7 +680,6 @@ def test_layers_in_a_plain_list_are_noted_unless_an_optimizer_has_them(tmp_path,
                 optimizer.zero_grad()
                 model(torch.randn(4, 8)).square().mean().backward()
                 optimizer.step()
-                time.sleep(0.001)
         return capsys.readouterr().err
 
     said = noted(tmp_path / "listed")
@@ -703,7 +698,6 @@ def test_a_loss_that_has_always_been_zero_is_not_called_learnt(tmp_path):
             optimizer.zero_grad()
             (0.0 * functional.cross_entropy(model(inputs), labels)).backward()
             optimizer.step()
-            time.sleep(0.001)
     assert [finding.cause for finding in watched.findings] == [Cause.PLATEAU]
 
 
@@ -724,17 +718,24 @@ def test_of_an_optimizer_that_is_gone_it_is_not_asked_what_the_next_one_has(tmp_
     assert not before.unlisted
 
 
-def test_where_there_is_no_look_the_record_is_asked_again_as_it_grows(tmp_path):
-    model, inputs, labels = problem()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
-        for step in range(600):
+def test_where_there_is_no_look_the_record_is_asked_again_as_it_grows(tmp_path, monkeypatch):
+    late = frozenset(range(200, 300, 10))  # long after it stands still
+    monkeypatch.setattr(recorder, "_FIRST_STEPS", late)
+    monkeypatch.setattr(recorder, "_FIRST_GAP", float("inf"))
+    monkeypatch.setattr(recorder, "_SHARE", 1e-9)
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1, bias=False)
+    model.register_full_backward_pre_hook(lambda *_: None)  # such a model is not looked at
+    # Twice as far as the bottom: from one side to the other.
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for step in range(1100):
             optimizer.zero_grad()
-            functional.cross_entropy(model(inputs), labels).backward()
+            (0.5 * model(torch.ones(1, 1, requires_grad=True)).square().mean()).backward()
             optimizer.step()
-            if step >= 200:  # before, there is no time for the samples that it takes
-                time.sleep(0.002)
-    causes = [
-        cause for (cause,) in rows(watched, "SELECT document ->> 'cause' FROM events WHERE kind = 'finding'")
-    ]
-    assert causes[-1] == "step-too-small"
+            while step == 190 and not watched._alarms.standing:
+                time.sleep(0.001)  # until the thread that writes has come so far
+        while watched._recorder._pile:
+            time.sleep(0.001)
+        found = watched.findings  # before the end, when all is asked once more
+    assert [finding.cause for finding in found] == [Cause.STEP_TOO_LARGE]

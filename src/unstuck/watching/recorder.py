@@ -33,6 +33,9 @@ _SHARE = 0.005
 # A run that has just begun is looked at more often, whenever its age has doubled: that is ten samples or so.
 _FIRST_GAP = 0.02
 
+# These are looked at whatever the time: what is known by the first tests must not hang on how busy a machine is.
+_FIRST_STEPS = frozenset(1 << power for power in range(2, 9))
+
 # Seconds between two samples as a share of the run's age: a run of days has no more than some ten thousand.
 _GAP_OF_AGE = 1 / 2000
 
@@ -242,7 +245,7 @@ class Recorder:
             rate = _number(rate)
         now = time.perf_counter() - self._start
         self._pile.append((follower, step, now, follower.loss, rate))
-        if self.close or now >= follower.due:
+        if self.close or now >= follower.due or step in _FIRST_STEPS:
             self._look_closely(follower, optimizer, now)
 
     def _share_loss(self, follower: Follower) -> None:
@@ -338,7 +341,7 @@ class Recorder:
         if sampler is None and self._introduced >= _AT_ONCE and self._introducing > _SHARE * now:
             self._put_off(follower, optimizer)
             return
-        if sampler is None or sampler.close or now >= follower.next_sample:
+        if sampler is None or sampler.close or now >= follower.next_sample or follower.step in _FIRST_STEPS:
             self._sample(follower, optimizer, now)
         if self._looking.open:
             if self._looking.subject is follower:
