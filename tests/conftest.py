@@ -9,9 +9,10 @@ import torch
 
 torch.set_num_threads(1)
 
-# To check types at every call makes a diagnosis of a tiny network take four times as long. It is done where parts
-# are tested, and where each command is; not in these folders, whose tests let the commands run again and again.
-UNCHECKED = {"batch", "landscape", "report", "study", "trials"}
+# To check types at every call makes a diagnosis of a tiny network take four times as long. It is done where parts are
+# tested, and once for each command; not where commands run again and again: in these folders, and beside this file.
+UNCHECKED = {"batch", "demos", "landscape", "report", "study", "trials"}
+CHECKED = "test_types.py"
 
 FLAGS = [
     "--no-sandbox",
@@ -25,8 +26,9 @@ FLAGS = [
 
 @pytest.fixture(autouse=True, scope="module")
 def types(request):
-    folder = request.path.relative_to(Path(__file__).parent).parts[0]
-    jaxtyping.config.update("jaxtyping_disable", folder in UNCHECKED)
+    where = request.path.relative_to(Path(__file__).parent).parts
+    unchecked = where[0] in UNCHECKED if len(where) > 1 else where[0] != CHECKED
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
 
 
 @pytest.fixture(scope="session")
