@@ -27,8 +27,17 @@ FLAGS = [
 @pytest.fixture(autouse=True, scope="module")
 def types(request):
     where = request.path.relative_to(Path(__file__).parent).parts
-    unchecked = where[0] in UNCHECKED if len(where) > 1 else where[0] != CHECKED
-    jaxtyping.config.update("jaxtyping_disable", unchecked)
+    off = where[0] in UNCHECKED if len(where) > 1 else where[0] != CHECKED
+    jaxtyping.config.update("jaxtyping_disable", off)
+
+
+@pytest.fixture
+def unchecked():
+    """For a test that lets the same code run again and again."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)  # noqa: FBT003 - as jaxtyping has it
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

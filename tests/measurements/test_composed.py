@@ -111,7 +111,7 @@ def test_the_second_moment_is_compared_and_renewed_as_pytorchs(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DIAGNOSED)
-def test_the_verdict_and_its_evidence_are_those_of_pytorchs_optimizer(name):
+def test_the_verdict_and_its_evidence_are_those_of_pytorchs_optimizer(unchecked, name):
     mine, same = (unstuck.diagnose(training, trials=False, budget=600.0) for training in pair(name))
     assert mine.cause == same.cause
     assert [finding.cause for finding in mine.findings] == [finding.cause for finding in same.findings]

@@ -37,7 +37,7 @@ def test_the_means_of_both_halves_are_those_of_their_batches_by_size():
         torch.testing.assert_close(half, matrix @ theta - slope)
 
 
-def test_signal_and_variance_of_a_sample_are_without_bias_and_their_errors_true():
+def test_signal_and_variance_of_a_sample_are_without_bias_and_their_errors_true(unchecked):
     slope = vector(SIZE, seed=3, scale=0.2)
     found = [measured(drawn(24, slope, seed)).noise for seed in range(200)]
     for estimates, truth in (
@@ -49,7 +49,7 @@ def test_signal_and_variance_of_a_sample_are_without_bias_and_their_errors_true(
         assert fmean(one.stderr for one in estimates) == pytest.approx(stdev(values), rel=0.25)
 
 
-def test_the_noise_scale_is_their_ratio_and_unknown_where_the_signal_drowns():
+def test_the_noise_scale_is_their_ratio_and_unknown_where_the_signal_drowns(unchecked):
     slope = vector(SIZE, seed=3)
     scales = [measured(drawn(48, slope, seed)).noise.simple for seed in range(50)]
     truth = SIZE * SPREAD**2 / float(slope.square().sum())

@@ -20,6 +20,8 @@ from unstuck.errors import MeasurementError
 from unstuck.objective import Objective, draw
 from unstuck.remedies.escape import End, escape
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SQUARES = supervised(nn.functional.mse_loss)
 DEAREST = 4.0  # gradients that a single evaluation costs at most: a product by differences, done again
 

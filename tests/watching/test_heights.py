@@ -23,7 +23,7 @@ def test_a_loss_that_was_thrown_up_and_jumps_over_decades_is_told_with_where_it_
     assert (high.since, high.began) == (FIRST // 2 + 1, 1.08)
 
 
-def test_a_first_loss_that_is_low_by_chance_is_rarely_taken_for_the_level_it_began_at():
+def test_a_first_loss_that_is_low_by_chance_is_rarely_taken_for_the_level_it_began_at(unchecked):
     rng = np.random.default_rng(1)
     alarms = sum(bool(told(np.abs(rng.standard_cauchy(2048)).tolist())) for _ in range(1000))
     assert alarms <= 20
