@@ -79,6 +79,15 @@ def test_outputs_that_are_the_same_for_all_the_batch_are_seen_and_those_of_a_dea
     assert mixing(Net(lambda out: out[:, -1]), by_class, X, torch.zeros_like(Y)) is None
 
 
+def test_most_of_a_batch_may_have_the_same_outputs_though_statistics_of_all_are_in_them():
+    x = X.clone()
+    x.view(-1, EXAMPLES, STEPS, 6)[:, :-1] = 0.0
+
+    found = mixing(Net(lambda out: out[:, -1], normalised=True), by_class, x, Y)
+
+    assert found.own.value == pytest.approx(1.0, abs=1e-6)
+
+
 def test_targets_flattened_in_another_order_are_seen():
     assert misses(mixing(Net(lambda out: out.transpose(0, 1)), by_token, X, TOKENS))
 

@@ -168,7 +168,7 @@ class _Trading:
             if _moves(before, after):
                 _check_first(before, after, pair, count)
                 yield _change(before, after, own)
-            elif self._heed(before, take, rows, dimensions):
+            elif _alike(before) and self._heed(before, take, rows, dimensions):
                 yield _Change(0.0, 0.0)  # outputs of whoever is in the batch, and the same for all
 
     def _heed(self, before: _Seen, take: Take, rows: Int[Tensor, " rows"], dimensions: int) -> bool:
@@ -228,8 +228,17 @@ def _own(before: _Seen, after: _Seen, pair: Pair, count: int) -> Bool[Tensor, " 
 
 def _moves(before: _Seen, after: _Seen) -> bool:
     """Whether outputs change by more than rounding."""
+    return not _rounding(after.outputs - before.outputs, before.outputs)
+
+
+def _alike(seen: _Seen) -> bool:
+    """Whether outputs are the same for all: of a few examples they may be, where most units are dead."""
+    return _rounding(seen.outputs - seen.outputs[:1], seen.outputs)
+
+
+def _rounding(change: Float[Tensor, "rows _"], outputs: Float[Tensor, "rows _"]) -> bool:
     rounding = _ROUNDING * torch.finfo(torch.float32).eps
-    return float((after.outputs - before.outputs).norm()) > rounding * float(before.outputs.norm())
+    return float(change.norm()) <= rounding * float(outputs.norm())
 
 
 def _check_first(before: _Seen, after: _Seen, pair: Pair, count: int) -> None:
