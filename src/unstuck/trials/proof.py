@@ -168,7 +168,8 @@ class _Proof:
             if steps >= min(wished, _SHORT):
                 break
         if steps < _LEAST_STEPS:
-            msg = f"there is time for {steps:.0f} steps of each only: give a larger budget"
+            time = f"time for {steps:.0f} steps of each only" if steps >= 1.0 else "no time for it"
+            msg = f"there is {time}: give a larger budget"
             raise UnstuckError(msg)
         return float(min(wished, math.floor(steps))), remedies, orders
 
