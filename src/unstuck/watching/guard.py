@@ -16,6 +16,7 @@ from torch.nn.modules import module as everywhere
 
 from unstuck.watching.attention import twice_differentiable_attention
 from unstuck.watching.models import living
+from unstuck.watching.others import defers, divided
 from unstuck.watching.sequences import sequences_followed
 
 
@@ -62,8 +63,8 @@ class Guard:
 
 def obstacle(model: nn.Module | None, parameters: Sequence[Tensor]) -> str:
     """Say what forbids a look for the whole run; empty if nothing does."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return "it is one of several processes"
+    if divided(parameters):
+        return "it is one of several processes that share the parameters out among them"
     if any(getattr(parameter, "_backward_hooks", None) for parameter in parameters):
         return "there are hooks on its parameters"
     if any(vars(everywhere)[name] for name in ("_global_backward_hooks", "_global_backward_pre_hooks")):
@@ -79,4 +80,6 @@ def _obstacle(module: nn.Module) -> str:
         return f"there are backward hooks on its {type(module).__name__}"
     if "_orig_mod" in has.get("_modules", {}) or has.get("_compiled_call_impl") is not None:
         return "it is compiled, and compiled graphs cannot be differentiated twice"
+    if defers(module):
+        return "its DistributedDataParallel learns its order (static_graph) from the first gradients"
     return "it is TorchScript" if isinstance(module, torch.jit.ScriptModule) else ""

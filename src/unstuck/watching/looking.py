@@ -18,6 +18,7 @@ from unstuck.watching.bounded import beyond
 from unstuck.watching.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
 from unstuck.watching.models import names_of
+from unstuck.watching.others import PATIENCE, foreign, several
 from unstuck.watching.unrolled import unrolled
 
 # Looks that nothing called for come after this much more time each, and may take half of what all may: the other
@@ -110,6 +111,7 @@ class Looking:
         self._checked = True
         leaves = differentiable(optimizer)
         why_not = obstacle(model, leaves) if leaves else "it has no parameter that can be differentiated by"
+        why_not = why_not or self._too_long(subject)
         if why_not:
             self._end_all(why_not)
         elif products >= FEWEST:
@@ -136,13 +138,14 @@ class Looking:
             return
         guard.down()
         self._guard = None
+        seen = guard.seen or _talks(loss)
         if looker is None:
-            self._glimpse(loss, guard.seen)
+            self._glimpse(loss, seen)
             return
         factor = self.subject.micro / scale
         try:
-            if guard.seen:
-                raise MeasurementError(guard.seen)  # noqa: TRY301 - as if the look had failed
+            if seen:
+                raise MeasurementError(seen)  # noqa: TRY301 - as if the look had failed
             if looker.found:
                 looker.judge(loss, factor)
             else:
@@ -224,6 +227,15 @@ class Looking:
         due = subject.wanted and self._unsure is None and subject.step >= _AGAIN * self._last_glimpse
         return due and 0.0 < _GLIMPSE * subject.seconds_per_step() <= allowed
 
+    def _too_long(self, subject: Subject) -> str:
+        """Say that the other processes would wait for a look for too long, if there are others."""
+        seconds = COST * (self._per_gradient or subject.seconds_per_step())
+        return (
+            f"the other processes would wait for it for {seconds:.0f} seconds"
+            if several() and seconds > PATIENCE
+            else ""
+        )
+
     def _affordable(self, subject: Subject, allowed: float) -> int:
         """How many products there is time for; the judging takes as much as it takes."""
         per_gradient = self._per_gradient or subject.seconds_per_step()
@@ -231,6 +243,11 @@ class Looking:
             return 0
         spare = allowed / per_gradient - COST
         return min(PRODUCTS, PRODUCTS + int(spare / 2.0))
+
+
+def _talks(loss: Tensor) -> str:
+    name = foreign(loss)
+    return name and f"it is one of several processes, and {name} may talk to the others"
 
 
 def _named(model: nn.Module | None, leaves: list[Tensor]) -> dict[int, str]:

@@ -22,6 +22,7 @@ from unstuck.objective.generators import generators_kept
 from unstuck.watching.activations import flat_layers, flat_outputs
 from unstuck.watching.bounded import beyond
 from unstuck.watching.models import parameters_of
+from unstuck.watching.others import several
 from unstuck.watching.recent import SHIFTED
 from unstuck.watching.unrolled import unrolled
 
@@ -202,10 +203,21 @@ class Looker:
 
     def before(self) -> None:
         """See whether something else than the steps has moved the weights, half as far as a step or more."""
+        if self.found and not self.moved and several():
+            with self._timed():
+                self._take_all()
         if self._left is not None:
             with self._timed():
                 moved = _flat(self._leaves, self._weights) - self._left
                 self._shifted |= bool(moved.norm() > SHIFTED * self._directions["update"].norm())
+
+    def _take_all(self) -> None:
+        """Take for the gradient that which the step is made from: what all processes have summed up."""
+        given = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self._leaves]
+        self._gradient = _flat(given, self._weights)
+        if any(map(torch.any, self._decays)):
+            self._gradient += _flat(self._decays, self._weights) * self._weights
+        self._numbers["gradient_norm"] = float(self._gradient.norm())
 
     def after(self) -> None:
         """Learn what the step after that batch has added to the weights."""
