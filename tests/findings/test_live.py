@@ -296,6 +296,8 @@ def test_one_layer_that_gets_little_is_no_vanishing_gradient():
 def test_flat_as_far_as_the_weights_reach_is_a_plateau():
     look = replace(LOOK, gradient_norm=1e-7, lambda_max=sure(1e-7), lambda_min=sure(0.0), krylov=FLAT)
     assert causes(look=look) == [Cause.PLATEAU]
+    elsewhere = replace(RECENT, unreached=("0.weight",), left_out=1.0)
+    assert causes(elsewhere, look) == [Cause.FROZEN_PARAMETERS]  # it is flat in what it does not depend on
 
 
 numbers = st.floats(-1e3, 1e3)

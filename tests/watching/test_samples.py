@@ -189,3 +189,39 @@ def test_gradients_that_the_step_itself_clears_are_not_called_erased():
         weight.grad = None
         sampler.after()
         assert not sampler.erased
+
+
+@pytest.mark.parametrize("cleared", [True, False])
+def test_of_gradients_that_pile_up_it_is_not_said_where_steps_lead(cleared):
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=3.0)  # three times too long on this parabola
+    sampler, found = Sampler(optimizer), None
+    for _ in range(3):
+        if cleared:
+            optimizer.zero_grad()
+        sampler.before_micro_batch()
+        weight.square().sum().div(2.0).backward()
+        sampler.micro_batch()
+        sampler.before()
+        optimizer.step()
+        found = sampler.after()
+    assert found.piled is not cleared
+    compared = (found.overshoot, found.gradient_cosine, found.signal, found.noise)
+    assert all((one is not None) is cleared for one in compared)
+
+
+def test_parameters_that_no_gradient_comes_to_any_more_are_no_longer_reached():
+    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(first.parameters())
+    sampler = Sampler(optimizer, first)
+    reached = []
+    for model in (first, first, first, *8 * (second,)):  # whose optimizer this is not
+        optimizer.zero_grad()
+        model(torch.ones(3, 2)).sum().backward()
+        sampler.micro_batch()
+        sampler.before()
+        optimizer.step()
+        sampler.after()
+        reached.append(bool(sampler.reached))
+    assert reached[0]
+    assert not reached[-1]

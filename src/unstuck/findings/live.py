@@ -369,8 +369,8 @@ def _unequal(recent: Recent, look: Look) -> Finding | None:
 
 def plateau(recent: Recent, look: Look | None) -> Finding | None:
     """Neither gradient nor curvature could change the loss within the length of the weights."""
-    if look is None or recent.stepped:
-        return None  # autograd knows nothing of what the loss does behind a step function
+    if look is None or recent.stepped or recent.left_out == 1.0:
+        return None  # of what does not come to the loss autograd knows nothing, nor of what ends at a step function
     if any(check(recent, look) is not None for check in (zero_layers, no_slope, mismatched_loss)):
         return None  # as far as nothing reaches all is flat
     reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything

@@ -57,8 +57,8 @@ def untrained(recent: Recent) -> str:
     """Say which parameters are not trained, and why; nothing if all are."""
     if recent.unreached == ORPHANS:
         return (
-            "No gradient has ever come to any of the parameters that the optimizer has: they are not those that the "
-            "loss depends on, but those of another model, or of a layer that has been replaced since"
+            "No gradient comes to any of the parameters that the optimizer has: they are not those that the loss "
+            "depends on, but those of another model, of an earlier one, or of a layer that has been replaced since"
         )
     parts = [
         f"{named(names)} {'is' if len(names) == 1 else 'are'} {why}"

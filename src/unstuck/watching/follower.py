@@ -64,8 +64,8 @@ class Follower:
         return self.sampler is not None and self.sampler.erased
 
     def unreached(self, times: int) -> bool:
-        """Whether none of its parameters had a gradient whenever that was looked at, so many times at least."""
-        return not self.samples and self.sampler is not None and self.sampler.missed >= times
+        """Whether none of its parameters had a gradient the last times that was looked at, so many at least."""
+        return self.sampler is not None and self.sampler.missed >= times
 
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""

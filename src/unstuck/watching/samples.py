@@ -30,6 +30,10 @@ _MOST = 4_000_000
 # Of a model that `fully_shard` has divided, the numbers are those of this process's shard, and lengths are scaled up
 # to the whole: what asks the other processes would wait for them in the midst of their steps.
 
+# So often in a row no gradient may come to any parameter before what came earlier is forgotten: other parameters are
+# trained by now, those of the next fold, say.
+_MISSED = 4
+
 # Of the cosine between the step and the way down: less says that it goes somewhere else, and nothing of its length.
 _DOWN = 0.2
 
@@ -66,7 +70,8 @@ class Sample:
         overshoot: $-g_{k+1} \cdot d_k / g_k \cdot d_k$, the slope along the step where it ends over that where it
             began, with the sign turned: -1 where the loss is a straight line, 0 where the step ends at the bottom,
             1 where it ends as high on the other side. The noise of $g_{k+1}$ does not know the step and averages out.
-        piled: Whether $g_k$ was added to $g_{k-1}$, which nobody had set to zero.
+        piled: Whether $g_k$ was added to $g_{k-1}$, which nobody had set to zero. What compares successive gradients
+            is None then.
         outside: How far the parameters were moved between step k-1 and step k, by something other than the steps.
         numb: Whether nothing but zeros came to one of the parameters.
     """
@@ -94,7 +99,7 @@ class Sampler:
 
     Attributes:
         size: Number of parameters that it moves.
-        reached: Ids of those that ever had a gradient when a sample was taken.
+        reached: Ids of those that had a gradient when a sample was taken, since the last time that none had any.
         inventory: What the model has, when last seen.
         close: Whether a sample is being taken.
         erased: Whether gradients were seen to come, and were gone at the step.
@@ -181,12 +186,16 @@ class Sampler:
         elif self._probing:
             self.erased = self._came and not self._had
             self.missed = 0 if self._came or self._had else self.missed + 1
+            if self.missed >= _MISSED:
+                self.reached.clear()
             self._forget()
         elif self._step is not None:
             return self._finish(self._step)
         elif self._before is not None and self._last is not None and self._complete():
-            self._sample = self._compared(
-                self._before, self._thinned(self._tensors), self._last, self._gradients()
+            sample = self._compared(self._before, self._thinned(self._tensors), self._last, self._gradients())
+            # Sums that hold each other tell nothing of how gradients change from one step to the next.
+            self._sample = (
+                replace(sample, gradient_cosine=None, signal=None, noise=None) if sample.piled else sample
             )
             self._before = self._last = None
             self._micro = []
@@ -209,6 +218,7 @@ class Sampler:
         if (
             sample is not None
             and self._complete()
+            and not sample.piled
             and sample.descent_cosine
             and sample.descent_cosine > _DOWN
         ):
