@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -142,6 +143,26 @@ def test_trainings_of_several_threads_are_told_apart(tmp_path):
     ]
     assert sorted(recorded) == sorted(losses)
     assert not rows(watched, "SELECT message FROM events WHERE kind = 'error'")
+
+
+def test_what_a_thread_differentiates_for_the_steps_of_another_is_their_loss(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+
+    def differentiate():
+        loss = functional.cross_entropy(model(inputs), labels)
+        loss.backward()
+        losses.append(loss.item())
+
+    with Watch([optimizer], out=tmp_path, share=0.5, about={}) as watched, ThreadPoolExecutor(1) as pool:
+        for _ in range(200):
+            optimizer.zero_grad()
+            pool.submit(differentiate).result()
+            optimizer.step()
+    assert [loss for (loss,) in rows(watched, "SELECT loss FROM steps ORDER BY step")] == losses
+    (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'note'")
+    assert "another thread" in said[0]
 
 
 def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):
@@ -410,7 +431,20 @@ def test_an_optimizer_of_a_head_that_has_been_replaced_is_told(tmp_path):
             with torch.no_grad():
                 model[0].weight.zero_()  # no batch differs from the others: the loss surely stands still
     assert [finding.cause for finding in watched.findings] == [Cause.FROZEN_PARAMETERS]
-    assert "No gradient has ever come to any" in watched.findings[0].explanation
+    assert "No gradient comes to any" in watched.findings[0].explanation
+
+
+def test_weights_that_decay_to_nothing_have_no_dead_units(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=7e4)  # 7 % go at each step
+    _, inputs, labels = problem()
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(1150):
+            train(model, optimizer, inputs, labels, 1)
+    assert model[0].weight.grad.count_nonzero() == 0 < model[4].bias.grad.count_nonzero()
+    assert watched.stalled
+    assert Cause.DEAD_UNITS not in [finding.cause for finding in watched.findings]
 
 
 def test_probabilities_that_are_taken_for_logits_are_noted_though_the_loss_falls(tmp_path, capsys):

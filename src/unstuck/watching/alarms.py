@@ -5,7 +5,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from unstuck.findings.creeping import creeping
@@ -342,7 +342,7 @@ class Alarms:
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""
         heard = self._heard[follower.number]
-        return recent(
+        known = recent(
             list(follower.samples),
             since=since,
             until=follower.step,
@@ -359,6 +359,8 @@ class Alarms:
             glimpse=follower.glimpse,
             wired=self._wired(follower),
         )
+        # Weights that are nearly gone pass next to nothing on, which is rounded to zero: no unit need have died.
+        return replace(known, silent=()) if known.silent and follower.shrunk() < _NOTHING else known
 
     def _wired(self, follower: Follower) -> Wiring:
         """What of the model is trained; of one that is gone, what was known last."""

@@ -198,6 +198,12 @@ class Looking:
             self._guard.down()
         self._guard = self._looker = self._unsure = self._names = None
 
+    def refuse(self, why: str) -> None:
+        """Look at nothing any more, for a reason that lies outside."""
+        if not self.why_not:
+            self.give_up()
+            self._end_all(why)
+
     def _end(self, looker: Looker, now: float) -> None:
         self._looker, self._failures = None, 0
         self._spent += looker.seconds - self._counted

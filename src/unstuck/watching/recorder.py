@@ -51,9 +51,11 @@ _SOON = 0.02
 
 
 class _Own(threading.local):
-    """What one thread has differentiated since its last step."""
+    """What one thread has differentiated since its last step; others find it under the number of the thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
+        threads[threading.get_ident()] = self.__dict__
+        self.steps = False  # whether it ever made one
         self.losses: list[Any] = []  # numbers, or tensors on a device
         self.unscaled: tuple[int, Any] | None = None
         self.twice = self.crossed = ""
@@ -95,7 +97,8 @@ class Recorder:
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
-        self._own = _Own()
+        self._threads: dict[int, dict[str, Any]] = {}
+        self._own = _Own(self._threads)
         self._scaling = Scaling()
         self._count = self._introduced = 0
         self._introducing = 0.0  # seconds
@@ -231,7 +234,8 @@ class Recorder:
             self._scaling.stepped(follower, optimizer)
         if self._own.inside is not None:
             self._end_closure(optimizer)
-        losses = self._own.losses
+        self._own.steps = True
+        losses = self._own.losses or self._handed_over()
         if losses:
             follower.micro = len(losses)
             follower.loss = losses[0] if follower.micro == 1 else sum(losses)
@@ -247,6 +251,20 @@ class Recorder:
         self._pile.append((follower, step, now, follower.loss, rate))
         if self.close or now >= follower.due or step in _FIRST_STEPS:
             self._look_closely(follower, optimizer, now)
+
+    def _handed_over(self) -> list[Any]:
+        """What threads that make no steps have differentiated, if this one makes all of them."""
+        others = [own for own in [*self._threads.values()] if own is not self._own.__dict__]
+        if any(own["steps"] for own in others):
+            return []
+        losses: list[Any] = []
+        for own in others:
+            handed, own["losses"] = own["losses"], []
+            losses += handed
+        if losses:
+            # It might go on with steps while the other thread is at a look.
+            self._looking.refuse("gradients come from another thread than the one that makes the steps")
+        return losses
 
     def _share_loss(self, follower: Follower) -> None:
         """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
