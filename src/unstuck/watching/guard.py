@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules import module as everywhere
 
 from unstuck.watching.attention import twice_differentiable_attention
+from unstuck.watching.bags import twice_differentiable_bags
 from unstuck.watching.models import living
 from unstuck.watching.others import defers, divided
 from unstuck.watching.sequences import sequences_followed
@@ -27,6 +28,7 @@ class Guard:
         self.seen = ""
         self._stack, self._shown = ExitStack(), ExitStack()
         self._shown.enter_context(twice_differentiable_attention())
+        self._shown.enter_context(twice_differentiable_bags())
         self._shown.enter_context(sequences_followed())
         for holder, name, what in (
             (Tensor, "retain_grad", "it keeps gradients of tensors inside the graph (retain_grad)"),

@@ -18,7 +18,7 @@ from unstuck.watching.graph import walk
 # How autograd calls its own; those of others have no number, and may do anything.
 _BUILT_IN = re.compile(r"[A-Za-z0-9]+Backward\d+|torch::autograd::(AccumulateGrad|CopySlices|CopyBackwards)")
 
-# Of others, what takes the place of attention for a look, and what passes everything on as it is.
+# Of others, what takes the place of attention and of bags for a look, and what passes everything on as it is.
 _HARMLESS = frozenset({"_TwiceBackward", "_DDPSinkBackward"})
 
 # Operations of a graph that are looked at, at most.
