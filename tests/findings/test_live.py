@@ -11,6 +11,7 @@ from unstuck.estimate import Estimate
 from unstuck.findings.creeping import creeping
 from unstuck.findings.glance import quadratic_gain
 from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, least_noise, no_way_down
+from unstuck.findings.logged import UNSEEN
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
 
@@ -158,6 +159,15 @@ def test_steps_of_nothing_are_too_small_whatever_a_look_along_them_says_where_th
     assert (
         conclude_live(still, nowhere) == ()
     )  # noise alone: a step that is corrected for curvature gains nothing
+
+
+@pytest.mark.parametrize(("level", "told"), [(2.0, []), (2.2, [Cause.STEP_TOO_SMALL])])
+def test_steps_of_nothing_are_too_small_where_nothing_is_to_gain_but_nothing_has_been_learnt(level, told):
+    still = replace(RECENT, level=level, unchanged=1.0, reach=1.0, step_share=0.0, rate=0.0, first_rate=0.1)
+    nowhere = replace(LOOK, step_length=0.0, update=Along(sure(0.0), sure(0.0)))
+    found = conclude_live(still, nowhere)
+    assert [one.cause for one in found] == told
+    assert all(one.confidence <= UNSEEN for one in found)
 
 
 def test_a_gradient_that_is_clipped_far_below_that_of_the_loss_is_said():

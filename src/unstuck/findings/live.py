@@ -6,6 +6,7 @@ check asks for more than doubt, and what it cannot tell it leaves open.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from unstuck.findings.creeping import CLIP_LESS, creeping, cut_short, motionless, spent
 from unstuck.findings.glance import (
@@ -25,6 +26,7 @@ from unstuck.findings.layers import BYPASS, FLAT_LAYER
 from unstuck.findings.logged import (
     DEAD,
     SURE,
+    UNSEEN,
     dead_units,
     faded,
     mismatched_loss,
@@ -38,7 +40,7 @@ from unstuck.findings.logged import (
 )
 from unstuck.findings.phrases import confidence, estimated, figure, named, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
-from unstuck.findings.strides import overreaching, thrown
+from unstuck.findings.strides import NOTHING_LEARNT, overreaching, thrown
 from unstuck.findings.wiring import frozen_parameters
 from unstuck.measurements.records.live import Look, Recent
 
@@ -311,7 +313,12 @@ def _stands(recent: Recent, look: Look) -> Finding | None:
         return None
     if look.update.slope.value < 0.0 and not look.update.slope.surely_below(0.0, sigmas=2.0):
         return creeping(recent, look)
-    return None if critical(recent, look) else motionless(recent)
+    still = motionless(recent)
+    if still is None or not critical(recent, look):
+        return still
+    # Where a run has come down it may have come to a minimum; where it has learnt nothing it has not.
+    learnt = not recent.began or recent.level < NOTHING_LEARNT * recent.began
+    return None if learnt else replace(still, confidence=min(still.confidence, UNSEEN))
 
 
 def _clipped(recent: Recent, look: Look) -> str:
