@@ -166,6 +166,25 @@ def test_what_a_thread_differentiates_for_the_steps_of_another_is_their_loss(tmp
     assert "another thread" in said[0]
 
 
+def test_what_another_thread_differentiates_beside_a_training_is_none_of_its_losses(tmp_path):
+    model, inputs, labels = problem()
+    # The second one's steps share what was differentiated before the first one's.
+    optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (model[0], model[2])]
+    losses = []
+    with Watch(optimizers, out=tmp_path, share=0.0, about={}) as watched, ThreadPoolExecutor(1) as pool:
+        for _ in range(20):
+            pool.submit(lambda: torch.ones((), requires_grad=True).mul(99.0).backward()).result()
+            loss = functional.cross_entropy(model(inputs), labels)
+            loss.backward()
+            losses.append(loss.item())
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    for number in range(2):
+        found = rows(watched, f"SELECT loss FROM steps WHERE optimizer = {number} ORDER BY step")
+        assert [loss for (loss,) in found] == losses
+
+
 def test_losses_of_a_game_need_not_fall_and_are_not_called_stalled(tmp_path):
     one, inputs, labels = problem()
     other, _, _ = problem()

@@ -55,7 +55,7 @@ class _Own(threading.local):
 
     def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
         threads[threading.get_ident()] = self.__dict__
-        self.steps = False  # whether it ever made one
+        self.steps = self.differentiates = False  # whether it ever made one, and had a loss for it
         self.losses: list[Any] = []  # numbers, or tensors on a device
         self.unscaled: tuple[int, Any] | None = None
         self.twice = self.crossed = ""
@@ -237,6 +237,7 @@ class Recorder:
         self._own.steps = True
         losses = self._own.losses or self._handed_over()
         if losses:
+            self._own.differentiates |= losses is self._own.losses
             follower.micro = len(losses)
             follower.loss = losses[0] if follower.micro == 1 else sum(losses)
             losses.clear()
@@ -253,7 +254,9 @@ class Recorder:
             self._look_closely(follower, optimizer, now)
 
     def _handed_over(self) -> list[Any]:
-        """What threads that make no steps have differentiated, if this one makes all of them."""
+        """What threads that make no steps have differentiated, if this one makes all and does nothing else."""
+        if self._own.differentiates:
+            return []
         others = [own for own in [*self._threads.values()] if own is not self._own.__dict__]
         if any(own["steps"] for own in others):
             return []
