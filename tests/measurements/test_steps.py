@@ -190,6 +190,34 @@ def test_a_strangers_optimizer_keeps_what_its_step_needs_to_itself():
     assert optimizer.made == [0]
 
 
+class Sharp(torch.optim.SGD):
+    """SAM: the gradient of where the loss is higher, a little uphill, for which it evaluates the loss twice."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        closure = torch.enable_grad()(closure)
+        closure()
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        norm = torch.stack([parameter.grad.norm() for parameter in parameters]).norm()
+        uphill = [0.05 * parameter.grad / norm for parameter in parameters]
+        for parameter, each in zip(parameters, uphill, strict=True):
+            parameter.add_(each)
+        closure()
+        for parameter, each in zip(parameters, uphill, strict=True):
+            parameter.sub_(each)
+        return super().step()
+
+
+def test_steps_that_evaluate_the_loss_twice_are_those_that_such_an_optimizer_takes():
+    model = nn.Linear(4, 3)
+    training = Training(model, LOSS, data(), Sharp(model.parameters(), lr=0.1, momentum=0.9))
+    before = flat(model)
+    moved = Twin(objective_of(training), training.optimizer).walk([0, 1])
+    for batch in training.data[:2]:
+        step(training, [batch])
+    torch.testing.assert_close(moved, flat(model) - before, rtol=1e-4, atol=1e-6)
+
+
 def test_hooks_of_the_user_do_not_run():
     training = run("Adam")
     heard = []

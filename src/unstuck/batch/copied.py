@@ -18,7 +18,7 @@ from unstuck.objective import Batch, Objective
 from unstuck.objective.generators import seed_everything
 from unstuck.objective.reach import generators, within
 from unstuck.objective.sampling import moved, one_line
-from unstuck.optim.closures import wants_closure
+from unstuck.optim.closures import step_with_gradients, wants_closure
 from unstuck.training import Training
 
 
@@ -97,7 +97,7 @@ class Copied:
             self.optimizer.step(closure)
         else:
             closure()
-            self.optimizer.step()
+            step_with_gradients(self.optimizer, closure)
         if all(parameter.grad is None for parameter in self.model.parameters()):
             msg = "`loss` does not evaluate the model that it is given, so that no copy can be trained"
             raise MeasurementError(msg)

@@ -19,7 +19,7 @@ from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.objective import Objective
 from unstuck.objective.sampling import one_line
 from unstuck.objective.shards import local
-from unstuck.optim.closures import wants_closure
+from unstuck.optim.closures import step_with_gradients, wants_closure
 
 # What a scheduler puts on an optimizer: a `step` that counts the user's own steps.
 _SCHEDULERS = {"step", "_opt_called"}
@@ -156,7 +156,7 @@ class Twin:
                 processes.together(lambda: self.optimizer.step(closure))
             else:
                 closure()
-                processes.together(self.optimizer.step)
+                processes.together(lambda: step_with_gradients(self.optimizer, closure))
 
     def theta(self) -> Float[Tensor, " n"]:
         """Give the copied parameters as a flat vector."""

@@ -16,7 +16,7 @@ from unstuck import processes
 from unstuck.errors import TrainingError
 from unstuck.objective.sampling import describe, moved
 from unstuck.objective.shards import is_divided
-from unstuck.optim.closures import wants_closure
+from unstuck.optim.closures import step_with_gradients, wants_closure
 from unstuck.progress import Told
 from unstuck.training import Training
 
@@ -79,7 +79,7 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
             )  # torch takes tensors, its annotation says float
         else:
             closure()
-            optimizer.step()
+            step_with_gradients(optimizer, closure)
     except Exception as error:
         reason = " ".join(str(error).split())
         msg = f"training step {number} failed on a batch {describe(batch)}: {type(error).__name__}: {reason:.300}"
