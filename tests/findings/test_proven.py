@@ -1,5 +1,6 @@
 """What trials add where the measurements left the cause open."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -98,3 +99,58 @@ def test_what_is_taken_away_and_makes_no_difference_is_less_sure_and_named_only_
     assert judged.cause is (Cause.STALE_SECOND_MOMENT if named else None)
     assert (judged.findings[0].confidence < sure) is (gain == 0.0)
     assert any("less sure" in note for note in judged.notes) is (gain == 0.0)
+
+
+def followed(*ends, middle=None, **gains):
+    """Trials that follow the run on so many orders, from a loss of 1 by way of `middle` to these ends."""
+    curves = tuple(
+        Curve(
+            (0.0, 1.0, 2.0, 3.0, 4.0),
+            (1.0, 1.0, 0.5 * (1.0 + end) if middle is None else middle, end, end),
+            end,
+        )
+        for end in ends
+    )
+    return replace(trials(**gains), going_on=curves, whole=True)
+
+
+def named(cause, sure=0.95):
+    found = Finding(cause, sure, (), "", "")
+    return replace(undecided(), cause=cause, confidence=sure, findings=(found,))
+
+
+@pytest.mark.parametrize(
+    ("tried", "cause"),
+    [
+        (followed(0.87, 0.86, 0.85, 0.87, smaller_step=0.0), Cause.HEALTHY),
+        (followed(0.87, 0.86, 0.85, 0.87, smaller_step=0.5), Cause.STEP_TOO_LARGE),
+        (followed(0.87, 0.86, 0.85, 0.87, middle=0.85), Cause.STEP_TOO_LARGE),
+        (followed(0.6, 0.9, 1.3, 0.7), Cause.STEP_TOO_LARGE),
+        (followed(0.87, 0.86), Cause.STEP_TOO_LARGE),
+        (followed(0.87, 0.86, 0.85, math.inf), Cause.STEP_TOO_LARGE),
+    ],
+    ids=["falls", "a smaller step gains", "from a peak only", "on some orders", "too few", "thrown out"],
+)
+def test_a_run_that_falls_on_every_order_is_not_told_that_its_steps_lead_nowhere(tried, cause):
+    (smaller,) = tried.tried or (None,)
+    if smaller is not None and smaller.gain.value == 0.0:
+        tried = replace(tried, tried=(replace(smaller, low=-0.02, high=0.02),))
+
+    judged = with_trials(named(Cause.STEP_TOO_LARGE), tried)
+
+    assert judged.cause is cause
+    assert any("does not bear" in note for note in judged.notes) is (cause is Cause.HEALTHY)
+    assert [finding.cause for finding in judged.findings] == [cause]
+
+
+@pytest.mark.parametrize(("end", "cause"), [(0.999, None), (0.6, Cause.HEALTHY)])
+def test_a_run_that_hardly_falls_where_it_is_followed_further_is_not_called_healthy(end, cause):
+    judged = with_trials(named(Cause.HEALTHY), followed(end, end, end, end))
+
+    assert judged.cause is cause
+
+
+def test_of_a_part_of_the_data_a_pass_is_not_known_and_healthy_stands():
+    tried = replace(followed(0.999, 0.999, 0.999, 0.999), whole=False)
+
+    assert with_trials(named(Cause.HEALTHY), tried).cause is Cause.HEALTHY

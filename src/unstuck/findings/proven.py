@@ -1,10 +1,12 @@
 """What the trials add to a verdict: which remedies help, and which of several causes matters most."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from unstuck.findings.progress import ABOUT_EQUAL, MUCH
+from unstuck.estimate import Estimate, weighted_mean
+from unstuck.findings.phrases import percent
+from unstuck.findings.progress import ABOUT_EQUAL, HEALTHY_PACE, HEALTHY_PASS, MUCH, NEGLIGIBLE, SIGMAS
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
 from unstuck.findings.steps import mostly_signal, thrown_out
 from unstuck.findings.verdict import EXPLAINS, NAMED, first_named, rank
@@ -41,6 +43,12 @@ CURES = {
 }
 CONTRADICTED = 7.0
 
+# What says that the run, as it is, does not get the loss down.
+_LEADS_NOWHERE = frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE, Cause.ILL_CONDITIONED})
+
+# Orders that a run is followed on, and looks on each, of which fewer say nothing about where it goes.
+FEW, LOOKS = 4, 5
+
 # Nothing is there to be cured, or nothing that a change of the training could cure.
 _NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
 
@@ -58,7 +66,7 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     if found := _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
-    verdict = _doubted(verdict, trials.tried)
+    verdict = _followed(_doubted(verdict, trials.tried), trials)
     trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
     remedies = tuple(remedy for trial in trials.tried if (remedy := as_remedy(trial)) is not None)
     ordered = _reordered(verdict.findings, remedies)
@@ -131,6 +139,60 @@ def _doubted(verdict: Verdict, tried: Sequence[Trial]) -> Verdict:
         findings=findings,
         notes=(*verdict.notes, note),
     )
+
+
+def _followed(verdict: Verdict, trials: Trials) -> Verdict:
+    """The trials follow the run further and on fresh orders, which holds to its word what was said of going on.
+
+    A single continuation may have met a bounce, or be too short for what momentum swings about to die away.
+    """
+    measured, cause = verdict.measured, verdict.cause
+    curves = [curve for curve in trials.going_on if len(curve.losses) >= LOOKS]
+    if trials.by_validation or len(curves) < FEW:
+        return verdict
+    gain = _over_orders([curve.losses[0] - curve.end for curve in curves])
+    if cause is Cause.HEALTHY and trials.whole:
+        passes = trials.horizon / measured.sample.batches
+        least = min(HEALTHY_PACE * trials.horizon, HEALTHY_PASS * passes)
+        return _without(verdict, {cause}) if gain.surely_below(least * measured.scale) else verdict
+    # Coming down from a peak alone is no progress: what the middle was at must be left behind, too.
+    later = _over_orders([curve.losses[len(curve.losses) // 2] - curve.end for curve in curves])
+    falls = gain.surely_above(NEGLIGIBLE * measured.scale)
+    falls = falls and later.surely_above(0.5 * trials.horizon * HEALTHY_PACE * measured.scale, sigmas=SIGMAS)
+    if cause not in _LEADS_NOWHERE or not falls or any(map(_worth_having, trials.tried)):
+        return verdict
+    found = Finding(
+        Cause.HEALTHY,
+        BY_TRIAL,
+        (Evidence("gain_per_step", gain.value / measured.scale / trials.horizon),),
+        f"The run is not stuck: followed for {trials.horizon:.0f} gradients on each of {len(curves)} orders of the "
+        f"batches it gained {percent(gain, measured)} of the loss, and nothing that was tried surely gains more.",
+        "Go on.",
+    )
+    verdict = _without(verdict, _LEADS_NOWHERE)
+    return replace(
+        verdict, cause=found.cause, confidence=found.confidence, findings=(found, *verdict.findings)
+    )
+
+
+def _without(verdict: Verdict, refuted: Set[Cause]) -> Verdict:
+    findings = tuple(finding for finding in verdict.findings if finding.cause not in refuted)
+    cause, confidence = first_named(findings)
+    note = (
+        f"A first continuation spoke for {verdict.cause}; followed further in the trials, the run does not bear "
+        "it out."
+    )
+    return replace(
+        verdict, cause=cause, confidence=confidence, findings=findings, notes=(*verdict.notes, note)
+    )
+
+
+def _worth_having(trial: Trial) -> bool:
+    return _helps(trial) and trial.gain is not None and trial.gain.value >= LEAST_GAIN
+
+
+def _over_orders(values: Sequence[float]) -> Estimate:
+    return weighted_mean(values, [1.0] * len(values))
 
 
 def _divided(confidence: float) -> float:
