@@ -322,6 +322,17 @@ def test_only_the_units_that_are_dead_are_revived():
     assert (parts[2] == 0).all()
 
 
+def test_what_a_step_has_killed_is_revived_with_a_smaller_one_too():
+    made = dead()
+    run = run_of(made)
+    rate = run.optimizer.param_groups[0]["lr"]
+    _, slower = units.revive(known(made))
+    slower.apply(run)
+    assert slower.name == "revive"
+    assert run.optimizer.param_groups[0]["lr"] < rate
+    assert bool(run.theta().ne(run_of(made).theta()).any())
+
+
 def test_frozen_unlisted_and_rateless_parameters_are_trained_too():
     model = network()
     model[0].requires_grad_(requires_grad=False)

@@ -25,25 +25,22 @@ _SHOWN = 3
 def revive(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the units whose weights get no gradient from any example."""
     names = _sick(known, dead=True)
-    if not names:
-        return []
-    return [_treatment("revive", Cause.DEAD_UNITS, names, known.seed, dead=True)]
+    return (
+        _also_slower(_treatment("revive", Cause.DEAD_UNITS, names, known.seed, dead=True), known)
+        if names
+        else []
+    )
 
 
 def desaturate(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the layers whose units sit where their slope is zero."""
     names = _sick(known, dead=False)
-    if not names:
-        return []
-    return [_treatment("desaturate", Cause.SATURATED_UNITS, names, known.seed, dead=False)]
+    made = _treatment("desaturate", Cause.SATURATED_UNITS, names, known.seed, dead=False)
+    return _also_slower(made, known) if names else []
 
 
 def begin_anew(known: Situation) -> Sequence[Treatment]:
-    """Initialise every parameter anew; the optimizer's state with it.
-
-    What too large a step has killed or driven into saturation, it does again to what begins anew: hence a variant
-    with a smaller one.
-    """
+    """Initialise every parameter anew; the optimizer's state with it."""
 
     def apply(run: Run) -> None:
         fresh = fresh_parameters(run, known.seed)
@@ -59,8 +56,13 @@ def begin_anew(known: Situation) -> Sequence[Treatment]:
         "Glorot & Bengio, 2010; He et al., 2015",
         apply,
     )
-    slower = [together(anew, step) for step in smaller_step(known)[:1]]
+    _, *slower = _also_slower(anew, known)
     return [anew, *(replace(each, treats=driven) for each in slower)]
+
+
+def _also_slower(made: Treatment, known: Situation) -> list[Treatment]:
+    """With a smaller step, too: one that has killed units, or saturated them, does it again to what begins anew."""
+    return [made, *(together(made, step) for step in smaller_step(known)[:1])]
 
 
 def fresh_parameters(run: Run, seed: int) -> Float[Tensor, " n"]:
