@@ -238,6 +238,46 @@ def test_dependence_that_no_straight_line_shows_is_found(kind):
     assert uninformative(labels) is None
 
 
+def marked(count, *, told):
+    """Sets of vectors of which one is marked; what is told of it is the label, or not."""
+    drawn = torch.Generator().manual_seed(5)
+    x = torch.randn(count, 12, 64, generator=drawn)
+    place = torch.randint(0, 12, (count,), generator=drawn)
+    x[torch.arange(count), place, 0] += 3.0
+    y = x[torch.arange(count), place, 1:3]
+    return x, y if told else y.roll(1, 0)
+
+
+class Chosen(nn.Module):
+    """Attention that does not know yet whom to attend to."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.value = nn.Linear(64, 1), nn.Linear(64, 2)
+
+    def forward(self, x):
+        return (self.query(x).mul(9.0).softmax(1) * self.value(x)).sum(1)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_one_member_of_a_set_tells_is_found_in_their_sum(told):
+    torch.manual_seed(0)
+    labels, _ = look(Chosen(), supervised(nn.MSELoss()), batches(*marked(600, told=told)))
+    assert (labels.p_value < 0.05) is told
+    assert 55.0 < labels.directions < 75.0
+
+
+def test_where_inputs_differ_in_more_directions_than_there_are_examples_nothing_is_ruled_out():
+    drawn = torch.Generator().manual_seed(3)
+    y = torch.randn(400, 1, generator=drawn)
+    few, many = (torch.randn(400, width, generator=drawn) for width in (12, 3000))
+    found = {len(x.T): look(network(x, 1), supervised(nn.MSELoss()), batches(x, y))[0] for x in (few, many)}
+    assert found[12].directions == pytest.approx(12, rel=0.1)
+    assert found[3000].directions == pytest.approx(3000, rel=0.1)
+    assert uninformative(found[12]) is not None
+    assert uninformative(found[3000]) is None
+
+
 def test_the_p_value_is_uniform_under_independence():
     drawn = torch.Generator().manual_seed(0)
     values = [

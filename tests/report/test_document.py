@@ -340,6 +340,7 @@ SCHEMA = {
             "passes": int,
             "discrete": bool,
             "pairs": bool,
+            "directions": NUMBER,
         },
         None,
     ),

@@ -130,10 +130,7 @@ def normal_scores(targets: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 def standardised(features: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
     """Centre and scale each column, leave out those that do not vary, and rotate wide ones on few components."""
-    centred = features.float() - features.float().mean(0)
-    spread = centred.std(0)
-    kept = centred[:, spread > 1e-6 * spread.max().clamp(min=1e-30)]
-    scaled = kept / kept.std(0).clamp(min=1e-30)
+    scaled = _scaled(features)
     if scaled.shape[1] <= _WIDEST:
         return scaled
     drawn = torch.Generator().manual_seed(0)
@@ -141,6 +138,25 @@ def standardised(features: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
     # One power iteration of the randomised range finder (Halko, Martinsson & Tropp, 2011) is enough here.
     basis = torch.linalg.qr(scaled.T @ (scaled @ sketch)).Q
     return scaled @ basis
+
+
+def directions(features: Float[Tensor, "n _"]) -> float:
+    r"""In how many directions examples differ.
+
+    $d = (\sum \lambda)^2 / \sum \lambda^2$ over the eigenvalues of the scaled columns' covariance. That of a sample
+    of n is less, and put right here: of isotropic columns it is $(1/d + 1/n)^{-1}$.
+    """
+    scaled = _scaled(features)
+    gram = scaled @ scaled.T
+    share = float(gram.square().sum() / gram.trace().square().clamp(min=1e-30)) - 1.0 / len(gram)
+    return 1.0 / share if share > 0.0 else float(scaled.shape[1])
+
+
+def _scaled(features: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
+    centred = features.float() - features.float().mean(0)
+    spread = centred.std(0)
+    kept = centred[:, spread > 1e-6 * spread.max().clamp(min=1e-30)]
+    return kept / kept.std(0).clamp(min=1e-30)
 
 
 def _reduced(targets: Tensor, drawn: torch.Generator) -> Tensor:

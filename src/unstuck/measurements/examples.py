@@ -73,9 +73,13 @@ def distinct(
 
 
 def features(inputs: Sequence[Tensor]) -> list[Float[Tensor, "n _"]]:
-    """Give columns of numbers for inputs of any shape."""
+    """Give columns of numbers for inputs of any shape; and those of sequences and sets summed over their members.
+
+    What one member tells, wherever it stands, shows in the sum among as many fewer columns as there are members.
+    """
     made = [_of_numbers(tensor) if _is_real(tensor) else _of_tokens(tensor) for tensor in inputs]
-    return [torch.cat(made, 1)]
+    sums = [tensor.float().nan_to_num().sum(1)[:, :_WIDEST] for tensor in inputs if _is_sequence(tensor)]
+    return [torch.cat(made, 1), *([torch.cat(sums, 1)] if sums else [])]
 
 
 def discrete(inputs: Sequence[Tensor]) -> bool:
@@ -114,6 +118,10 @@ def scatter(targets: Tensor) -> Float[Tensor, "n _"] | None:
 
 def _is_real(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.dtype in (torch.bool, torch.uint8)
+
+
+def _is_sequence(tensor: Tensor) -> bool:
+    return _is_real(tensor) and tensor.ndim == 3  # noqa: PLR2004
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.estimate import Estimate
-from unstuck.measurements.dependence import Dependence, dependence
+from unstuck.measurements.dependence import Dependence, dependence, directions
 from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, names, scatter
 from unstuck.measurements.floors import least, value
 from unstuck.measurements.fresh import fresh_copy, part, train
@@ -117,6 +117,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
         constant=constant,
         passes=passes,
         discrete=discrete(examples.inputs),
+        directions=min(directions(each) for each in features(examples.inputs)),
     )
 
 

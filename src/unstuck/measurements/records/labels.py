@@ -32,6 +32,8 @@ class Labels:
         discrete: Whether the inputs are of few different numbers, as bits and tokens are; rules such as parity
             then leave no trace that any of the tests could find.
         pairs: Whether these are no labels, but the other side of pairs that the loss compares.
+        directions: In how many directions the inputs of different examples differ: the participation ratio of their
+            covariance, of all inputs or, where these are sequences, of their sums, whichever are fewer.
     """
 
     examples: int
@@ -44,6 +46,7 @@ class Labels:
     passes: int = 0
     discrete: bool = False
     pairs: bool = False
+    directions: float = 0.0
 
     @property
     def memorised(self) -> bool:
