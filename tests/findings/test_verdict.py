@@ -278,6 +278,35 @@ def test_where_slope_and_curvature_are_zero_and_the_loss_only_rises_it_is_a_mini
     assert verdict.cause is Cause.LOCAL_MINIMUM
 
 
+@pytest.mark.parametrize(
+    ("losses", "loss", "kind"),
+    [
+        ((0.0, 0.0, 0.9), 0.0, Kind.DEGENERATE_MINIMUM),
+        ((0.0, 0.0, 0.0), 0.0, Kind.PLATEAU),
+        ((1.0, 1.0, 1.9), 1.0, Kind.PLATEAU),
+    ],
+    ids=["every margin is kept", "nothing is asked for", "no bottom"],
+)
+def test_a_loss_of_exactly_zero_that_rises_further_off_is_a_minimum_whatever_differences_say_of_its_curvature(
+    losses, loss, kind
+):
+    beside = Slice("lowest", Estimate(0.05, 0.7), (-1.0, 0.0, 1.0), losses, (0.0,) * 3)
+    still = (route("gradient", 0.0), route("krylov", 0.0), route("shake", 0.0), route("control", 0.0))
+    found = measurements(
+        still,
+        spectrum(-0.06, 1.5),
+        (beside,),
+        gradient=Gradient(0.0, 0.0, 0.0, None),
+        loss=Estimate(loss, 0.0),
+        scale=1.0,
+    )
+    verdict = conclude(found, COST)
+
+    assert verdict.point.kind is kind
+    assert (verdict.cause is Cause.LOCAL_MINIMUM) is (kind is Kind.DEGENERATE_MINIMUM)
+    assert ("exactly zero" in verdict.findings[0].explanation) is (kind is Kind.DEGENERATE_MINIMUM)
+
+
 def test_kinks_without_curvature_are_no_plateau():
     measured = planted("plateau")
     slices = (replace(measured.slices[0], losses=(1.4, 1.0, 1.4)), measured.slices[1])
@@ -341,6 +370,13 @@ def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, tre
 )
 def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
+
+
+def test_a_rate_that_surely_gains_is_told_though_a_higher_one_gained_more_by_chance():
+    sure, unsure = arm("rate", 0.5, factor=10.0), arm("rate", 0.8, factor=100.0, stderr=0.5)
+
+    assert "10 times" in stuck(0.05, sure, unsure).findings[0].advice
+    assert stuck(0.05, unsure).findings[0].advice == "Go on."
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
     """A critical point without a way down."""
     if point.kind not in (Kind.MINIMUM, Kind.DEGENERATE_MINIMUM) or point.certificate is None:
         return None
+    if point.loss == point.gradient_norm == 0.0:
+        return _nothing_left(measured)
     certificate = point.certificate
     spectrum, owed = measured.spectrum, _owed_to_decay(measured)
     flat = "" if point.kind is Kind.MINIMUM else " Some directions are flat: the minimum is a valley floor."
@@ -97,6 +99,18 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
         (_less_decay(measured) or ("Let the weights decay less, if this loss must fall. " if owed else ""))
         + "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
+    )
+
+
+def _nothing_left(measured: Measurements) -> Finding:
+    return Finding(
+        Cause.LOCAL_MINIMUM,
+        MOST,
+        (estimated("gradient_norm", Estimate(measured.gradient.norm, 0.0)),),
+        "The loss is exactly zero, no example gives a gradient, and wherever it was looked at the loss is no lower: "
+        "all that these batches ask for is fulfilled.",
+        "Nothing is left to be lowered. If the results do not please, it is the loss that asks for too little: a "
+        "larger margin, harder examples or negatives, more data.",
     )
 
 

@@ -74,7 +74,7 @@ def _critical(measured: Measurements, spectrum: Spectrum) -> Kind:
         return Kind.SADDLE
     promise = measured.gradient.norm * _reach(measured)
     if _motionless(measured) or (promise < NEGLIGIBLE * measured.scale and is_flat(measured, spectrum)):
-        return Kind.PLATEAU
+        return Kind.DEGENERATE_MINIMUM if _all_got(measured) else Kind.PLATEAU
     if is_maximum(spectrum) and _falls_away(measured):
         return Kind.MAXIMUM
     if leads_down(measured) and _leads_far(measured):
@@ -222,8 +222,18 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
         return Kind.UNDECIDED
     if spectrum.lambda_min < -TOLERANCE * spectrum.radius:
         # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
-        return Kind.PLATEAU
+        return Kind.DEGENERATE_MINIMUM if _all_got(measured) else Kind.PLATEAU
     return _minimum(measured, spectrum)
+
+
+def _all_got(measured: Measurements) -> bool:
+    """Whether the loss is exactly zero, without a slope, rises further off and is nowhere below: as a hinge's is.
+
+    Right at such a kink differences give curvature that is none.
+    """
+    looks = [loss for slice_ in measured.slices for loss in slice_.losses]
+    nothing = measured.loss.value == measured.gradient.norm == 0.0
+    return nothing and min(looks, default=0.0) == 0.0 < max(looks, default=0.0)
 
 
 def _minimum(measured: Measurements, spectrum: Spectrum) -> Kind:

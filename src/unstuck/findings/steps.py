@@ -355,7 +355,9 @@ def _leapt(best: Arm, measured: Measurements) -> bool:
 
 def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
     arms = measured.continuations.arms if measured.continuations else ()
-    rates = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
+    tried = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
+    # What gains most may do so by chance, beside one that surely gains.
+    rates = [arm for arm in tried if arm.extra.surely_above(0.0)] or tried
     best = max(rates, key=lambda arm: arm.gain.value, default=None)
     if best is None or not higher:
         return best
