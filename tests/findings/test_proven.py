@@ -7,7 +7,7 @@ import pytest
 from handmade import COST, arm, continued, measurements, route
 
 from unstuck.estimate import Estimate
-from unstuck.findings.proven import with_trials
+from unstuck.findings.proven import least_gain, with_trials
 from unstuck.findings.records import Cause, Finding, Kind
 from unstuck.findings.verdict import conclude
 from unstuck.measurements.records.trials import Curve, Trial, Trials
@@ -99,6 +99,21 @@ def test_what_is_taken_away_and_makes_no_difference_is_less_sure_and_named_only_
     assert judged.cause is (Cause.STALE_SECOND_MOMENT if named else None)
     assert (judged.findings[0].confidence < sure) is (gain == 0.0)
     assert any("less sure" in note for note in judged.notes) is (gain == 0.0)
+
+
+@pytest.mark.parametrize(("floor", "named"), [(0.0, False), (0.99, True)])
+def test_what_is_worth_having_is_a_share_of_what_lies_above_a_floor(floor, named):
+    """A gain of half a hundredth of a loss is none, and half of what lies a hundredth above a floor."""
+    found = Finding(Cause.STALE_SECOND_MOMENT, 0.7, (), "", "")
+    verdict = replace(undecided(), cause=found.cause, confidence=0.7, findings=(found,))
+    measured = replace(verdict.measured, scale=1.0 - floor)
+    (trial,) = trials(refresh=0.005).tried
+    tried = replace(trials(), tried=(replace(trial, low=0.004, high=0.006),), least=least_gain(measured))
+
+    judged = with_trials(replace(verdict, measured=measured), tried)
+
+    assert (judged.cause is Cause.STALE_SECOND_MOMENT) is named
+    assert bool(judged.remedies) is named
 
 
 def followed(*ends, middle=None, **gains):

@@ -24,6 +24,7 @@ from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
 from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice
+from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.sight import Sight
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
 from unstuck.report.document import to_json
@@ -305,6 +306,24 @@ def test_a_loss_of_exactly_zero_that_rises_further_off_is_a_minimum_whatever_dif
     assert verdict.point.kind is kind
     assert (verdict.cause is Cause.LOCAL_MINIMUM) is (kind is Kind.DEGENERATE_MINIMUM)
     assert ("exactly zero" in verdict.findings[0].explanation) is (kind is Kind.DEGENERATE_MINIMUM)
+
+
+@pytest.mark.parametrize(
+    ("loss", "gain", "named"), [(0.5005, 0.0, True), (0.6, 0.0, False), (0.5005, 0.05, False)]
+)
+def test_where_nothing_is_left_above_a_floor_it_is_a_minimum_and_no_plateau(loss, gain, named):
+    outputs = Outputs("cross_entropy", (), loss, floor=0.5, blind=2.3)
+    measured = replace(planted("plateau"), outputs=outputs, continuations=continued(gain))
+    causes = [finding.cause for finding in conclude(measured, COST).findings]
+    assert (Cause.LOCAL_MINIMUM in causes) is named
+    assert (Cause.PLATEAU in causes) is (not named and gain == 0.0)
+
+
+@pytest.mark.parametrize(("floor", "told"), [(0.9, True), (None, False)])
+def test_what_percentages_are_of_is_told_where_a_loss_has_a_floor(floor, told):
+    outputs = Outputs("cross_entropy", (), 1.0, floor=floor, blind=2.3)
+    notes = conclude(replace(planted("plateau"), outputs=outputs, scale=0.1), COST).notes
+    assert any("below about 0.9" in note for note in notes) is told
 
 
 def test_kinks_without_curvature_are_no_plateau():

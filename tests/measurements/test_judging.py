@@ -90,6 +90,18 @@ def test_the_true_gain_lies_in_the_interval_as_often_as_promised(size):
     assert abs(hits / rounds - promised) < 4 * math.sqrt(promised * (1 - promised) / rounds)
 
 
+def test_a_loss_with_a_floor_is_compared_with_what_lies_above_it():
+    objective = objective_of(
+        lambda model, each: each + 0.0 * model.theta.sum(), vector(1), list(torch.tensor([2.0, 3.0]))
+    )
+    judge = judge_of(objective)
+    above = Judge(judge.objective, judge.halves, judge.base, 2.25)
+    assert judge.scale() == pytest.approx(2.5)
+    assert above.scale() == above.bare.scale() == pytest.approx(0.25)
+    at = Judge(judge.objective, judge.halves, judge.base, 2.5)
+    assert at.scale() == at.rounding > 0.0
+
+
 def test_a_loss_that_may_be_negative_is_compared_with_its_spread_and_any_other_with_itself():
     single = torch.randn(40, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     objective = objective_of(

@@ -217,6 +217,63 @@ def test_a_softmax_over_the_wrong_axis_or_over_one_unit_is_found():
     assert mismatch(look(network(1, nn.Softmax(1)), nn.BCELoss(), BITS[:, None]))
 
 
+SOFT = torch.softmax(torch.randn(96, 4, generator=DRAWN), 1)
+
+
+@pytest.mark.parametrize("softened", [0.1, 0.5])
+def test_the_floor_of_smoothed_labels_is_their_entropy_and_one_output_for_all_has_that_of_their_mean(
+    softened,
+):
+    found = look(network(4), nn.CrossEntropyLoss(label_smoothing=softened), CLASSES)
+    right, wrong = 1.0 - 0.75 * softened, 0.25 * softened
+    entropy = -right * math.log(right) - 3.0 * wrong * math.log(wrong)
+    assert found.floor == pytest.approx(entropy, rel=1e-4)
+    assert found.blind == pytest.approx(math.log(4.0), rel=1e-4)
+    assert found.room == pytest.approx(found.loss - entropy, rel=1e-3)
+    assert not found.learnt
+
+
+def test_the_floor_of_soft_targets_is_the_mean_of_their_entropies():
+    found = look(network(4), nn.CrossEntropyLoss(), SOFT, size=96)
+    assert found.floor == pytest.approx(float(torch.special.entr(SOFT).sum(1).mean()), rel=1e-4)
+
+
+def penalised(model, batch):
+    loss = functional.cross_entropy(model(batch[0]), batch[1])
+    return loss + sum(parameter.square().sum() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (nn.CrossEntropyLoss(), CLASSES),
+        (penalised, CLASSES),
+        (of_output(lambda outputs, y: functional.mse_loss(outputs[:, 0], y)), QUANTITY),
+        (
+            of_output(lambda outputs, y: functional.gaussian_nll_loss(outputs[:, 0], y, outputs[:, 1].exp())),
+            QUANTITY,
+        ),
+    ],
+    ids=["classes", "a penalty of parameters", "squares", "a density"],
+)
+def test_what_outputs_or_parameters_could_bring_to_nothing_has_no_floor(loss, targets):
+    found = look(network(4), loss, targets)
+    assert found.floor is None
+    assert found.room is None
+
+
+@pytest.mark.parametrize(("off", "learnt"), [(1e-3, True), (1.0, False)])
+def test_near_a_floor_all_is_learnt(off, learnt):
+    torch.manual_seed(1)
+    model = nn.Linear(8, 4)
+    targets = model(X).softmax(1).detach()
+    with torch.no_grad():
+        model.weight.add_(off * torch.randn(4, 8))
+    found = look(model, nn.CrossEntropyLoss(), targets)
+    assert found.learnt is learnt
+    assert (found.room is None) is learnt
+
+
 def test_dead_outputs_are_no_floor():
     model = network(1, nn.ReLU())
     with torch.no_grad():

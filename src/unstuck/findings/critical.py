@@ -10,12 +10,16 @@ from unstuck.findings.point import (
     leads_down,
     shakes_loose,
 )
+from unstuck.findings.progress import improves
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Measurements
 
 # Where decay takes a hundredth of each weight at each step, what is learnt is forgotten within a hundred: sooner than
 # any usual average of the gradients, and some hundred times sooner than with usual rates and coefficients.
 FORGETTING = 0.01
+
+# How sure it is that a floor is reached which was searched for on one batch or two.
+AT_FLOOR = 0.9
 
 # How sure a saddle is that no eigenvalue shows: the displacement might have leapt over a wall.
 HIGHER_ORDER = 0.9
@@ -114,6 +118,24 @@ def _nothing_left(measured: Measurements) -> Finding:
     )
 
 
+def at_floor(_point: Point, measured: Measurements) -> Finding | None:
+    """The loss has come down to what no outputs whatever pass."""
+    outputs = measured.outputs
+    if outputs is None or not outputs.learnt or improves(measured):
+        return None
+    floor, blind = outputs.floor or 0.0, outputs.blind or 0.0
+    return Finding(
+        Cause.LOCAL_MINIMUM,
+        AT_FLOOR,
+        (Evidence("floor", floor), Evidence("present_loss", outputs.loss), Evidence("constant_loss", blind)),
+        f"No outputs whatever bring the loss below {floor:.5g}, as where targets are smoothed or soft, and it is "
+        f"{outputs.loss:.5g}. Of what telling the examples apart can gain (one output for all has {blind:.5g}), less "
+        "than a hundredth is left.",
+        "Nothing worth having is left to be lowered: stop, or go by a measure without such a floor, as the accuracy "
+        "or the divergence from the targets.",
+    )
+
+
 def local_maximum(point: Point, measured: Measurements) -> Finding | None:
     """A critical point where every way is down."""
     spectrum = measured.spectrum
@@ -131,7 +153,7 @@ def local_maximum(point: Point, measured: Measurements) -> Finding | None:
 
 def plateau(point: Point, measured: Measurements) -> Finding | None:
     """No slope and no curvature to speak of, or a gradient that curvature cannot reach."""
-    if point.kind not in (Kind.PLATEAU, Kind.GRADIENT_FLAT):
+    if point.kind not in (Kind.PLATEAU, Kind.GRADIENT_FLAT) or at_floor(point, measured):
         return None
     gradient, spectrum = measured.gradient, measured.spectrum
     radius = spectrum.radius if spectrum else 0.0
@@ -198,7 +220,7 @@ def _owed_to_decay(measured: Measurements) -> str:
     )
 
 
-CHECKS = (saddle_point, local_minimum, local_maximum, plateau)
+CHECKS = (saddle_point, local_minimum, at_floor, local_maximum, plateau)
 
 
 def _slope(measured: Measurements) -> tuple[Evidence, ...]:

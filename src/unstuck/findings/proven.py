@@ -10,6 +10,7 @@ from unstuck.findings.progress import ABOUT_EQUAL, HEALTHY_PACE, HEALTHY_PASS, M
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
 from unstuck.findings.steps import mostly_signal, thrown_out
 from unstuck.findings.verdict import EXPLAINS, NAMED, first_named, rank
+from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.trials import Trial, Trials
 
 # A gain within this of nothing is none for practical purposes, however sure: a loss lower by less than a hundredth is
@@ -53,6 +54,12 @@ FEW, LOOKS = 4, 5
 _NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
 
 
+def least_gain(measured: Measurements) -> float:
+    """The smallest gain worth having, as a share of the loss: of what lies above its floor, if it has one."""
+    loss = abs(measured.loss.value)
+    return LEAST_GAIN * min(measured.scale / loss, 1.0) if loss > 0.0 else LEAST_GAIN
+
+
 def worth_trying(verdict: Verdict) -> bool:
     """Whether any remedy is worth a trial."""
     return verdict.cause not in _NOTHING_TO_TRY
@@ -66,9 +73,11 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     if found := _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
-    verdict = _followed(_doubted(verdict, trials.tried), trials)
+    verdict = _followed(_doubted(verdict, trials), trials)
     trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
-    remedies = tuple(remedy for trial in trials.tried if (remedy := as_remedy(trial)) is not None)
+    remedies = tuple(
+        remedy for trial in trials.tried if (remedy := as_remedy(trial, trials.least)) is not None
+    )
     ordered = _reordered(verdict.findings, remedies)
     notes = [*verdict.notes, *_notes(verdict, trials, remedies)]
     if ordered == verdict.findings:
@@ -115,13 +124,15 @@ def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
     )
 
 
-def _doubted(verdict: Verdict, tried: Sequence[Trial]) -> Verdict:
+def _doubted(verdict: Verdict, trials: Trials) -> Verdict:
     """Be less sure of what was taken away on copies and surely made no difference worth having."""
     best: dict[Cause, float] = {}
-    for trial in tried:
+    for trial in trials.tried:
         if trial.high is not None and (cause := CURES.get(trial.name)):
             best[cause] = max(trial.high, best.get(cause, -math.inf))
-    kept = {finding.cause for finding in verdict.findings if best.get(finding.cause, math.inf) >= LEAST_GAIN}
+    kept = {
+        finding.cause for finding in verdict.findings if best.get(finding.cause, math.inf) >= trials.least
+    }
     findings = tuple(
         finding if finding.cause in kept else replace(finding, confidence=_divided(finding.confidence))
         for finding in verdict.findings
@@ -159,7 +170,11 @@ def _followed(verdict: Verdict, trials: Trials) -> Verdict:
     later = _over_orders([curve.losses[len(curve.losses) // 2] - curve.end for curve in curves])
     falls = gain.surely_above(NEGLIGIBLE * measured.scale)
     falls = falls and later.surely_above(0.5 * trials.horizon * HEALTHY_PACE * measured.scale, sigmas=SIGMAS)
-    if cause not in _LEADS_NOWHERE or not falls or any(map(_worth_having, trials.tried)):
+    if (
+        cause not in _LEADS_NOWHERE
+        or not falls
+        or any(_worth_having(trial, trials.least) for trial in trials.tried)
+    ):
         return verdict
     found = Finding(
         Cause.HEALTHY,
@@ -187,8 +202,8 @@ def _without(verdict: Verdict, refuted: Set[Cause]) -> Verdict:
     )
 
 
-def _worth_having(trial: Trial) -> bool:
-    return _helps(trial) and trial.gain is not None and trial.gain.value >= LEAST_GAIN
+def _worth_having(trial: Trial, least: float) -> bool:
+    return _helps(trial) and trial.gain is not None and trial.gain.value >= least
 
 
 def _over_orders(values: Sequence[float]) -> Estimate:
@@ -227,11 +242,11 @@ def _helps(trial: Trial) -> bool:
     return trial.low is not None and trial.low > 0.0
 
 
-def as_remedy(trial: Trial) -> Remedy | None:
+def as_remedy(trial: Trial, least: float) -> Remedy | None:
     """What a trial shows of a remedy; None where it was not proved, or surely makes no difference worth having."""
     if trial.gain is None or trial.low is None or trial.high is None:
         return None
-    if trial.low > -LEAST_GAIN and trial.high < LEAST_GAIN:
+    if trial.low > -least and trial.high < least:
         return None
     if trial.gain.value == 0.0 and math.isinf(trial.high):  # both were thrown out
         return None
@@ -268,7 +283,7 @@ def _notes(verdict: Verdict, trials: Trials, remedies: Sequence[Remedy]) -> list
     proved = [trial for trial in trials.tried if trial.gain is not None]
     if not proved:
         return ["No remedy came to the proof before the time was over: give a larger budget."]
-    unresolved = [remedy.name for remedy in remedies if remedy.low <= 0.0 and remedy.high >= LEAST_GAIN]
+    unresolved = [remedy.name for remedy in remedies if remedy.low <= 0.0 and remedy.high >= trials.least]
     if not any(remedy.helps for remedy in remedies):
         notes.append(
             f"None of the {len(trials.tried)} remedies tried is proved to help: what {', '.join(unresolved)} would "

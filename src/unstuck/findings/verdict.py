@@ -147,6 +147,12 @@ def _notes(measured: Measurements, cost: Cost) -> list[str]:
         notes.append(
             f"Percentages of the loss are of {measured.scale:.3g}, since it lies too near to zero to compare with."
         )
+    if measured.outputs and (room := measured.outputs.room) is not None:
+        floor = measured.loss.value - measured.penalty - room
+        notes.append(
+            f"No outputs whatever bring the loss below about {floor:.4g}, as where targets are smoothed or soft: "
+            f"percentages of the loss are of the {measured.scale:.3g} above that, but those of trials of all of it."
+        )
     if measured.sample.stochastic:
         notes.append("The loss is random (dropout or the like); it was replayed with fixed seeds.")
     if cost.engine == "differences":

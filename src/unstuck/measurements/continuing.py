@@ -125,7 +125,7 @@ class _Race:
         self._decayed, judge = judge.objective, judge.bare
         if sample.whole:
             halves = Halves(everything, everything, exhaustive=sample.exhaustive)
-            judge = Judge(judge.objective, halves, judge.base)
+            judge = Judge(judge.objective, halves, judge.base, judge.floor)
         self._judge, self._optimizer, self._pace = judge, optimizer, pace
         self._whole = sample.whole
         self._objective = judge.objective.beyond(further)

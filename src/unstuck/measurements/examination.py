@@ -244,7 +244,7 @@ class Examination:
                 continue
             with known.bill.item(stage.name):
                 try:
-                    known.surveyed[stage.name] = self._surveyed(stage)
+                    known.add(stage.name, self._surveyed(stage))
                 except Exception as error:  # strangers' models and optimizers may raise anything
                     known.omit(stage.name, error)
 

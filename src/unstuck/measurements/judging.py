@@ -45,12 +45,16 @@ class Judge:
         objective: The loss over the whole sample.
         halves: Who finds and who judges.
         base: Every batch's loss at the point.
+        floor: What no outputs whatever bring the loss below, weight decay apart.
     """
 
-    def __init__(self, objective: Objective, halves: Halves, base: Sequence[float]) -> None:
+    def __init__(
+        self, objective: Objective, halves: Halves, base: Sequence[float], floor: float = 0.0
+    ) -> None:
         self.objective = objective
         self.halves = halves
         self.base = base
+        self.floor = floor
         # A loss is a sum of rounded numbers; what is smaller than this is not there.
         eps = torch.finfo(objective.parameters.dtype).eps
         self.rounding = 4.0 * eps * math.fsum(map(abs, base)) / len(base)
@@ -59,7 +63,7 @@ class Judge:
     def bare(self) -> "Judge":
         """The same judge of the loss without weight decay."""
         penalty = self.objective.penalty(self.objective.theta)
-        return Judge(self.objective.bare, self.halves, [value - penalty for value in self.base])
+        return Judge(self.objective.bare, self.halves, [value - penalty for value in self.base], self.floor)
 
     def loss(self) -> Estimate:
         """The loss at the point, over the whole sample."""
@@ -67,12 +71,14 @@ class Judge:
         return self._mean(list(self.base), everything)
 
     def scale(self) -> float:
-        """What a decrease is compared with: |loss|, which means nothing of a loss that has no zero.
+        """What a decrease is compared with: |loss|, above its floor, which means nothing of a loss that has no zero.
 
         Where batches' losses are negative, as densities' are, it is no less than the standard deviation of single
         examples' losses, as it follows from that of batches.
         """
         loss = abs(self.loss().value)
+        if self.floor > 0.0:
+            return max(loss - self.floor, self.rounding)
         if len(self.base) == 1 or min(self.base) >= 0.0 or not all(map(math.isfinite, self.base)):
             return loss
         return max(loss, stdev(self.base) * math.sqrt(self.objective.examples / len(self.base)))

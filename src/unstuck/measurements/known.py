@@ -14,6 +14,7 @@ from unstuck.measurements.bill import Bill
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.noise import measure_gradients
 from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
+from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.updates import NonFinite
 from unstuck.measurements.steps import Slope
 from unstuck.measurements.subject import describe_subject
@@ -95,6 +96,13 @@ class Known:
     def omit(self, name: str, error: Exception) -> None:
         """Leave a measurement out, with its reason."""
         self.omitted.append(Omission(name, reason(error)))
+
+    def add(self, name: str, found: Any) -> None:
+        """Take down what stands by itself; what is known of a floor of the loss from then on counts everywhere."""
+        self.surveyed[name] = found
+        if isinstance(found, Outputs) and found.room is not None:
+            loss = self.judge.bare.loss().value
+            self.judge.floor = self.own.floor = max(loss - found.room, 0.0)
 
     def measured(self) -> Measurements:
         """Give what is known so far."""

@@ -27,6 +27,9 @@ _SETTLED = 0.02
 # Of the loss, what is less than this share counts as zero.
 ZERO = 1e-3
 
+# A floor below this share of the loss changes nothing.
+_WORTH = 0.1
+
 # Rows of probabilities sum to one up to the rounding of half precision.
 _SUMS = 1e-2
 
@@ -66,7 +69,7 @@ def measure_outputs(training: Training, judge: Judge) -> Outputs:
         with generators_kept():
             found.append(_look(trace(training, objective, objective.batches[index])))
         weights.append(objective.weights[index])
-        if not found[-1].misfit and not _restricts(found[-1]):
+        if not found[-1].misfit and not _restricts(found[-1]) and found[-1].floor is None:
             break  # what does not show on one batch is not by construction
     return _together(found, weights)
 
@@ -89,6 +92,8 @@ def _together(found: Sequence[Outputs], weights: Sequence[float]) -> Outputs:
         free=mean([outputs.free for outputs in found]),
         misfit=last.misfit if same else "",
         batches=len(found),
+        floor=mean([outputs.floor for outputs in found]),
+        blind=mean([outputs.blind for outputs in found]),
     )
 
 
@@ -102,6 +107,9 @@ def _look(traced: Trace) -> Outputs:
     outputs = replace(outputs, misfit=_misfit(free, call) or ("" if ends else _scrambled(built, free, call)))
     if outputs.misfit == "broadcast":
         return _broadcast(free, call, outputs)
+    if not outputs.misfit:
+        floor = _floor(built, outputs.loss)
+        outputs = replace(outputs, floor=floor, blind=None if floor is None else _blind(built))
     if ends:
         return _with_floors(outputs, built, free)
     if outputs.misfit == "probabilities" and call.name == "cross_entropy":
@@ -255,6 +263,38 @@ def _with_floors(
     enough = floor + _SETTLED * max(outputs.loss - floor, 0.0)
     lowest = value(function, least(function, _starts(built, free, present, wanted), enough))
     return replace(outputs, built=max(min(lowest, outputs.loss), floor), free=floor)
+
+
+def _floor(built: Tail, loss: float) -> float | None:
+    """Give the least loss over the last layer's outputs, if two searches agree on it and it is worth the name."""
+    tape = built.tape
+    used = {number for index in built.calls for number in tape.calls[index].uses}
+    penalised = any(tape.nodes[number].learnt and not tape.nodes[number].data for number in used)
+    if loss <= 0.0 or penalised:
+        return None  # what parameters cost by themselves they could do without
+    present = built.present()
+    drawn = torch.Generator().manual_seed(0)
+    noise = [torch.randn(t.shape, generator=drawn).to(t.device, t.dtype) for t in present]
+    lowest: list[float] = []
+    for start in (present, noise):
+        lowest.append(value(built, descend(built, start, _WORTH * loss)))
+        if not _WORTH * loss < lowest[-1] <= loss:
+            return None
+    apart = max(lowest) - min(lowest)
+    return min(lowest) if apart <= _SETTLED * (loss - min(lowest)) else None
+
+
+def _blind(built: Tail) -> float | None:
+    """Give the least loss over one output for all examples."""
+    present = built.present()
+    if any(not tensor.ndim for tensor in present):
+        return None
+
+    def same(rows: Sequence[Tensor]) -> Tensor:
+        return built([row.expand_as(tensor) for row, tensor in zip(rows, present, strict=True)])
+
+    lowest = value(same, descend(same, [tensor.mean(0, keepdim=True) for tensor in present], -math.inf))
+    return lowest if math.isfinite(lowest) else None
 
 
 def _targets(free: Tail, start: Sequence[Tensor], back: Callable[[Tensor], Tensor]) -> list[list[Tensor]]:

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from unstuck.findings.proven import LEAST_GAIN
 from unstuck.findings.records import Remedy, Verdict
 from unstuck.measurements.records.trials import Trial, Trials
 from unstuck.report.numbers import count, percent, seconds, significant
@@ -13,6 +12,9 @@ INFINITE = "thrown out"
 
 # A gain of so many times the loss, which only one without a lower bound allows, has no digits worth reading.
 ENORMOUS = 10.0
+
+# Where less than this is worth having, as near a floor of the loss, a tenth of a percent says nothing.
+FINE = 0.001
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,15 @@ class Tried:
 def tried(verdict: Verdict) -> tuple[Tried, ...]:
     """One row for each remedy that came to the proof, the best first, then those given up on the way."""
     trials = verdict.trials
-    return tuple(_row(trial) for trial in trials.tried) if trials else ()
+    return tuple(_row(trial, trials.least) for trial in trials.tried) if trials else ()
 
 
 def proved(verdict: Verdict) -> tuple[Tried, ...]:
     """Those that came to the proof."""
     trials = verdict.trials
-    return tuple(_row(trial) for trial in trials.tried if trial.gain is not None) if trials else ()
+    return (
+        tuple(_row(trial, trials.least) for trial in trials.tried if trial.gain is not None) if trials else ()
+    )
 
 
 def given_up(verdict: Verdict) -> str:
@@ -61,7 +65,7 @@ def best(verdict: Verdict) -> Remedy | None:
 
 def in_words(remedy: Remedy) -> str:
     """Say in one line what a remedy gained."""
-    share = _whole(min(remedy.gain, 1.0))
+    share = (_whole if remedy.gain >= FINE else percent)(min(remedy.gain, 1.0))
     return f"{remedy.name} ({remedy.change}) ends {share} below going on, at the same cost."
 
 
@@ -78,36 +82,37 @@ def trials_line(trials: Trials) -> str:
     )
 
 
-def outcome(trial: Trial) -> str:
+def outcome(trial: Trial, least: float) -> str:
     """What came out, in a word or two."""
     if trial.low is None or trial.high is None:
         return trial.given_up
     if trial.low > 0.0:
-        return HELPS if trial.high >= LEAST_GAIN else NOTHING
+        return HELPS if trial.high >= least else NOTHING
     if trial.high < 0.0:
-        return HARMS if trial.low <= -LEAST_GAIN else NOTHING
-    return OPEN if max(-trial.low, trial.high) > LEAST_GAIN else NOTHING
+        return HARMS if trial.low <= -least else NOTHING
+    return OPEN if max(-trial.low, trial.high) > least else NOTHING
 
 
-def _row(trial: Trial) -> Tried:
+def _row(trial: Trial, least: float) -> Tried:
     return Tried(
         name=trial.name,
         change=trial.change,
-        gain=_gain(trial),
-        outcome=outcome(trial),
+        gain=_gain(trial, least),
+        outcome=outcome(trial, least),
         setup=significant(trial.setup) if trial.setup else "",
-        helps=trial.low is not None and trial.low > 0.0 and outcome(trial) == HELPS,
+        helps=trial.low is not None and trial.low > 0.0 and outcome(trial, least) == HELPS,
     )
 
 
-def _gain(trial: Trial) -> str:
+def _gain(trial: Trial, least: float) -> str:
     if trial.gain is None or trial.low is None or trial.high is None:
         return ""
     if not math.isfinite(trial.gain.value):
         return INFINITE
     if not math.isfinite(trial.low):
         return f"{percent(trial.gain.value)} (unknown)"
-    return f"{_whole(trial.gain.value)} ({_whole(trial.low)} to {_whole(trial.high)})"
+    shown = _whole if least >= FINE else percent
+    return f"{shown(trial.gain.value)} ({shown(trial.low)} to {shown(trial.high)})"
 
 
 def _whole(share: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from unstuck import processes
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.estimate import Estimate
-from unstuck.findings.proven import LEAST_GAIN
+from unstuck.findings.proven import least_gain
 from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
 from unstuck.measurements.records.trials import Trial, Trials, Untried
@@ -225,7 +225,9 @@ class _Proof:
             if entrant not in kept:
                 entrant.given_up = "among the worse half after a third of the way"
             self._finish(entrant, further=entrant in kept)
-        if step is not None and (both := entrants[-1]).end > step.end - LEAST_GAIN * abs(step.end):
+        if step is not None and (both := entrants[-1]).end > step.end - least_gain(
+            self._verdict.measured
+        ) * abs(step.end):
             both.given_up = both.given_up or f"no better than {step.treatment.name} alone"
         return entrants
 
@@ -344,6 +346,7 @@ class _Proof:
             gradients=(ledger.examples - self._paid) / self._objective.examples,
             seconds=processes.clock() - self._begun,
             complete=orders == self._planned,
+            least=least_gain(self._verdict.measured),
         )
 
     def _trial(self, entrant: _Entrant, comparisons: int, *, judged: bool) -> Trial:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Where less than this share is left of what telling examples apart gains, above a floor, all is as good as learnt.
+LEFT = 0.01
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -19,6 +22,9 @@ class Outputs:
         shapes: Of outputs and targets, where they are broadcast: then `built` is the floor as they are
             and `free` the one with equal shapes.
         batches: How many were looked at.
+        floor: Least loss over all values of the last layer's outputs, where that is a good part of the loss, as where
+            targets are smoothed, soft or a teacher's; None where it is not, or is not known.
+        blind: Least loss over one output for all examples, where there is such a floor; None if it is not known.
     """
 
     criterion: str
@@ -29,6 +35,22 @@ class Outputs:
     misfit: str = ""
     shapes: tuple[tuple[int, ...], ...] = ()
     batches: int = 1
+    floor: float | None = None
+    blind: float | None = None
+
+    @property
+    def room(self) -> float | None:
+        """What is left above the floor; None where that is all of the loss, or not known, or as good as nothing."""
+        if self.floor is None or not 0.0 < self.floor < self.loss:
+            return None
+        return None if self.learnt else self.loss - self.floor
+
+    @property
+    def learnt(self) -> bool:
+        """Whether as good as nothing is left above the floor of what telling examples apart gains."""
+        if self.floor is None or self.blind is None:
+            return False
+        return self.loss - self.floor < LEFT * (self.blind - self.floor)
 
     @property
     def excess(self) -> float:

@@ -256,8 +256,9 @@ class Measurements:
 
     Attributes:
         loss: Mean over the sample, weight decay included where `subject.decay` says so.
-        scale: What a decrease is compared with: |loss|, but never less than a millionth of the
-            loss that moving by the length of the parameters along the steepest curvature would cost.
+        scale: What a decrease is compared with: |loss|, or what lies above a floor that no outputs pass, but never
+            less than a millionth of the loss that moving by the length of the parameters along the steepest
+            curvature would cost.
         length: Euclidean length of the parameter vector.
         complete: False when the budget ended or Ctrl-C came before every question was answered.
         penalty: Weight decay's part of the loss.

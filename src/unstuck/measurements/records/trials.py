@@ -81,6 +81,7 @@ class Trials:
         gradients: What the trials cost together, in gradients over the sample.
         seconds: The same in seconds.
         complete: Every order that was planned was run.
+        least: A gain within this of nothing is none for practical purposes.
     """
 
     going_on: tuple[Curve, ...]
@@ -95,6 +96,7 @@ class Trials:
     gradients: float
     seconds: float
     complete: bool
+    least: float = 0.01
 
     def named(self, name: str) -> Trial | None:
         """The trial of that remedy, if it was tried."""
