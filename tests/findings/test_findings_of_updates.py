@@ -14,7 +14,7 @@ from unstuck.estimate import Estimate
 from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Kind, Point
 from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
-from unstuck.findings.verdict import NAMED
+from unstuck.findings.verdict import NAMED, conclude
 from unstuck.measurements.descent import taken
 from unstuck.measurements.forgetting import measure_forgetting
 from unstuck.measurements.judging import Halves, Judge
@@ -221,6 +221,26 @@ def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_tr
     if finding:
         assert "`b`" not in finding.explanation
         assert wiring.standing or f"{100 * wiring.share:.3g} %" in finding.explanation
+
+
+@pytest.mark.parametrize(
+    ("going_on", "excluded", "trained", "noted"),
+    [
+        (0.6, SURE, NOTHING, True),
+        (0.6, SURE, Estimate(0.3, 0.01), False),
+        (0.6, Estimate(0.005, 0.0), NOTHING, False),
+        (0.0, SURE, NOTHING, False),
+    ],
+    ids=["gets on", "gains about as much", "gains nothing", "is a cause"],
+)
+def test_what_is_left_out_of_a_run_that_gets_on_and_would_gain_much_more_is_a_note(
+    going_on, excluded, trained, noted
+):
+    wiring = Wiring(SOME, 100, excluded, trained, Estimate(excluded.value - trained.value, 0.01))
+    measured = handmade.measurements((), None, (), wiring=wiring, continuations=handmade.continued(going_on))
+    verdict = conclude(measured, handmade.COST)
+    assert (verdict.cause is Cause.FROZEN_PARAMETERS) is (going_on == 0.0)
+    assert any("If nobody meant to leave them out" in note for note in verdict.notes) is noted
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,24 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     )
 
 
+def left_out(measured: Measurements) -> str | None:
+    """Say what a step of the parameters that are left out would gain, if that is much more than one of the others."""
+    wiring = measured.wiring
+    if wiring is None or not wiring.left_out or not wiring.begun or wiring.nothing:
+        return None
+    excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
+    if excluded is None or trained is None or extra is None or not extra.surely_above(0.0):
+        return None
+    much = excluded.surely_above(NEGLIGIBLE * measured.scale)
+    if not much or excluded.value <= LEFT_OUT * max(trained.value, 0.0):
+        return None
+    return (
+        f"{_who(wiring)}. One step along their gradient would lower the loss by {percent(excluded, measured)}, one "
+        f"along that of the trained ones by {percent(trained, measured)}. If nobody meant to leave them out, train "
+        "them, too."
+    )
+
+
 def _severed(wiring: Wiring, measured: Measurements) -> Finding | None:
     """What no gradient can come to moves the loss, and the run does not get on without it."""
     sway = wiring.sway

@@ -104,8 +104,15 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
         remedies=(),
         measured=measured,
         cost=cost,
-        notes=tuple(_notes(measured, cost) + _of_others(findings)),
+        notes=tuple(_notes(measured, cost) + _of_others(findings) + _of_left_out(measured, findings)),
     )
+
+
+def _of_left_out(measured: Measurements, findings: Sequence[Finding]) -> list[str]:
+    """What was frozen may be so by choice, as long as the run gets on; who did not choose would not come to know."""
+    told = any(finding.cause is Cause.FROZEN_PARAMETERS for finding in findings)
+    note = None if told else updates.left_out(measured)
+    return [] if note is None else [note]
 
 
 def first_named(findings: Sequence[Finding]) -> tuple[Cause | None, float]:
