@@ -45,7 +45,7 @@ def inventory(model: nn.Module) -> Inventory:
     trainable = tuple(
         (name, id(tensor), tensor.numel())
         for name, tensor in (*model.named_parameters(), *((name, one) for (_, name), one in kept.items()))
-        if tensor.requires_grad
+        if tensor.requires_grad and tensor.numel()  # of a divided one another process may have all
     )
     places = tuple(dict.fromkeys(place for place, _ in kept))
     return Inventory(trainable, tuple(matrices_of(model)), places)
@@ -55,6 +55,8 @@ def _kept(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """Give what modules keep in lists and dictionaries and do not know of: where, its name, the parameter."""
     registered = set(map(id, model.parameters()))
     for prefix, module in model.named_modules():
+        if type(module).__module__.startswith("torch."):
+            continue  # what it keeps it has itself put there, as FSDP its flat parameters
         for key, value in [*vars(module).items()]:
             if key in _OWN or type(value) not in (list, tuple, dict):
                 continue
