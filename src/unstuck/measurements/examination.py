@@ -28,6 +28,7 @@ from unstuck.measurements.known import Known, Objectives
 from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.noise import Gradients
 from unstuck.measurements.records import Division, Measurements, Route, Sample
+from unstuck.measurements.second_moments import known_key
 from unstuck.measurements.stability import (
     find_steepest,
     measure_stability,
@@ -35,7 +36,7 @@ from unstuck.measurements.stability import (
     steepest_met,
 )
 from unstuck.measurements.steps import next_step
-from unstuck.measurements.surveys import EARLY, LATE, Limits, Stage
+from unstuck.measurements.surveys import EARLY, LATE, STATE, Limits, Stage
 from unstuck.objective.pace import finish
 from unstuck.objective.products import Products
 from unstuck.progress import Told
@@ -65,6 +66,9 @@ _FIRST_PRODUCTS = 6
 
 # With less time than a typical verdict takes, in gradients over the sample, the run itself is asked before curvature.
 _TYPICAL = 60.0
+
+# What it costs to follow the steps with what the optimizer remembers and without it, in gradients over the sample.
+_FOLLOWED = 4.0
 
 # What going on may cost, in gradients over the sample, and its share of the time that is left: of plenty, of little.
 _ARMS_COST, _ARMS_SHARE, _ARMS_FIRST = 24.0, 0.4, 0.7
@@ -142,8 +146,15 @@ class Examination:
         told("the optimizer's own next step", 0.1)
         with known.bill.item("steps"):
             present = self._step()
-        if self._limits.left() < _TYPICAL * self._seconds:
+        hasty = self._limits.left() < _TYPICAL * self._seconds
+        if not hasty:
+            self._survey(STATE, told, 0.11)
+        else:
             self._hasten(found, present, told, asked)
+            if self._limits.left() > _FOLLOWED * self._seconds:
+                self._survey(STATE, told, 0.3)
+            else:
+                self._omit_state()
             known.complete = asked.enough(self.measured())
             if self._limits.left() < _WITH_PRODUCTS * self._seconds:
                 known.omit("spectrum", _NO_TIME)
@@ -152,6 +163,12 @@ class Examination:
                 return
         if (curvature := self._curvature(found, present, told, asked)) is not None:
             self._follow(curvature, found, told)
+
+    def _omit_state(self) -> None:
+        known, optimizer = self._known, self._training.optimizer
+        if optimizer is not None and optimizer.state:
+            key, _ = known_key(optimizer, [slot.parameter for slot in self._objective.parameters.slots])
+            known.omit("momentum" if key is None else "second_moment", _NO_TIME)
 
     def _curvature(self, found: Gradients, present: float, told: Told, asked: Asked) -> Curvature | None:
         """Look at slope and steps by products with the Hessian, and if these leave it open, for eigenvalues."""

@@ -103,6 +103,14 @@ EARLY: tuple[Stage, ...] = (
     ),
     Stage("precision", "what rounding leaves", lambda training, judge, _: measure_precision(training, judge)),
     Stage(
+        "forgetting",
+        "what weight decay undoes",
+        lambda training, judge, _: measure_forgetting(training, judge),
+    ),
+)
+# What the optimizer remembers. Where that is another scale than the present one, each follows some steps twice.
+STATE: tuple[Stage, ...] = (
+    Stage(
         "second_moment",
         "the optimizer's state",
         lambda training, judge, _: measure_second_moment(training, judge),
@@ -111,11 +119,6 @@ EARLY: tuple[Stage, ...] = (
         "momentum",
         "what the momentum remembers",
         lambda training, judge, _: measure_momentum(training, judge),
-    ),
-    Stage(
-        "forgetting",
-        "what weight decay undoes",
-        lambda training, judge, _: measure_forgetting(training, judge),
     ),
 )
 LATE: tuple[Stage, ...] = (
