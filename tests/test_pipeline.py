@@ -519,6 +519,15 @@ def test_a_budget_that_is_short_for_the_model_is_spent_on_few_batches_and_that_i
     assert verdict.cost.products == 0
 
 
+def test_no_time_is_kept_for_trials_that_would_not_fit_it():
+    verdict = unstuck.diagnose(slow_digits(0.05), budget=4.0).verdict
+    assert verdict.measured.sample.batches > 6
+    assert (
+        any("No remedy was tried: there is" in note for note in verdict.notes)
+        or verdict.cause is Cause.HEALTHY
+    )
+
+
 def test_a_budget_that_is_enough_is_said_nothing_about():
     verdict = diagnose(slow_digits(0.0), budget=60.0).verdict
     assert verdict.measured.sample.batches >= 16

@@ -35,7 +35,7 @@ from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
 from unstuck.progress import Told, untold
 from unstuck.training import Training
-from unstuck.trials.proof import Allowance, try_remedies
+from unstuck.trials.proof import Allowance, shortest, try_remedies
 
 # What a verdict costs, roughly, in gradients: 60 where nothing is critical, twice as much where something is.
 _TYPICAL_COST = 100.0
@@ -47,7 +47,7 @@ _SHORTEST_COST = 8.0
 # more where that has cost less than it typically does.
 _ROUNDS = (0.25, 0.9, 0.9)
 
-# Share of the budget for measuring, when remedies are to be tried afterwards.
+# Share of the budget for measuring, when remedies are to be tried afterwards: all of it where no trial fits the rest.
 _MEASURING = 0.5
 
 # Shares of the memory: for graphs, for Lanczos vectors, for the sample.
@@ -130,7 +130,8 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
     told = progress or untold
     spending = _Spending(
         start=start,
-        budget=_MEASURING * budget if trying else budget,
+        budget=budget,
+        trials=(1.0 - _MEASURING) * budget if trying else 0.0,
         memory=processes.least(processes.free_memory() if memory is None else memory),
         seed=seed,
         told=(lambda stage, share: told(stage, _MEASURING * share)) if trying else told,
@@ -176,6 +177,7 @@ def _with_trials(training: Training, diagnosis: Diagnosis, allowed: Allowance, t
 class _Spending:
     start: float
     budget: float
+    trials: float  # seconds of it that are kept for them
     memory: float
     seed: int
     told: Told
@@ -183,10 +185,21 @@ class _Spending:
     only: tuple[str, ...]
     gradient: float = math.nan  # seconds of one batch's
 
+    def at_pace(self, gradient: float) -> "_Spending":
+        """Keep time for trials only where the shortest would fit it."""
+        return replace(
+            self, gradient=gradient, trials=self.trials if shortest(gradient) <= self.trials else 0.0
+        )
+
+    @property
+    def measuring(self) -> float:
+        """Seconds that are not kept for trials."""
+        return self.budget - self.trials
+
     @property
     def affordable(self) -> float:
         """Batches that the shortest verdict can look at."""
-        return self.budget / (_SHORTEST_COST * self.gradient)
+        return self.measuring / (_SHORTEST_COST * self.gradient)
 
     @property
     def seconds(self) -> float:
@@ -194,7 +207,7 @@ class _Spending:
 
     def left(self) -> float:
         """Seconds for products; what follows them needs the rest."""
-        return 0.8 * self.budget - self.seconds
+        return 0.8 * self.measuring - self.seconds
 
 
 def _recall(history: History | None) -> Callable[[Measurements], Measurements]:
@@ -214,7 +227,7 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
     bill = Bill(Ledger())
     if found := _find_non_finite(training, first, bill):
         return _broken(training, first, found, bill, spending)
-    spending = replace(spending, gradient=fastest(Objective(training, first.batches)))
+    spending = spending.at_pace(fastest(Objective(training, first.batches)))
     pace = spending.gradient / first.examples
     diagnosis: Diagnosis | None = None
     for share in _ROUNDS:
@@ -239,7 +252,7 @@ def _in_rounds(training: Training, spending: _Spending) -> Diagnosis:
 
 def _most(share: float, spending: _Spending, pace: float, before: Diagnosis | None) -> float:
     """How many examples time allows for, by what the round before has cost, if that is more."""
-    left = share * spending.budget - spending.seconds
+    left = share * spending.measuring - spending.seconds
     typical = max(left, 0.05) / pace / _TYPICAL_COST
     if before is None:
         return typical
@@ -282,7 +295,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         room=Room.of(_VECTORS * spending.memory, objectives.precise.theta, _MOST_VECTORS),
         seed=spending.seed,
         data=_DATA * spending.memory,
-        rest=lambda: spending.budget - spending.seconds,
+        rest=lambda: spending.measuring - spending.seconds,
     )
     try:
         examination = Examination(training, objectives, sample, limits, bill, divided(training, drawn))

@@ -54,8 +54,22 @@ _LOOK = 0.15
 # A gradient takes longer at times than when it is timed, and a proof that is not brought to its end is none.
 _MARGIN = 1.5
 
+# What one step of a continuation takes, in gradients of one batch: that, and looks at the loss on the way.
+_DEARER = _MARGIN * (1.0 + 6.0 * _LOOK)
+
 # Proof counts with this many full continuations; the screening with about two thirds of one for each remedy.
 _SCREENING = 0.67
+
+
+def shortest(gradient: float) -> float:
+    """Seconds that the shortest trials take where one batch's gradient takes so many."""
+    remedies, orders = _PLANS[-1]
+    return _LEAST_STEPS * _continuations(remedies, orders) * _DEARER * gradient
+
+
+def _continuations(remedies: int, orders: int) -> float:
+    """Full continuations of the run that it takes to screen so many remedies and to prove the best."""
+    return _SCREENING * (remedies + 2) + (_PROVED + 1) * orders
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,7 @@ class _Proof:
         wished = min(max(_PASSES * len(self._objective.batches), fewest), _MOST)
         steps, remedies, orders = 0.0, 0, 0
         for remedies, orders in _PLANS:
-            steps = room / (_SCREENING * (remedies + 2) + (_PROVED + 1) * orders)
+            steps = room / _continuations(remedies, orders)
             if steps >= min(wished, _SHORT):
                 break
         if steps < _LEAST_STEPS:
@@ -175,8 +189,7 @@ class _Proof:
 
     def _affordable(self) -> float:
         """How many batches all continuations together may take, by the time of one gradient and what is left."""
-        seconds = _MARGIN * seconds_per_gradient(self._objective, [0])
-        return self._allowed.left() / (seconds * (1.0 + 6.0 * _LOOK))
+        return self._allowed.left() / (_DEARER * seconds_per_gradient(self._objective, [0]))
 
     def _with_room(self, treatments: Sequence[Treatment]) -> list[Treatment]:
         """Leave out the last of them where the copies of all would not fit into memory at once."""
