@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from unstuck.watching.exchange import exchanged
 from unstuck.watching.graph import kind_of, leads_on, walk
 
 # Operations that a kernel's result may go through before it is given.
@@ -52,12 +53,8 @@ def twice_differentiable_attention() -> Generator[None]:
             return _Twice.apply(query, key, value, original, options)
         return output
 
-    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]  # it has the same signature
-    try:
+    with exchanged(functional, "scaled_dot_product_attention", attention):
         yield
-    finally:
-        if functional.scaled_dot_product_attention is attention:
-            functional.scaled_dot_product_attention = original
 
 
 def _is_fused(output: Tensor) -> bool:

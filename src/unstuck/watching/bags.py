@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstuck.watching.exchange import exchanged
+
 # How the kernel knows its modes.
 _SUM, _MEAN = 0, 1
 
@@ -33,12 +35,8 @@ def twice_differentiable_bags() -> Generator[None]:
                 return (_Twice.apply(weight, original, arguments), *results[1:])
         return results
 
-    torch.embedding_bag = embedding_bag  # type: ignore[assignment]  # it has the same signature
-    try:
+    with exchanged(torch, "embedding_bag", embedding_bag):
         yield
-    finally:
-        if torch.embedding_bag is embedding_bag:
-            torch.embedding_bag = original
 
 
 def _is_linear(arguments: tuple[Any, ...]) -> bool:

@@ -16,6 +16,7 @@ from torch.nn.modules import module as everywhere
 
 from unstuck.watching.attention import twice_differentiable_attention
 from unstuck.watching.bags import twice_differentiable_bags
+from unstuck.watching.exchange import exchanged
 from unstuck.watching.models import living
 from unstuck.watching.others import defers, divided
 from unstuck.watching.sequences import sequences_followed
@@ -35,32 +36,21 @@ class Guard:
             (Tensor, "register_hook", "it has hooks on tensors inside the graph"),
             (saved_tensors_hooks, "__enter__", "it saves tensors by hooks of its own, as checkpointing does"),
         ):
-            self._stack.callback(self._watch(holder, name, what))
+            self._stack.enter_context(exchanged(holder, name, self._watched(getattr(holder, name), what)))
 
     def down(self) -> None:
         """Put everything back."""
         self._shown.close()
         self._stack.close()
 
-    def _watch(self, holder: Any, name: str, what: str) -> Callable[[], None]:
-        original = getattr(holder, name)
-        own = name in vars(holder)
-
+    def _watched(self, original: Callable[..., Any], what: str) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             self.seen = what
             # What is computed again must be computed as it was at first: from here on that is without us.
             self._shown.close()
             return original(*args, **kwargs)
 
-        setattr(holder, name, watched)
-
-        def undo() -> None:
-            if own:
-                setattr(holder, name, original)
-            else:
-                delattr(holder, name)
-
-        return undo
+        return watched
 
 
 def obstacle(model: nn.Module | None, parameters: Sequence[Tensor]) -> str:

@@ -3,11 +3,14 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from unstuck.watching.exchange import exchanged
 
 
 @runtime_checkable
@@ -54,33 +57,20 @@ def attach(listener: Listener, optimizers: Sequence[Optimizer] | None = None) ->
 
     In a process that is forked off, as data loaders do, it hears nothing. Gives what undoes it.
     """
-    undo: list[Callable[[], None]] = [_through(listener)]
-
+    attached = ExitStack()
+    _through(listener, attached)
     if optimizers is None:
-        undo += [
-            register_optimizer_step_pre_hook(listener.before_step).remove,
-            register_optimizer_step_post_hook(listener.after_step).remove,
-        ]
+        attached.callback(register_optimizer_step_pre_hook(listener.before_step).remove)
+        attached.callback(register_optimizer_step_post_hook(listener.after_step).remove)
     for optimizer in optimizers or ():
-        undo += [
-            optimizer.register_step_pre_hook(listener.before_step).remove,
-            optimizer.register_step_post_hook(listener.after_step).remove,
-        ]
-    undo.append(_through_scalers(listener, optimizers))
-    attached = True
-
-    def detach() -> None:
-        nonlocal attached
-        if attached:
-            attached = False
-            for one in reversed(undo):
-                one()
-
-    os.register_at_fork(after_in_child=detach)
-    return detach
+        attached.callback(optimizer.register_step_pre_hook(listener.before_step).remove)
+        attached.callback(optimizer.register_step_post_hook(listener.after_step).remove)
+    _through_scalers(listener, optimizers, attached)
+    os.register_at_fork(after_in_child=attached.close)
+    return attached.close
 
 
-def _through(listener: Listener) -> Callable[[], None]:
+def _through(listener: Listener, attached: ExitStack) -> None:
     original, heard = torch.autograd.backward, listener.before_backward
 
     @functools.wraps(original)
@@ -90,10 +80,10 @@ def _through(listener: Listener) -> Callable[[], None]:
         if listener.close:
             listener.after_backward()
 
-    return _exchanged(torch.autograd, "backward", original, backward)
+    attached.enter_context(exchanged(torch.autograd, "backward", backward))
 
 
-def _through_scalers(listener: Listener, optimizers: Sequence[Optimizer] | None) -> Callable[[], None]:
+def _through_scalers(listener: Listener, optimizers: Sequence[Optimizer] | None, attached: ExitStack) -> None:
     scaler = torch.amp.GradScaler
     original_scale, original_step, original_update = scaler.scale, scaler.step, scaler.update
 
@@ -114,25 +104,5 @@ def _through_scalers(listener: Listener, optimizers: Sequence[Optimizer] | None)
         original_update(self, *args, **kwargs)
         listener.skipped(self)
 
-    undone = (
-        _exchanged(scaler, "scale", original_scale, scale),
-        _exchanged(scaler, "step", original_step, step),
-        _exchanged(scaler, "update", original_update, update),
-    )
-
-    def undo() -> None:
-        for one in undone:
-            one()
-
-    return undo
-
-
-def _exchanged(holder: Any, name: str, original: Any, ours: Any) -> Callable[[], None]:
-    setattr(holder, name, ours)
-
-    def undo() -> None:
-        # Somebody else may have put a function around ours meanwhile; theirs then still calls ours.
-        if getattr(holder, name) is ours:
-            setattr(holder, name, original)
-
-    return undo
+    for name, ours in (("scale", scale), ("step", step), ("update", update)):
+        attached.enter_context(exchanged(scaler, name, ours))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules import rnn
 
+from unstuck.watching.exchange import exchanged
+
 # Steps, examples, units.
 _DIMENSIONS = 3
 
@@ -21,7 +23,7 @@ _DIMENSIONS = 3
 def sequences_followed() -> Generator[None]:
     """Do so; what is called inside keeps its graph after the block."""
     functions: Any = vars(rnn)["_VF"]  # what `nn.LSTM` calls
-    original, exchanged = functions.lstm, "lstm" in vars(functions)
+    original = functions.lstm
 
     def lstm(inputs: Any, *others: Any) -> Any:
         plain = type(inputs) is Tensor and inputs.dim() == _DIMENSIONS and not inputs.requires_grad
@@ -30,11 +32,5 @@ def sequences_followed() -> Generator[None]:
                 inputs = inputs.detach().requires_grad_()
         return original(inputs, *others)
 
-    functions.lstm = lstm
-    try:
+    with exchanged(functions, "lstm", lstm):
         yield
-    finally:
-        if functions.lstm is lstm:
-            del functions.lstm
-            if exchanged:
-                functions.lstm = original
