@@ -177,9 +177,8 @@ def uninformative(labels: Labels) -> Finding | None:
     if not asked or labels.p_value < INDEPENDENT or not labels.detectable < WEAK:
         return None
     if labels.directions > labels.examples:
-        return (
-            None  # a linear function fits any labels then, and tells nothing of examples that were left out
-        )
+        # A linear function fits any labels then, and tells nothing of examples that were left out.
+        return None
     if not labels.dependence.surely_below(WEAK) or not labels.dependence.surely_above(-WEAK):
         return None
     sure = SEEN if "validation" in asked else MEMORISED if labels.memorised else CHANCE

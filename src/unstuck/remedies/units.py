@@ -25,18 +25,17 @@ _SHOWN = 3
 def revive(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the units whose weights get no gradient from any example."""
     names = _sick(known, dead=True)
-    return (
-        _also_slower(_treatment("revive", Cause.DEAD_UNITS, names, known.seed, dead=True), known)
-        if names
-        else []
-    )
+    if not names:
+        return []
+    return _also_slower(_treatment("revive", Cause.DEAD_UNITS, names, known.seed, dead=True), known)
 
 
 def desaturate(known: Situation) -> Sequence[Treatment]:
     """Initialise anew the layers whose units sit where their slope is zero."""
     names = _sick(known, dead=False)
-    made = _treatment("desaturate", Cause.SATURATED_UNITS, names, known.seed, dead=False)
-    return _also_slower(made, known) if names else []
+    if not names:
+        return []
+    return _also_slower(_treatment("desaturate", Cause.SATURATED_UNITS, names, known.seed, dead=False), known)
 
 
 def begin_anew(known: Situation) -> Sequence[Treatment]:

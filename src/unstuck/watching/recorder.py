@@ -23,6 +23,7 @@ from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.scaling import Scaling
 from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
+from unstuck.watching.threads import Own
 
 # How many optimizers that are no more are remembered.
 _GRAVES = 8
@@ -48,20 +49,6 @@ _EACH = 100_000
 
 # After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
 _SOON = 0.02
-
-
-class _Own(threading.local):
-    """What one thread has differentiated since its last step; others find it under the number of the thread."""
-
-    def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
-        threads[threading.get_ident()] = self.__dict__
-        self.steps = self.differentiates = False  # whether it ever made one, and had a loss for it
-        self.losses: list[Any] = []  # numbers, or tensors on a device
-        self.unscaled: tuple[int, Any] | None = None
-        self.twice = self.crossed = ""
-        self.inside: Optimizer | None = None
-        self.outside: list[Any] = []
-        self.last: Follower | None = None
 
 
 _compiling = torch.compiler.is_dynamo_compiling
@@ -97,8 +84,7 @@ class Recorder:
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
-        self._threads: dict[int, dict[str, Any]] = {}
-        self._own = _Own(self._threads)
+        self._own = Own({})
         self._scaling = Scaling()
         self._count = self._introduced = 0
         self._introducing = 0.0  # seconds
@@ -209,8 +195,7 @@ class Recorder:
         if _compiling():  # a step that is compiled must not have us in it
             return
         if (len(args) > 1 or kwargs) and _has_closure(args, kwargs):
-            # What is differentiated from now on is kept apart: the first of it is where the step starts from.
-            self._own.inside, self._own.outside, self._own.losses = optimizer, self._own.losses, []
+            self._own.begin_closure(optimizer)
         if self.close:
             try:
                 self._remember(optimizer)
@@ -232,12 +217,15 @@ class Recorder:
         step = follower.step = follower.step + 1
         if self._scaling.asked:
             self._scaling.stepped(follower, optimizer)
-        if self._own.inside is not None:
-            self._end_closure(optimizer)
+        self._own.end_closure(optimizer)
         self._own.steps = True
-        losses = self._own.losses or self._handed_over()
+        losses = self._own.losses
         if losses:
-            self._own.differentiates |= losses is self._own.losses
+            self._own.differentiates = True
+        elif losses := self._own.handed_over():
+            # It might go on with steps while the other thread is at a look.
+            self._looking.refuse("gradients come from another thread than the one that makes the steps")
+        if losses:
             follower.micro = len(losses)
             follower.loss = losses[0] if follower.micro == 1 else sum(losses)
             losses.clear()
@@ -252,22 +240,6 @@ class Recorder:
         self._pile.append((follower, step, now, follower.loss, rate))
         if self.close or now >= follower.due or step in _FIRST_STEPS:
             self._look_closely(follower, optimizer, now)
-
-    def _handed_over(self) -> list[Any]:
-        """What threads that make no steps have differentiated, if this one makes all and does nothing else."""
-        if self._own.differentiates:
-            return []
-        others = [own for own in [*self._threads.values()] if own is not self._own.__dict__]
-        if any(own["steps"] for own in others):
-            return []
-        losses: list[Any] = []
-        for own in others:
-            handed, own["losses"] = own["losses"], []
-            losses += handed
-        if losses:
-            # It might go on with steps while the other thread is at a look.
-            self._looking.refuse("gradients come from another thread than the one that makes the steps")
-        return losses
 
     def _share_loss(self, follower: Follower) -> None:
         """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
@@ -308,11 +280,6 @@ class Recorder:
             started = time.perf_counter()
             follower.sampler.before()
             follower.cost += time.perf_counter() - started
-
-    def _end_closure(self, optimizer: Optimizer) -> None:
-        if self._own.inside is optimizer:
-            self._own.losses = self._own.outside + self._own.losses[:1]
-            self._own.inside = None
 
     def go_through(self) -> None:
         """Write down the steps since the last call; the thread that writes calls it."""

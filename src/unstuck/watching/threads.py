@@ -1,0 +1,56 @@
+"""What each thread of a training has differentiated since its last step."""
+
+import threading
+from typing import Any
+
+from torch.optim import Optimizer
+
+from unstuck.watching.follower import Follower
+
+
+class Own(threading.local):
+    """What the thread that asks has differentiated; others find it under the number of the thread.
+
+    Attributes:
+        steps: Whether the thread ever made a step.
+        differentiates: Whether it ever had a loss of its own for one.
+        losses: Since its last step, numbers, or tensors on a device.
+        unscaled: What a `GradScaler` made the loss from that comes next, and the number of what it made.
+        twice: What the last loss that was looked at takes a softmax of twice.
+        crossed: What is broadcast to a table there.
+        last: Whose step it made last.
+    """
+
+    def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
+        threads[threading.get_ident()] = self.__dict__
+        self._threads = threads
+        self.steps = self.differentiates = False
+        self.losses: list[Any] = []
+        self.unscaled: tuple[int, Any] | None = None
+        self.twice = self.crossed = ""
+        self.last: Follower | None = None
+        self._inside: Optimizer | None = None
+        self._outside: list[Any] = []
+
+    def begin_closure(self, optimizer: Optimizer) -> None:
+        """Keep apart what is differentiated from now on: the first of it is where the step starts from."""
+        self._inside, self._outside, self.losses = optimizer, self.losses, []
+
+    def end_closure(self, optimizer: Optimizer) -> None:
+        """Keep that first one, if it was this optimizer's closure."""
+        if self._inside is optimizer:
+            self.losses = self._outside + self.losses[:1]
+            self._inside = None
+
+    def handed_over(self) -> list[Any]:
+        """What threads that make no steps have differentiated, if this one makes all and does nothing else."""
+        if self.differentiates:
+            return []
+        others = [own for own in [*self._threads.values()] if own is not self.__dict__]
+        if any(own["steps"] for own in others):
+            return []
+        losses: list[Any] = []
+        for own in others:
+            handed, own["losses"] = own["losses"], []
+            losses += handed
+        return losses
