@@ -97,6 +97,21 @@ def test_permuted_labels_are_found_out_at_chance_and_once_they_are_memorised(nam
         assert "by heart" in finding.explanation
 
 
+def test_without_time_to_ask_the_model_permuted_labels_are_not_told_from_hard_ones():
+    x, y = table("digits")
+    training = Training(network(x, 10), CROSS_ENTROPY, batches(x, permuted(y)))
+    drawn = draw(training.data, seed=0, enough=lambda _batches, _examples: False).batches
+    objective = Objective(training, drawn)
+    judge = Judge(objective, Halves.of(len(drawn), exhaustive=True), objective.values(objective.theta))
+
+    def refused(_gradients):
+        msg = "there was no time for it"
+        raise MeasurementError(msg)
+
+    with pytest.raises(MeasurementError, match="no time"):
+        measure_labels(training, judge, claim=refused)
+
+
 def test_noisy_labels_are_informative_also_once_they_are_memorised():
     x, y = table("digits")
     drawn = torch.Generator().manual_seed(1)

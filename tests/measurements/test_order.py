@@ -100,6 +100,31 @@ def test_trying_the_order_costs_about_six_gradients_over_the_sample():
     assert judge.objective.ledger.examples - before < 7 * judge.objective.examples
 
 
+@pytest.mark.parametrize("taken", [None, 6])
+def test_what_trying_the_order_costs_is_asked_for_beforehand(taken):
+    training = training_on(cut(*by_class(1797), size=50)[:taken])
+    judge = judge_of(training)
+    before, asked = judge.objective.ledger.examples, []
+    assert measure_order(training, judge, claim=asked.append).reordered is not None
+    spent = (judge.objective.ledger.examples - before) / judge.objective.examples
+    assert asked == [pytest.approx(spent, rel=0.1)]
+
+
+def test_without_time_to_try_the_order_its_structure_is_told_all_the_same():
+    training = training_on(cut(*by_class(600)))
+    judge = judge_of(training)
+    before = judge.objective.ledger.examples
+    order = measure_order(training, judge, claim=refused)
+    assert order.structure.suspicious
+    assert (order.reordered, order.reason) == (None, "there was no time for it")
+    assert judge.objective.ledger.examples == before
+
+
+def refused(_gradients):
+    msg = "there was no time for it"
+    raise MeasurementError(msg)
+
+
 @given(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from(["classes", "numbers", "heavy tails"]))
 def test_a_random_order_is_never_called_structured(seed, size, kind):
     generator = np.random.default_rng(seed)

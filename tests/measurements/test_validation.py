@@ -80,6 +80,17 @@ def test_the_losses_are_those_of_the_model_in_eval_mode(extra):
     assert found.examples == 300
 
 
+def test_what_it_costs_is_asked_for_beforehand():
+    training = made(epochs=1)
+    objective = Objective(training, draw(training.data, seed=0, enough=everything).batches)
+    halves = Halves.of(len(objective.batches), exhaustive=True)
+    judge = Judge(objective, halves, objective.values(objective.theta))
+    before, asked = objective.ledger.examples, []
+    measure_validation(training, judge, claim=asked.append)
+    spent = (objective.ledger.examples - before) / objective.examples
+    assert asked == [pytest.approx(spent, rel=0.2)]
+
+
 @pytest.mark.parametrize("extra", [(), (nn.BatchNorm1d(32),)])
 def test_going_on_does_what_the_run_itself_does(extra):
     training = made(*extra, epochs=5, rate=1e-3)

@@ -2,11 +2,19 @@
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from unstuck.measurements.records import Spent
 from unstuck.objective.ledger import Ledger
+
+# Asks for the time of so many gradients over the sample before they are spent; raises where there is none.
+Claim = Callable[[float], None]
+
+
+def unlimited(gradients: float) -> None:
+    """Grant it."""
+    del gradients
 
 
 class Bill:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -120,7 +120,7 @@ class Examination:
         self._known.surveyed["division"] = division
         self._training = training
         self._objective = objectives.precise
-        self._limits = limits
+        self._limits = replace(limits, gradient=self._seconds)
         self._metric: Metric | None = None
         self._gathered = Gathered(training, self._known.own, limits.data, limits.graphs)
         self.engine = ""
@@ -275,15 +275,17 @@ class Examination:
                 raise MeasurementError(msg)
             return stage.divided(training, own, limits)
         self._gathered.bring()
-        found, examples = processes.once(lambda: self._alone(stage))
+        # What all have done together, one does by itself.
+        alone = replace(limits, gradient=processes.count() * limits.gradient)
+        found, examples = processes.once(lambda: self._alone(stage, alone))
         if processes.rank():
             own.objective.ledger.examples += examples
         return found
 
-    def _alone(self, stage: Stage) -> tuple[Any, float]:
+    def _alone(self, stage: Stage, limits: Limits) -> tuple[Any, float]:
         ledger = self._known.own.objective.ledger
         before = ledger.examples
-        found = stage.measure(self._gathered.training, self._gathered.judge(), self._limits)
+        found = stage.measure(self._gathered.training, self._gathered.judge(), limits)
         return found, ledger.examples - before
 
     def _step(self) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.estimate import Estimate
+from unstuck.measurements.bill import Claim, unlimited
 from unstuck.measurements.dependence import Dependence, dependence, directions
 from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, names, scatter
 from unstuck.measurements.floors import least, value
@@ -43,8 +44,8 @@ DOUBTFUL = 0.05
 # With so many times as many examples as a test has taken there are half as many others for another one.
 MANY = 1.5
 
-# Passes over half of the sample: with what else is evaluated, eight gradients of the sample.
-PASSES = 12
+# Passes over half of the sample, and gradients over the sample that these and what else is evaluated cost.
+PASSES, COSTS = 12, 8.0
 
 
 @dataclass
@@ -66,12 +67,12 @@ class Tests:
             self.results.append(result)
 
 
-def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels:
+def measure_labels(training: Training, judge: Judge, *, seed: int = 0, claim: Claim = unlimited) -> Labels:
     """Test whether anything predicts the labels, first from the inputs alone, which costs no gradient.
 
     Only if that finds nothing, the model itself is asked: what it makes of validation data, and what copies of
     it make of the inputs, initialised anew (random features) and trained on half of the examples. That costs
-    about eight gradients of the sample.
+    about eight gradients of the sample, if `claim` allows them.
 
     Raises:
         MeasurementError: Inputs and labels cannot be told apart, or there are too few examples.
@@ -103,6 +104,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0) -> Labels
             msg = "the inputs only say where in a table to look, and one place tells nothing of another"
             raise MeasurementError(msg)
         if not tests.found:
+            claim(COSTS)
             passes = _ask_the_model(training, judge, place, examples, tests, seed)
         constant = None if tests.found else _constant(traced)
     strongest = min(tests.results, key=lambda result: result.p_value)

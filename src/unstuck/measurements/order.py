@@ -12,12 +12,14 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Weigh
 
 from unstuck.errors import MeasurementError, TrainingError
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.measurements.bill import Claim, unlimited
 from unstuck.measurements.collating import Take, pooled
 from unstuck.measurements.exchangeability import most_structured
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.records import Order, Reordered, Structure
 from unstuck.measurements.steps import Twin
 from unstuck.objective import Batch, Objective, draw
+from unstuck.objective import ledger as price
 from unstuck.objective.sampling import count_examples, iterate, tensors, total_bytes
 from unstuck.training import Training
 
@@ -44,16 +46,17 @@ _JUDGES, _JUDGING, _FEWEST_JUDGED = 16, 0.25, 128
 _Looks = list[list[float]]
 
 
-def measure_order(training: Training, judge: Judge) -> Order:
+def measure_order(training: Training, judge: Judge, *, claim: Claim = unlimited) -> Order:
     """Test whether the batches could have been drawn at random, and measure what shuffling gains if not.
 
-    Costs no evaluation where they could, else about six gradients over the judge's sample.
+    Costs no evaluation where they could, else about six gradients over the judge's sample, and several times as many
+    over one of a few examples only, if `claim` allows that.
 
     Raises:
         MeasurementError: There is no order to speak of, or the batches hold no numbers for each example.
     """
     order, stream = _looked_at(training, len(judge.objective.batches))
-    reordered, reason = _reordered_if(order.structure, training, judge, stream)
+    reordered, reason = _reordered_if(order.structure, training, judge, stream, claim)
     return replace(order, reordered=reordered, reason=reason)
 
 
@@ -171,30 +174,37 @@ def _source(data: object) -> str:
 
 
 def _reordered_if(
-    structure: Structure, training: Training, judge: Judge, stream: _Stream
+    structure: Structure, training: Training, judge: Judge, stream: _Stream, claim: Claim
 ) -> tuple[Reordered | None, str]:
     if not structure.suspicious:
         return None, "the batches look like ones drawn at random"
     if training.optimizer is None:
         return None, "without an optimizer there are no steps to compare"
     try:
-        return _reordered(training, training.optimizer, judge, stream), ""
+        return _reordered(training, training.optimizer, judge, stream, claim), ""
     except (MeasurementError, TrainingError) as error:
         return None, str(error)
 
 
-def _reordered(training: Training, optimizer: Optimizer, judge: Judge, stream: _Stream) -> Reordered:
+def _reordered(
+    training: Training, optimizer: Optimizer, judge: Judge, stream: _Stream, claim: Claim
+) -> Reordered:
     """Go on in the order as given and with the examples shuffled, and look at both on the same batches."""
     sizes, ledger = stream.sizes, judge.objective.ledger
     take = pooled([batch.content for batch in stream.batches], sizes)
     generator = torch.Generator().manual_seed(1)
-    judging = Objective(training, _judging(take, sizes, judge.objective.examples, generator), ledger=ledger)
+    judged = _judging(take, sizes, judge.objective.examples, generator)
     steps = _steps(stream, judge.objective.examples)
+    marks = sorted({steps - (steps // 2) * turn // _LOOKS for turn in range(_LOOKS)})
+    early = [mark - steps // 2 for mark in marks]
+    looks_at = 1 + len({*marks, *early}) + len(marks)
+    stepped = 2 * steps * price.GRADIENT * sum(sizes) / len(sizes)
+    looked = looks_at * price.VALUE * sum(batch.examples for batch in judged)
+    claim((stepped + looked) / judge.objective.examples)
+    judging = Objective(training, judged, ledger=ledger)
     given = Objective(training, stream.batches[:steps], ledger=ledger)
     shuffled = Objective(training, _shuffled(take, stream, steps, generator), ledger=ledger)
-    marks = sorted({steps - (steps // 2) * turn // _LOOKS for turn in range(_LOOKS)})
     base = judging.values(judging.theta)
-    early = [mark - steps // 2 for mark in marks]
     first, *looks = (
         *_looks(given, optimizer, judging, early, marks),
         *_looks(shuffled, optimizer, judging, marks),

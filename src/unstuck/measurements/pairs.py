@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.measurements.bill import Claim, unlimited
 from unstuck.measurements.dependence import Dependence, dependence
 from unstuck.measurements.examples import Examples, columns, discrete, distinct, features, names
 from unstuck.measurements.fresh import fresh_copy
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.labels import FEWEST, MOST, PASSES, Tests, halves, learn
+from unstuck.measurements.labels import COSTS, FEWEST, MOST, PASSES, Tests, halves, learn
 from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.tape import Tail, Tape, Trace, sources, tensors, trace
 from unstuck.objective import Batch, draw
@@ -38,7 +39,7 @@ class _Meeting:
     places: tuple[int, int]
 
 
-def measure_pairs(training: Training, judge: Judge, *, seed: int = 0) -> Labels:
+def measure_pairs(training: Training, judge: Judge, *, seed: int = 0, claim: Claim = unlimited) -> Labels:
     """Test whether of two tensors that the loss compares, example by example, one tells anything of the other.
 
     As with the two sides of a contrastive loss, or with an anchor and what is said to be like it. First the tensors
@@ -61,8 +62,10 @@ def measure_pairs(training: Training, judge: Judge, *, seed: int = 0) -> Labels:
         if not tests.found and any(names(examples.inputs) for examples in given):
             msg = "the inputs only say where in a table to look, and one place tells nothing of another"
             raise MeasurementError(msg)
-        asked = _Asked(training, judge, meetings, seed)
-        passes = 0 if tests.found else asked.ask(tests, given)
+        passes = 0
+        if not tests.found:
+            claim(COSTS)
+            passes = _Asked(training, judge, meetings, seed).ask(tests, given)
     strongest = min(tests.results, key=lambda result: result.p_value)
     sharpest = min(tests.results, key=lambda result: result.correlation.stderr)
     return Labels(

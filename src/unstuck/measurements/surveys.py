@@ -24,6 +24,9 @@ from unstuck.measurements.validation import measure_validation
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.training import Training
 
+# What one dear measurement may take of the time that is left: others come after it.
+_SHARE = 0.5
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,6 +39,7 @@ class Limits:
         seed: Of all randomness.
         data: Bytes for examples that are brought from other processes.
         rest: Seconds that are left for what follows the products.
+        gradient: Seconds that one gradient over the sample takes.
     """
 
     left: Callable[[], float]
@@ -44,6 +48,7 @@ class Limits:
     seed: int
     data: float = 0.0
     rest: Callable[[], float] = lambda: math.inf
+    gradient: float = 0.0
 
     def over(self) -> bool:
         """Whether no time is left for products."""
@@ -52,6 +57,16 @@ class Limits:
     def spent(self) -> bool:
         """Whether no time is left for anything."""
         return self.rest() <= 0.0
+
+    def claim(self, gradients: float) -> None:
+        """Ask for the time that so many gradients over the sample take, before they are spent.
+
+        Raises:
+            MeasurementError: They would take more than their share of what is left.
+        """
+        if gradients * self.gradient > _SHARE * self.rest():
+            msg = f"there was no time for it: it takes about {gradients:.0f} gradients over the sample"
+            raise MeasurementError(msg)
 
 
 Measure = Callable[[Training, Judge, Limits], Any]
@@ -86,10 +101,10 @@ def _look_at_order(training: Training, judge: Judge, _: Limits) -> Any:
 def _look_at_labels(training: Training, judge: Judge, limits: Limits) -> Any:
     """Where nothing is a label, what is compared in pairs may belong together or not."""
     try:
-        return measure_labels(training, judge, seed=limits.seed)
+        return measure_labels(training, judge, seed=limits.seed, claim=limits.claim)
     except MeasurementError:
         with contextlib.suppress(MeasurementError):
-            return measure_pairs(training, judge, seed=limits.seed)
+            return measure_pairs(training, judge, seed=limits.seed, claim=limits.claim)
         raise
 
 
@@ -157,13 +172,15 @@ LATE: tuple[Stage, ...] = (
     Stage(
         "order",
         "the order of the data",
-        lambda training, judge, _: measure_order(training, judge),
+        lambda training, judge, limits: measure_order(training, judge, claim=limits.claim),
         apart=True,
         divided=_look_at_order,
     ),
     Stage(
         "validation",
         "the loss on validation data",
-        lambda training, judge, limits: measure_validation(training, judge, seed=limits.seed),
+        lambda training, judge, limits: measure_validation(
+            training, judge, seed=limits.seed, claim=limits.claim
+        ),
     ),
 )

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from unstuck import processes
 from unstuck.errors import MeasurementError, TrainingError
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.measurements.bill import Claim, unlimited
 from unstuck.measurements.collating import pooled
 from unstuck.measurements.evaluating import Buffers, carrying, evaluating, ignoring_inputs
 from unstuck.measurements.judging import Judge
@@ -37,14 +38,20 @@ _FEWEST_BATCHES = 16
 # Going on: two passes over the sample within these numbers of steps, looked at so often in their last half.
 _PASSES, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 2, 32, 256, 3
 
+# What it costs to evaluate the losses here, and those of outputs that ignore the inputs, in looks at both sides.
+_HERE = 3.0
+
 # The radius of Sharpness-Aware Minimization (Foret et al., 2021, section 3: the default on CIFAR and ImageNet).
 _RADIUS = 0.05
 
 
-def measure_validation(training: Training, judge: Judge, *, seed: int = 0) -> Validation:
+def measure_validation(
+    training: Training, judge: Judge, *, seed: int = 0, claim: Claim = unlimited
+) -> Validation:
     """Measure the loss on validation and training data in eval mode, and what going on does to both.
 
-    Costs about six gradients over the judge's sample.
+    Costs about six gradients over the judge's sample, and more over one of a few examples only, if `claim` allows
+    that.
 
     Raises:
         MeasurementError: There are no validation data, or the loss cannot be evaluated on them.
@@ -59,6 +66,7 @@ def measure_validation(training: Training, judge: Judge, *, seed: int = 0) -> Va
         trained = _spread(_split(list(objective.batches)), max(objective.examples // 2, 1))
         whole = drawn.exhausted and sum(batch.examples for batch in held) == drawn.examples
         sides = _Sides(training, objective, trained, held)
+        claim(sides.price)
         here = sides.look(sides.theta, None)
         constant = sides.constant()
         onward = None if training.optimizer is None else _onward(training.optimizer, sides, here, whole=whole)
@@ -99,6 +107,18 @@ class _Sides:
         self._buffers = Buffers()
         self._replay = self._evaluator(evaluating(training.loss, self._buffers))
         self.theta = self._replay.parameters.current()
+
+    @property
+    def price(self) -> float:
+        """What all of it costs, in gradients over the sample."""
+        examples = sum(batch.examples for batch in (*self.trained, *self.held))
+        look = price.VALUE * examples / self.objective.examples
+        return (_HERE + _LOOKS) * look + price.GRADIENT * self.steps / len(self.objective.batches)
+
+    @property
+    def steps(self) -> int:
+        """How far to go on."""
+        return min(max(_PASSES * len(self.objective.batches), _FEWEST_STEPS), _MOST_STEPS)
 
     def look(self, theta: Float[Tensor, " n"], buffers: dict[str, Tensor] | None) -> _Look:
         """Give each batch's loss with these buffers, or with the model's own."""
@@ -142,7 +162,7 @@ def _onward(optimizer: Optimizer, sides: _Sides, here: _Look, *, whole: bool) ->
     objective = Objective(carried, sample.batches, ledger=sample.ledger)
     buffers.values = None  # what making the objective left there
     count = len(sample.batches)
-    steps = min(max(_PASSES * count, _FEWEST_STEPS), _MOST_STEPS)
+    steps = sides.steps
     marks = {steps - (steps // 2) * turn // _LOOKS for turn in range(_LOOKS)}
     twin, looks = Twin(objective, optimizer), list[_Look]()
     for taken in range(1, steps + 1):
