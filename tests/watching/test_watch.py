@@ -63,6 +63,36 @@ def test_every_step_is_there_with_its_loss_and_rate(tmp_path):
     assert [row[0] for row in rows(watched, "SELECT DISTINCT layer FROM layers")] == ["0", "2"]
 
 
+def test_the_loss_of_gradients_that_are_put_where_an_optimizer_finds_them_is_recorded(tmp_path):
+    model, inputs, labels = problem()
+    weights = [*model.parameters()]
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    losses = []
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(20):
+            loss = functional.cross_entropy(model(inputs), labels)
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight.grad = gradient
+            optimizer.step()
+            losses.append(loss.item())
+    assert [row[0] for row in rows(watched, "SELECT loss FROM steps ORDER BY step")] == losses
+
+
+def test_what_is_differentiated_beside_the_steps_is_none_of_their_losses(tmp_path):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def saliency(_step):
+        beside = inputs[:4].clone().requires_grad_()
+        torch.autograd.grad(model(beside).square().sum(), beside)
+
+    with watch(model, optimizer, out=tmp_path) as watched:
+        losses = train(model, optimizer, inputs, labels, 20, saliency)
+        optimizer.step()  # along the last gradient once more, of no loss
+    recorded = [row[0] for row in rows(watched, "SELECT loss FROM steps ORDER BY step")]
+    assert recorded == [*losses, None]
+
+
 def test_afterwards_pytorch_is_as_it_was(tmp_path):
     def exchanged():
         scaler = torch.amp.GradScaler
@@ -621,6 +651,23 @@ def test_a_compiled_step_is_left_alone(tmp_path):
         step = torch.compile(optimizer.step, backend="eager")
         step()
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+# PyTorch calls its own functions deprecated when it begins to compile.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_derivatives_that_are_compiled_are_left_alone(tmp_path):
+    model, inputs, labels = problem()
+    weights = [*model.parameters()]
+
+    def differentiate(inputs):
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(model(inputs), labels), weights[:1])
+        return gradient
+
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        compiled = torch.compile(differentiate, backend="eager", fullgraph=True)(inputs)
+        assert torch.equal(compiled, differentiate(inputs))
+    assert rows(watched, "SELECT * FROM events") == []
 
 
 def test_numbers_go_to_a_writer_under_their_names(tmp_path):

@@ -1,4 +1,4 @@
-"""How the run is seen: PyTorch's own hooks on optimizers, and the one function that every backward goes through."""
+"""How the run is seen: PyTorch's own hooks on optimizers, and the two functions that all derivatives go through."""
 
 import functools
 import os
@@ -29,6 +29,14 @@ class Listener(Protocol):
 
     def after_backward(self) -> None:
         """Hear, if the step is a close one, that the gradients have been added up."""
+        ...
+
+    def differentiating(self, outputs: Any) -> None:
+        """Hear that the gradients of these are about to be given to the caller."""
+        ...
+
+    def differentiated(self, outputs: Any, gradients: Any) -> None:
+        """Hear that these are the gradients of those, given to the caller and added up nowhere."""
         ...
 
     def scaled(self, loss: Any, scaled: Any) -> None:
@@ -80,7 +88,19 @@ def _through(listener: Listener, attached: ExitStack) -> None:
         if listener.close:
             listener.after_backward()
 
+    given = torch.autograd.grad
+
+    @functools.wraps(given)
+    def grad(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # what is compiled must not have us in it
+            return given(outputs, *args, **kwargs)
+        listener.differentiating(outputs)
+        gradients = given(outputs, *args, **kwargs)
+        listener.differentiated(outputs, gradients)
+        return gradients
+
     attached.enter_context(exchanged(torch.autograd, "backward", backward))
+    attached.enter_context(exchanged(torch.autograd, "grad", grad))
 
 
 def _through_scalers(listener: Listener, optimizers: Sequence[Optimizer] | None, attached: ExitStack) -> None:

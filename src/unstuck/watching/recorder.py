@@ -23,7 +23,7 @@ from unstuck.watching.samples import Group, Sample, Sampler
 from unstuck.watching.scaling import Scaling
 from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
-from unstuck.watching.threads import Own
+from unstuck.watching.threads import Own, only
 
 # How many optimizers that are no more are remembered.
 _GRAVES = 8
@@ -170,6 +170,21 @@ class Recorder:
         except Exception as error:
             self._troubled(error)
 
+    def differentiating(self, outputs: Any) -> None:
+        """Look at the loss of a training that steps along gradients that it was given."""
+        try:
+            if self._own.steps_along and (loss := only(outputs)) is not None:
+                self._let_look(loss, loss)
+        except Exception as error:
+            self._troubled(error)
+
+    def differentiated(self, outputs: Any, gradients: Any) -> None:
+        """Remember the loss, in case that its gradients are put where an optimizer finds them."""
+        try:
+            self._own.give(only(outputs), gradients)
+        except Exception as error:
+            self._troubled(error)
+
     def scaled(self, loss: Any, scaled: Any) -> None:
         """Remember what a scaled loss was made from."""
         if isinstance(loss, Tensor) and scaled is not loss:
@@ -219,7 +234,7 @@ class Recorder:
             self._scaling.stepped(follower, optimizer)
         self._own.end_closure(optimizer)
         self._own.steps = True
-        losses = self._own.losses
+        losses = self._own.losses or self._own.taken(optimizer)
         if losses:
             self._own.differentiates = True
         elif losses := self._own.handed_over():

@@ -1,8 +1,11 @@
 """What each thread of a training has differentiated since its last step."""
 
 import threading
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.watching.follower import Follower
@@ -19,18 +22,35 @@ class Own(threading.local):
         twice: What the last loss that was looked at takes a softmax of twice.
         crossed: What is broadcast to a table there.
         last: Whose step it made last.
+        given: The first of the gradients that were last given, not added up, and the loss they are of.
+        steps_along: Whether its last step was along such.
     """
 
     def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
         threads[threading.get_ident()] = self.__dict__
         self._threads = threads
-        self.steps = self.differentiates = False
+        self.steps = self.differentiates = self.steps_along = False
         self.losses: list[Any] = []
         self.unscaled: tuple[int, Any] | None = None
         self.twice = self.crossed = ""
         self.last: Follower | None = None
+        self.given: tuple[weakref.ref[Tensor], Any] | None = None
         self._inside: Optimizer | None = None
         self._outside: list[Any] = []
+
+    def give(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> None:
+        """Remember a loss whose gradients the caller has for himself: he may step along them yet."""
+        first = next((gradient for gradient in gradients if gradient is not None), None)
+        if loss is not None and first is not None:
+            self.given = weakref.ref(first), loss.item() if loss.is_cpu else loss.detach()
+
+    def taken(self, optimizer: Optimizer) -> list[Any]:
+        """The loss whose gradients were given, if the optimizer has them for its own."""
+        given, self.given = self.given, None
+        first = None if given is None else given[0]()
+        own = (parameter.grad for group in optimizer.param_groups for parameter in group["params"])
+        self.steps_along = first is not None and any(gradient is first for gradient in own)
+        return [given[1]] if given is not None and self.steps_along else []
 
     def begin_closure(self, optimizer: Optimizer) -> None:
         """Keep apart what is differentiated from now on: the first of it is where the step starts from."""
@@ -54,3 +74,9 @@ class Own(threading.local):
             handed, own["losses"] = own["losses"], []
             losses += handed
         return losses
+
+
+def only(outputs: Any) -> Tensor | None:
+    """Give the one number that is differentiated, if it is one."""
+    one = outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
+    return one if isinstance(one, Tensor) and one.numel() == 1 else None
