@@ -71,8 +71,7 @@ def test_the_loss_of_gradients_that_are_put_where_an_optimizer_finds_them_is_rec
     with watch(model, optimizer, out=tmp_path) as watched:
         for _ in range(20):
             loss = functional.cross_entropy(model(inputs), labels)
-            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-                weight.grad = gradient
+            put_there(loss, weights)
             optimizer.step()
             losses.append(loss.item())
     assert [row[0] for row in rows(watched, "SELECT loss FROM steps ORDER BY step")] == losses
@@ -332,15 +331,27 @@ def test_an_objective_that_is_maximised_stalls_when_it_no_longer_rises(tmp_path)
     assert not watched.stalled
 
 
-def test_a_loss_that_stands_still_is_told_with_its_cause(tmp_path, capsys):
+def added_up(loss, weights):
+    for weight in weights:
+        weight.grad = None
+    loss.backward()
+
+
+def put_there(loss, weights):
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+        weight.grad = gradient
+
+
+@pytest.mark.parametrize("differentiate", [added_up, put_there])
+def test_a_loss_that_stands_still_is_told_with_its_cause(differentiate, tmp_path, capsys):
     model, inputs, labels = problem()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weights = [*model.parameters()]
+    optimizer = torch.optim.SGD(weights, lr=0.1)
     with watch(model, optimizer, out=tmp_path, share=0.5) as watched:
         for _ in range(2000):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(inputs), labels).backward()
+            differentiate(functional.cross_entropy(model(inputs), labels), weights)
             optimizer.step()
     assert watched.stalled
     assert [finding.cause for finding in watched.findings] == [Cause.SADDLE_POINT]
