@@ -138,6 +138,40 @@ def test_a_loss_that_rises_has_stopped_improving_since_its_lowest():
     assert stall.since == pytest.approx(1000, rel=0.05)
 
 
+def led_astray(seed=0):
+    """Falls from 3 to 1 in 400 steps, climbs back to 2 by step 800, and stays there."""
+    course = np.interp(np.arange(4000), [0, 300, 400, 800], [3.0, 1.0, 1.0, 2.0])
+    return [*(course * white(4000, seed=seed)).tolist()]
+
+
+def test_where_a_loss_stood_lower_is_known_also_long_afterwards():
+    stalls = Stalls()
+    (stall,) = [one for loss in led_astray() if (one := stalls.add(loss)) is not None]
+    assert stall.rising
+    assert stall.since == pytest.approx(350, abs=60)
+    step, level = stalls.stood_lower()
+    assert step == pytest.approx(350, abs=60)
+    assert level == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_loss_that_has_only_fallen_has_not_stood_lower_before():
+    stalls = Stalls()
+    losses = np.interp(np.arange(4000), [0, 800], [3.0, 1.0]) * white(4000)
+    assert any(stalls.add(loss) is not None for loss in losses.tolist())
+    assert stalls.stood_lower() is None
+
+
+def test_a_loss_that_stood_lower_once_stands_still_only_since_it_is_where_it_is():
+    stalls = Stalls()
+    for loss in led_astray():
+        stalls.add(loss)
+    stalls.forget()
+    stall = stalls.conclude()
+    assert stall is not None
+    assert not stall.rising
+    assert 500 <= stall.since <= 1200
+
+
 def test_no_stall_is_told_while_the_rate_warms_up_and_one_is_after():
     rates = list(np.minimum(np.arange(3000) / 1000, 1.0))
     (stall,) = said(white(3000), rates)

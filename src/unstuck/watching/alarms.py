@@ -32,6 +32,7 @@ from unstuck.watching.sentences import (
     PILED,
     SHIFTED,
     SHRUNK,
+    STOOD_LOWER,
     TOO_HIGH,
     TOO_SHORT,
 )
@@ -375,10 +376,11 @@ class Alarms:
         """What is said where no cause is named."""
         if look is None and not self.looking.why_not:
             return TOO_SHORT
+        shrunk, before = follower.shrunk(), self._heard[follower.number].tests.stood_lower()
+        lower = STOOD_LOWER.format(*before) if before else ""
         if not no_way_down(known, look):
-            return NOT_SURE
-        shrunk = follower.shrunk()
-        return NO_WAY_DOWN + (SHRUNK.format(100 * shrunk) if shrunk < _NOTHING else "")
+            return NOT_SURE + lower
+        return NO_WAY_DOWN + (SHRUNK.format(100 * shrunk) if shrunk < _NOTHING else lower)
 
     def _conclude(
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE

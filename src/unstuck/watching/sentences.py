@@ -34,4 +34,8 @@ SHRUNK = (
     ". The weights have come down to {:.2g} % of the length they began with, as where weight decay, or a penalty on "
     "them, is too strong for what there is to learn"
 )
+STOOD_LOWER = (
+    ". Around step {:,} the loss stood at {:.4g}: unless it has become the loss of something else since, steps that "
+    "were too large have led away from there. Go back to weights of that time, with a lower learning rate"
+)
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"

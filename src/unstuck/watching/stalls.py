@@ -180,6 +180,18 @@ class Stalls:
         self._left -= 1
         return None if self._left else self._close()
 
+    def stood_lower(self) -> tuple[int, float] | None:
+        """Where it surely stood lower than now, by a tenth and more: middle and mean of the lowest part."""
+        means = self._blocks.means
+        level = mean(means[-_LAST:])
+        parts = [(estimate(means[end - _LAST : end]), end) for end in range(_LAST, len(means) + 1)]
+        if not parts:
+            return None
+        lowest, end = min(parts, key=lambda part: part[0].value)
+        if not lowest.surely_below(level - LEAST_OF_FALL * abs(level), sigmas=_LOWER):
+            return None
+        return round((end - _LAST / 2) * self._blocks.length), lowest.value
+
     def conclude(self) -> Stall | None:
         """Look once more, at the end: what spacing the looks has put off is not lost."""
         return self._stalled() if self.stall is None and self._closed >= FIRST_LOOK else None
@@ -283,14 +295,14 @@ class Stalls:
         batches = self._blocks.backwards(flat.cuts, _BATCHES[-1])
         if rising:
             return min(batches, key=lambda batch: batch[1])[0]
-        bound = flat.level + max(flat.least, _BAND * flat.scatter)
-        since, above = flat.cuts[0], 0
+        band = max(flat.least, _BAND * flat.scatter)
+        since, outside = flat.cuts[0], 0
         for first, value in batches:
-            above = above + 1 if value > bound else 0
+            outside = outside + 1 if abs(value - flat.level) > band else 0
             # One alone is a spike.
-            if above > 1:
+            if outside > 1:
                 break
-            if not above:
+            if not outside:
                 since = first
         return since
 
