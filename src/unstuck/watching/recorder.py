@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.processes import alone
-from unstuck.watching import schema
 from unstuck.watching.crossed import crossed
 from unstuck.watching.follower import Follower
 from unstuck.watching.looking import Looking
 from unstuck.watching.models import parameters_of
 from unstuck.watching.outputs import mismatch
-from unstuck.watching.samples import Group, Sample, Sampler
+from unstuck.watching.rows import Rows, as_number
+from unstuck.watching.samples import Sampler
 from unstuck.watching.scaling import Scaling
 from unstuck.watching.stairs import stairs
 from unstuck.watching.store import Store
@@ -43,9 +43,6 @@ _GAP_OF_AGE = 1 / 2000
 # So many optimizers are introduced as they come: to find whose parameters they move takes a search of all that lives.
 # Of a run that makes a new one every few steps, others are when there is time for it within the share.
 _AT_ONCE = 4
-
-# Each of so many first steps is written down; afterwards means over 2, 4, 8, ... of them.
-_EACH = 100_000
 
 # After so much more time, as a share of a run's age, it is asked again whether there is time for a look.
 _SOON = 0.02
@@ -75,7 +72,7 @@ class Recorder:
         troubled: Callable[[Exception], None],
         model: nn.Module | None = None,
     ) -> None:
-        self._store = store
+        self._rows = Rows(store)
         self._heard = heard
         self._broken = broken
         self._looking = looking
@@ -250,7 +247,7 @@ class Recorder:
         self._own.last = follower
         rate = optimizer.param_groups[0].get("lr")
         if type(rate) is not float:
-            rate = _number(rate)
+            rate = as_number(rate)
         now = time.perf_counter() - self._start
         self._pile.append((follower, step, now, follower.loss, rate))
         if self.close or now >= follower.due or step in _FIRST_STEPS:
@@ -302,7 +299,7 @@ class Recorder:
         while pile:
             follower, step, now, loss, rate = pile.popleft()
             value = loss if loss is None or type(loss) is float else float(loss)
-            self._write(follower, step, now, value, rate)
+            self._rows.step(follower, step, now, value, rate)
             self._heard(follower, step, math.nan if value is None else follower.sign * value, rate)
         for follower in self._scaling.broken():
             self._broken(follower, follower.step + 1)
@@ -320,23 +317,6 @@ class Recorder:
         follower = self._followers.pop(key, None)
         if follower is not None:
             self._gone.append(follower)
-
-    def _write(
-        self, follower: Follower, step: int, now: float, loss: float | None, rate: float | None
-    ) -> None:
-        # SQLite keeps NaN as NULL, and so what is not known: which of them it is stands beside it.
-        broken = int(loss is not None and math.isnan(loss))
-        if step <= _EACH:
-            self._store.put(schema.STEPS, (follower.number, step, now, 1, loss, rate, broken))
-            return
-        together = follower.together
-        together[0] += 1
-        together[1] += math.nan if loss is None else loss
-        together[2] += broken
-        count, total, broken = together
-        if count >= 1 << (step // _EACH).bit_length() - 1:
-            self._store.put(schema.STEPS, (follower.number, step, now, count, total / count, rate, broken))
-            follower.together = [0, 0.0, 0]
 
     @alone()
     def _look_closely(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
@@ -360,7 +340,7 @@ class Recorder:
         """Let its introduction wait until there is time for it."""
         if follower.due == 0.0:
             size = sum(tensor.numel() for tensor in parameters_of(optimizer))
-            self._store.put(schema.OPTIMIZERS, (follower.number, type(optimizer).__name__, None, size))
+            self._rows.optimizer(follower, optimizer, None, size)
         follower.due = self._introducing / _SHARE
         self.close = self._looking.open or any(one.close for one in self._samplers())
 
@@ -371,7 +351,9 @@ class Recorder:
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:
-            self._put_sample(follower, optimizer, sample, now)
+            follower.samples.append((follower.step, now, sample))
+            follower.first = follower.first or sample
+            self._rows.sample(follower, optimizer, sample, now)
         follower.cost += time.perf_counter() - started
         if not sampler.close:  # else the very next step belongs to it
             gap = max(follower.cost / _SHARE, _GAP_OF_AGE * now)
@@ -384,54 +366,13 @@ class Recorder:
         inside = [set(map(id, one.parameters())) for one in self._samplers() if one is not sampler]
         follower.around = follower.shares and any(own <= other for other in inside)
         model = None if sampler.model is None else type(sampler.model).__name__
-        row = (follower.number, type(optimizer).__name__, model, sampler.size)
-        self._store.put(schema.OPTIMIZERS, row)
+        self._rows.optimizer(follower, optimizer, model, sampler.size)
         follower.begun = now
         self._introduced += 1
         self._introducing += self.now - now
         return sampler
 
-    def _put_sample(self, follower: Follower, optimizer: Optimizer, sample: Sample, now: float) -> None:
-        follower.samples.append((follower.step, now, sample))
-        follower.first = follower.first or sample
-        pace = follower.seconds_per_step()
-        where = (follower.number, follower.step)
-        self._store.put(
-            schema.SAMPLES,
-            (
-                *where,
-                now,
-                sample.gradient_norm,
-                sample.weight_norm,
-                sample.update_norm,
-                sample.gradient_cosine,
-                sample.descent_cosine,
-                sample.signal,
-                sample.noise,
-                sample.sigma,
-                sample.sigma_ratio,
-                sample.unchanged,
-                sample.overshoot,
-                1.0 / pace if pace > 0.0 else None,
-                follower.cost,
-            ),
-        )
-        for layer, group in sample.layers.items():
-            self._store.put(schema.LAYERS, (*where, layer, *_row(group)))
-        if len(sample.groups) > 1:
-            for number, group in enumerate(sample.groups):
-                rate = _number(optimizer.param_groups[number].get("lr"))
-                self._store.put(schema.GROUPS, (*where, number, rate, *_row(group)))
-
 
 def _has_closure(args: Any, kwargs: Any) -> bool:
     # The optimizer itself comes first.
     return (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
-
-
-def _row(group: Group) -> tuple[float, float, float]:
-    return group.gradient_norm, group.weight_norm, group.update_norm
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | Tensor) else None
