@@ -35,15 +35,15 @@ from unstuck.watching.sentences import (
     STOOD_LOWER,
     TOO_HIGH,
     TOO_SHORT,
+    learnt,
+    moves,
+    stands_still,
 )
 from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall
 from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6
-
-# What is gained by less than this share of the level is worth saying how little it is.
-_SLOW = 0.02
 
 # Weights that have come down to this share of their length are nearly gone.
 _NOTHING = 0.1
@@ -194,15 +194,7 @@ class Alarms:
         level = follower.sign * stall.level
         began = self._heard[follower.number].beginning.value  # one that has always been nothing is not learnt
         done = began > 0.0 and 0.0 <= stall.level <= _NOTHING_LEFT * began
-        message = f"the loss has stopped improving since step {stall.since:,}: it stays at {level:.4g}"
-        if stall.rising and not done:
-            message = (
-                f"the loss has stopped improving since step {stall.since:,}: it rises, of late to {level:.4g}"
-            )
-        if done:
-            message = (
-                f"the loss is down to {level:.2g} since step {stall.since:,}: there is nothing left to gain"
-            )
+        message = learnt(stall, level) if done else stands_still(stall, level)
         self._event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
         if done:
             return
@@ -244,11 +236,7 @@ class Alarms:
         stall = self.standing.pop(follower.number, None)
         self._told.pop(follower.number, None)
         follower.wanted = False
-        level = follower.sign * moving.level
-        message = f"the loss improves again since step {moving.since:,}: it is at {level:.4g}"
-        if stall is not None and 0.0 < stall.level - moving.level < _SLOW * abs(stall.level):
-            fallen = 100 * (stall.level - moving.level) / abs(stall.level)
-            message += f", only {fallen:.2g} % below where it stood"
+        message = moves(moving, follower.sign * moving.level, stall)
         self._event(follower, moving.step, "moving", message, asdict(moving))
 
     def _break(self, follower: Follower, step: int, what: str) -> None:
@@ -377,7 +365,7 @@ class Alarms:
         if look is None and not self.looking.why_not:
             return TOO_SHORT
         shrunk, before = follower.shrunk(), self._heard[follower.number].tests.stood_lower()
-        lower = STOOD_LOWER.format(*before) if before else ""
+        lower = STOOD_LOWER.format(before[0], follower.sign * before[1]) if before else ""
         if not no_way_down(known, look):
             return NOT_SURE + lower
         return NO_WAY_DOWN + (SHRUNK.format(100 * shrunk) if shrunk < _NOTHING else lower)

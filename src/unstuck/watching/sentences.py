@@ -1,5 +1,10 @@
 """What is said of a run while it goes on, beside findings."""
 
+from unstuck.watching.stalls import Moving, Stall
+
+# What is gained by less than this share of the level is worth saying how little it is.
+_SLOW = 0.02
+
 NO_WAY_DOWN = (
     "not sure why: no way down was seen, along the gradient, corrected for curvature, or along negative curvature. "
     "It may be a minimum; `unstuck diagnose` certifies it"
@@ -39,3 +44,23 @@ STOOD_LOWER = (
     "were too large have led away from there. Go back to weights of that time, with a lower learning rate"
 )
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
+
+
+def stands_still(stall: Stall, level: float) -> str:
+    """Say since when the loss stands still, and at which level."""
+    how = f"it rises, of late to {level:.4g}" if stall.rising else f"it stays at {level:.4g}"
+    return f"the loss has stopped improving since step {stall.since:,}: {how}"
+
+
+def learnt(stall: Stall, level: float) -> str:
+    """Say that the loss stands still for there is nothing left of it."""
+    return f"the loss is down to {level:.2g} since step {stall.since:,}: there is nothing left to gain"
+
+
+def moves(moving: Moving, level: float, stall: Stall | None) -> str:
+    """Say that the loss falls again, and if it has fallen next to nothing since it stood still."""
+    message = f"the loss improves again since step {moving.since:,}: it is at {level:.4g}"
+    if stall is None or not 0.0 < stall.level - moving.level < _SLOW * abs(stall.level):
+        return message
+    fallen = 100 * (stall.level - moving.level) / abs(stall.level)
+    return f"{message}, only {fallen:.2g} % below where it stood"
