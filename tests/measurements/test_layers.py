@@ -47,6 +47,22 @@ def look_at(training):
     return found
 
 
+def test_where_little_is_affordable_a_few_batches_are_watched():
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+    training = Training(model, LOSS, data(batches=12))
+    objective = Objective(training, draw(training.data, seed=0, enough=lambda *_: False).batches)
+    judge = Judge(objective, Halves.of(12, exhaustive=True), objective.values(objective.theta))
+
+    def watched(affordable):
+        before = objective.ledger.examples
+        found = measure_layers(training, judge, affordable=affordable)
+        return found.whole, (objective.ledger.examples - before) / (1.5 * 16)
+
+    assert watched(math.inf) == (True, 12)
+    assert watched(1.5) == (False, 6)
+    assert watched(0.0) == (False, 3)
+
+
 class Calls(nn.Module):
     """A network that calls a function where others have a module."""
 

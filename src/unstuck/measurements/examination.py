@@ -230,7 +230,9 @@ class Examination:
 
     def _pace(self, share: float) -> Pace:
         """So much of the time that is left may be spent on going on."""
-        begun, seconds = processes.clock(), share * self._limits.left()
+        # Where it goes before everything else, nothing that follows needs its part kept.
+        left = self._limits.rest() if share == _ARMS_FIRST else self._limits.left()
+        begun, seconds = processes.clock(), share * left
         line = self._known.routes.get("gradient")
         return Pace(
             min(_ARMS_COST, seconds / max(self._seconds, 1e-9)),

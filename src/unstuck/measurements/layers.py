@@ -33,20 +33,31 @@ _ALIKE = 1e-4
 # Of a layer whose units are copies of more than so many different ones, none are looked for.
 _FAMILIES = 4
 
+# What watching one batch costs, in its gradients, and the batches that are watched at least.
+_WATCHED, _FEWEST = 3.0, 3
+
 # The mean output of fewer examples than this gives away what they are.
 _BLINDED = 8
 
 
-def measure_layers(training: Training, judge: Judge) -> Layers:
+def measure_layers(training: Training, judge: Judge, *, affordable: float = math.inf) -> Layers:
     """Watch the half that judges go through the model, and its gradient come back.
 
-    Costs one gradient and one value over that half. Units lie along the last axis, after a convolution along
-    that of its channels.
+    Costs one gradient and one value over that half, and as much again for watching. Units lie along the last axis,
+    after a convolution along that of its channels.
+
+    Args:
+        training: Whose model it is.
+        judge: Its judging batches are watched, or a few of them.
+        affordable: Gradients over the sample that it may cost; some batches are watched whatever it is.
 
     Raises:
         MeasurementError: The model does not bear being watched, or there is nothing to be seen in it.
     """
     objective, indices = judge.objective, judge.halves.judges
+    most = max(affordable * len(objective.batches) / _WATCHED, _FEWEST)
+    if len(indices) > most:
+        indices = indices[: int(most)]
     seen, blindfold = _Sums(objective), _Blindfold(training.model)
     try:
         for index in indices:
@@ -57,7 +68,8 @@ def measure_layers(training: Training, judge: Judge) -> Layers:
     if not seen.tallies and not seen.energies:
         msg = "no weight and no nonlinearity was seen"
         raise MeasurementError(msg)
-    return replace(seen.record(_blind(objective, indices, blindfold)), whole=judge.halves.exhaustive)
+    whole = judge.halves.exhaustive and len(indices) == len(judge.halves.judges)
+    return replace(seen.record(_blind(objective, indices, blindfold)), whole=whole)
 
 
 def _watch(

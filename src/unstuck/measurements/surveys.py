@@ -24,8 +24,8 @@ from unstuck.measurements.validation import measure_validation
 from unstuck.measurements.wiring import measure_wiring
 from unstuck.training import Training
 
-# What one dear measurement may take of the time that is left: others come after it.
-_SHARE = 0.5
+# What one dear measurement may take of the time that is left, as others come after it; and one that can do with less.
+_SHARE, _PART = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Limits:
     def spent(self) -> bool:
         """Whether no time is left for anything."""
         return self.rest() <= 0.0
+
+    @property
+    def affordable(self) -> float:
+        """Gradients over the sample that one of many measurements may cost."""
+        return _PART * self.rest() / self.gradient if self.gradient > 0.0 else math.inf
 
     def claim(self, gradients: float) -> None:
         """Ask for the time that so many gradients over the sample take, before they are spent.
@@ -160,7 +165,7 @@ LATE: tuple[Stage, ...] = (
     Stage(
         "layers",
         "activations and gradients",
-        lambda training, judge, _: measure_layers(training, judge),
+        lambda training, judge, limits: measure_layers(training, judge, affordable=limits.affordable),
         apart=True,
     ),
     Stage(
