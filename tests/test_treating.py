@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 import unstuck
 from objective.fingerprint import unchanged
@@ -90,6 +91,63 @@ def test_another_optimizer_is_given_back_and_moves_the_models_own_parameters(dia
             LOSS(training.model, batch).backward()
             treated.optimizer.step()
     assert loss_of(training) < before
+
+
+def test_what_is_saved_holds_a_rate_that_was_changed_and_says_not_to_change_it_twice(diagnosis):
+    treated = unstuck.treat(stuck(), diagnosis, remedy="larger-step", steps=40)
+    again = stuck(seed=5)
+    again.optimizer.load_state_dict(treated.state["optimizer_state_dict"])
+    assert again.optimizer.param_groups[0]["lr"] == treated.optimizer.param_groups[0]["lr"]
+    before, told = str(treated).split("\n".join(treated.code))[0], "do not make it twice"
+    assert told in before
+
+
+def test_what_no_state_can_hold_is_told_to_be_lost_without_it(diagnosis):
+    treated = unstuck.treat(stuck(rate=1e-2), diagnosis, remedy="smaller-batch", steps=40)
+    assert "lost again:\nDataLoader(" in str(treated)
+
+
+def test_the_schedule_of_an_optimizer_that_is_replaced_ends_with_it(diagnosis, tmp_path):
+    """Loaded for the new optimizer, it would set the rates of the old one."""
+    training = stuck(schedule=lambda optimizer: LambdaLR(optimizer, lambda _: 1.0))
+    torch.save(
+        {"model": training.model.state_dict(), "scheduler": training.scheduler.state_dict()},
+        tmp_path / "a.pt",
+    )
+    treated = unstuck.treat(training, diagnosis, remedy="per-parameter-scale")
+    assert treated.training.scheduler is None
+    assert "scheduler_state_dict" not in treated.state
+    assert like(tmp_path / "a.pt", training.model, treated.state, unscheduled=True).keys() == {"model"}
+    assert any("ends with it" in note for note in treated.notes)
+
+
+def test_where_the_schedule_takes_the_rate_back_that_is_told(diagnosis):
+    training = stuck(schedule=lambda optimizer: StepLR(optimizer, 1, 0.1))
+    treated = unstuck.treat(training, diagnosis, remedy="larger-step")
+    assert treated.training.scheduler is training.scheduler
+    assert any("StepLR goes on" in note for note in treated.notes)
+
+
+def test_a_remedy_that_is_proved_together_with_other_steps_is_made_with_them(diagnosis):
+    verdict = diagnosis.verdict
+    best = verdict.remedies[0]
+    change = (
+        "momentum 0.9, and Adam at rate 0.01: each parameter's step divided by the scale of its gradients"
+    )
+    both = replace(best, name="momentum", change=change)
+    proved = replace(diagnosis, verdict=replace(verdict, remedies=(both, *verdict.remedies)))
+    treated = unstuck.treat(stuck(), proved)
+    assert (treated.remedy, treated.change) == ("momentum", change)
+    assert isinstance(treated.optimizer, torch.optim.Adam)
+
+
+def test_what_gained_more_and_is_a_change_of_the_code_is_told(diagnosis):
+    verdict = diagnosis.verdict
+    code = replace(verdict.remedies[0], name="scale-inputs", change="every input scaled", gain=0.999)
+    proved = replace(diagnosis, verdict=replace(verdict, remedies=(code, *verdict.remedies)))
+    treated = unstuck.treat(stuck(), proved)
+    assert treated.remedy == verdict.remedies[0].name
+    assert any(note.startswith("in its trial scale-inputs gained more, 99.9 %") for note in treated.notes)
 
 
 def test_what_the_run_clips_to_it_clips_to_afterwards(diagnosis):
@@ -204,7 +262,8 @@ def test_safetensors_hold_the_model_of_a_checkpoint_of_any_layout_tied_tensors_t
     assert all(torch.equal(again.state_dict()[name], value) for name, value in state.items())
 
 
-def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
+def by_heart():
+    """Examples of chance, and the training with the validation data that tell so."""
     drawn = torch.Generator().manual_seed(0)
     x = torch.randn(400, 20, generator=drawn)
     y = x[:, :1] + torch.randn(400, 1, generator=drawn)
@@ -219,6 +278,12 @@ def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
             optimizer.zero_grad()
             LOSS(model, batch).backward()
             optimizer.step()
+    return training
+
+
+def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
+    training = by_heart()
+    model, held = training.model, training.validation
     found = unstuck.diagnose(training, budget=60.0)
     assert found.cause is unstuck.Cause.GENERALIZATION_GAP
     assert found.verdict.trials.by_validation
@@ -228,6 +293,8 @@ def test_what_is_learnt_by_heart_is_judged_by_the_validation_loss():
     assert treated.remedy == "weight-decay"
     assert after == pytest.approx(treated.after, rel=0.05)
     assert after < treated.before
+    longer = unstuck.treat(by_heart(), found, steps=100)
+    assert longer.change == treated.change, "what was proved is made, however long it is gone on with"
 
 
 def test_an_escape_alone_leaves_the_saddle_in_place():
@@ -311,7 +378,7 @@ class TestCommand:
     def test_treat_of_a_healthy_run_is_one_line_and_no_file(self, run, tmp_path):
         code, out, err = run("treat", "demo:healthy", "--out", "treated.pt")
         assert (code, out) == (2, "")
-        assert err.splitlines()[-1].startswith("error: nothing was changed")
+        assert err.splitlines()[-1].startswith("error: nothing was changed: the run is healthy")
         assert list(tmp_path.iterdir()) == []
 
     def test_escape_prints_what_it_did(self, run, tmp_path):
@@ -319,6 +386,14 @@ class TestCommand:
         assert code == 0
         assert "escape:" in out
         assert (tmp_path / "escaped.pt").exists()
+
+    def test_where_the_model_alone_is_saved_the_change_is_left_to_the_script(self, run):
+        code, out, err = run(
+            "treat", "demo:valley", "--out", "t.safetensors", "--budget", "2s", "--remedy", "momentum"
+        )
+        assert code == 0, err
+        assert "what is saved is the model alone" in out
+        assert "not make it twice" not in out
 
     def test_out_is_asked_for(self, run):
         code, _, err = run("treat", "demo:lecture")

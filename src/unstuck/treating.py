@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from unstuck import processes
 from unstuck.diagnosis import Diagnosis
 from unstuck.errors import UnstuckError
-from unstuck.findings.records import Verdict
+from unstuck.findings.records import Cause, Verdict
 from unstuck.landscape.ground import limits_of
 from unstuck.measurements.division import unwrapped
 from unstuck.objective import Batch, Objective
@@ -23,11 +23,12 @@ from unstuck.objective.pace import threads_kept
 from unstuck.objective.warned import warned_once
 from unstuck.objective.whole import by_names, whole
 from unstuck.progress import Told, untold
-from unstuck.remedies.catalogue import NAMES, proposed
+from unstuck.remedies.afterwards import LEFT, left, rate_of, schedule_note
+from unstuck.remedies.catalogue import NAMES, STEPS, proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.records import End
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
@@ -37,9 +38,6 @@ from unstuck.trials.side import Side, validation_batches
 
 # Without a trial to go by: as many batches as a trial would take.
 _STEPS = 80
-
-# Of a change of the code, which the weights that come of it are made for.
-_FIRST = "# change this first: the weights are made for it"
 
 _UNTIL = {
     End.STATIONARY: "no direction leads down any more",
@@ -67,6 +65,8 @@ class Treated:
         remedy: Its name.
         change: What was changed, in a few words.
         code: The lines of code that make the change in the user's script.
+        left: What is left to do with them, where `state` is loaded.
+        notes: What else to know of going on: where the schedule leads, and what was passed over.
         before: The loss on the held sample, before; on the validation data, where the trials went by them.
         after: The same after.
         on: The data that both are the loss of, in words.
@@ -74,7 +74,7 @@ class Treated:
         seconds: What it took.
         optimizer: The one to go on with: the training's own, if it has one, or another where the remedy puts one
             in its place.
-        training: The training with that optimizer.
+        training: The training with that optimizer; without the scheduler of one that has been replaced.
         state: For `torch.save`: `model_state_dict`, `optimizer_state_dict`, and with a scheduler
             `scheduler_state_dict`; parameters in the type that the remedy has given them. Of a model that
             `fully_shard` has divided whole tensors, in the first process alone, and the optimizer's by the names of
@@ -84,6 +84,8 @@ class Treated:
     remedy: str
     change: str
     code: tuple[str, ...]
+    left: str
+    notes: tuple[str, ...]
     before: float
     after: float
     on: str
@@ -102,7 +104,8 @@ class Treated:
             f"loss {self.before:.6g} -> {self.after:.6g}{share} on {self.on}",
             f"after {self.steps:.0f} gradient evaluations of a batch, {self.seconds:.1f} s",
         ]
-        return "\n".join([*lines, *self.code])
+        told = [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *told, f"{self.left}{':' if self.code else ''}", *self.code])
 
 
 def treat(
@@ -191,7 +194,9 @@ def escape(
     done = Treated(
         remedy="escape",
         change=f"a way down by {ways}, until {_UNTIL[found.end]}",
-        code=("# load the checkpoint, and train on",),
+        code=(),
+        left=LEFT[Left.NOTHING],
+        notes=(),
         before=led.before,
         after=led.before - led.gain.value,
         on=led.on,
@@ -228,8 +233,11 @@ def _treated(
     begun = time.monotonic()
     sample = sampled(training, verdict, seed=seed)
     batch = sample.examples / len(sample.batches)
-    count = steps or (round(verdict.trials.horizon) if verdict.trials else _STEPS)
-    known = Situation(training, verdict.measured, verdict.findings, seed, count * batch)
+    usual = round(verdict.trials.horizon) if verdict.trials else _STEPS
+    count = steps or usual
+    # What was proved was made for the length of its trial.
+    horizon = usual if remedy is None else count
+    known = Situation(training, verdict.measured, verdict.findings, seed, horizon * batch)
     chosen = _chosen(known, verdict, remedy)
     told(f"applying {chosen.name}", 0.0)
     side = Side(training, sample, _judges(training, verdict, sample, seed))
@@ -243,6 +251,7 @@ def _treated(
         msg = f"nothing was changed by {chosen.name}, {error}; more `steps` may help, or another remedy"
         raise TreatmentError(msg) from error
     setup = side.objective.ledger.examples - paid
+    rate = rate_of(run.optimizer)
     course = Course(
         run,
         Orders(training, verdict.measured.sample, math.ceil(count), seed)(_ORDER),
@@ -257,7 +266,12 @@ def _treated(
         return False
 
     course.advance(1.0, keep_going)
-    return _finished(training, chosen, course, (base, batch, begun))
+    done = _finished(training, chosen, course, (base, batch, begun))
+    notes = (
+        schedule_note(training.scheduler, run, (rate, rate_of(run.optimizer))),
+        _passed_over(verdict, chosen),
+    )
+    return replace(done, notes=tuple(note for note in notes if note))
 
 
 def _finished(
@@ -274,10 +288,14 @@ def _finished(
         raise TreatmentError(msg)
     theta, side = course.theta(), course.side
     optimizer = commit(training, course.run, theta, side.buffers if side else None)
+    scheduler = None if course.run.exchanged else training.scheduler
+    training = replace(training, optimizer=optimizer, scheduler=scheduler)
     return Treated(
         remedy=chosen.name,
         change=chosen.change,
-        code=chosen.code if chosen.in_place else (_FIRST, *chosen.code),
+        code=chosen.code,
+        left=left(chosen),
+        notes=(),
         before=before,
         after=after,
         on=f"{course.run.objective.examples:,} training examples"
@@ -286,7 +304,7 @@ def _finished(
         steps=course.spent / batch,
         seconds=time.monotonic() - begun,
         optimizer=optimizer,
-        training=replace(training, optimizer=optimizer),
+        training=training,
         state=_state(training, course.run.objective, theta, optimizer),
     )
 
@@ -344,16 +362,7 @@ def check_remedy(name: str | None) -> None:
 def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
     every = proposed(known)
     if name is None:
-        helping = [(remedy.name, remedy.change) for remedy in verdict.remedies if remedy.helps]
-        ready = [each for each in every if each.in_place and (each.name, each.change) in helping]
-        if helping and not ready:
-            msg = f"nothing was changed: {helping[0][0]} is a change of your code; make it, then train on"
-            raise TreatmentError(msg)
-        if not ready:
-            tried = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
-            msg = f"nothing was changed: {tried}; name one by `remedy` to apply it all the same"
-            raise TreatmentError(msg)
-        return min(ready, key=lambda each: helping.index((each.name, each.change)))
+        return _proved(every, verdict)
     tried = [trial for trial in (verdict.trials.tried if verdict.trials else ()) if trial.name == name]
     wanted = [each for each in every if each.name == name]
     if not wanted:
@@ -361,3 +370,30 @@ def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
         msg = f"there is no remedy {name!r} for this run: choose one of {names}"
         raise TreatmentError(msg)
     return next((each for each in wanted if tried and each.change == tried[0].change), wanted[0])
+
+
+def _proved(every: Sequence[Treatment], verdict: Verdict) -> Treatment:
+    """The best that is proved and can be made in place, by itself or together with other steps."""
+    helping = [(remedy.name, remedy.change) for remedy in verdict.remedies if remedy.helps]
+    steps = [each for each in every if each.name in STEPS]
+    pairs = [together(each, step) for each in every for step in steps if each is not step]
+    ready = [each for each in (*every, *pairs) if each.in_place and (each.name, each.change) in helping]
+    if ready:
+        return min(ready, key=lambda each: helping.index((each.name, each.change)))
+    if helping:
+        msg = f"nothing was changed: {helping[0][0]} is a change of your code; make it, then train on"
+        raise TreatmentError(msg)
+    well = "the run is healthy, and " if verdict.cause is Cause.HEALTHY else ""
+    tried = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
+    msg = f"nothing was changed: {well}{tried}; name one by `remedy` to apply it all the same"
+    raise TreatmentError(msg)
+
+
+def _passed_over(verdict: Verdict, chosen: Treatment) -> str | None:
+    """What gained more than what was made, and cannot be made in place."""
+    made = next((each for each in verdict.remedies if each.change == chosen.change), None)
+    best = max((each for each in verdict.remedies if each.helps), key=lambda each: each.gain, default=None)
+    if made is None or best is None or best.gain <= made.gain:
+        return None
+    gains = f"{100 * best.gain:.1f} % against {100 * made.gain:.1f} %"
+    return f"in its trial {best.name} gained more, {gains}: {best.change}"

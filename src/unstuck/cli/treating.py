@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +12,9 @@ from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import OutputError, prepare, put
 from unstuck.cli.progress import shown
 from unstuck.pipeline import diagnose
+from unstuck.remedies.afterwards import ALONE
 from unstuck.report.headline import headline
-from unstuck.target import like, write_checkpoint
+from unstuck.target import holds_optimizer, like, write_checkpoint
 from unstuck.training import Training
 from unstuck.treating import Treated, check_remedy, escape, treat
 
@@ -97,19 +98,25 @@ def _delivered(out: Path | None, request: Treat | Escape, training: Training, tr
     if processes.speaks():
         wrote = ""
         if out is not None:
-            _write(out, request, training, treated)
+            whole = _write(out, request, training, treated)
             wrote = f"wrote {out}\n"
+            if treated.code and not whole:
+                treated = replace(treated, left=ALONE)
         put(f"{treated}\n{wrote}", sys.stdout)
     processes.leave()
     return DONE
 
 
-def _write(out: Path, request: Treat | Escape, training: Training, treated: Treated) -> None:
-    """In the form of the checkpoint that was loaded, if one was."""
+def _write(out: Path, request: Treat | Escape, training: Training, treated: Treated) -> bool:
+    """In the form of the checkpoint that was loaded, if one was; whether the optimizer's state is in it."""
     state = treated.state
     same = request.checkpoint is not None and Path(request.checkpoint).is_file()
+    unscheduled = training.scheduler is not None and treated.training.scheduler is None
     try:
-        write_checkpoint(out, like(str(request.checkpoint), training.model, state) if same else state)
+        if same:
+            state = like(str(request.checkpoint), training.model, state, unscheduled=unscheduled)
+        write_checkpoint(out, state)
     except (OSError, RuntimeError) as error:
         msg = f"cannot write {request.out}: {' '.join(str(error).split()):.200}"
         raise OutputError(msg) from error
+    return holds_optimizer(out, state)

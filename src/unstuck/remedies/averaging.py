@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.treatment import Left, Situation, Treatment
 
 # The mean is taken over all but the beginning of the way.
 _FROM = 0.25
@@ -33,5 +33,6 @@ def average(known: Situation) -> Sequence[Treatment]:
             ),
             "Polyak & Juditsky, 1992; Izmailov et al., 2018",
             apply,
+            left=Left.ALWAYS,
         )
     ]

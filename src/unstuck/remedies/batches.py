@@ -12,7 +12,7 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.collating import Take, pooled
 from unstuck.objective.sampling import Batch, counted
 from unstuck.remedies.run import Run, Update
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 
 LARGER, SMALLER = 8, 4
 
@@ -39,6 +39,7 @@ def larger_batch(known: Situation) -> Sequence[Treatment]:
             (f"DataLoader(..., batch_size={LARGER} * batch_size)  # or accumulate {LARGER} backward passes",),
             "McCandlish et al., 2018; Smith et al., 2018",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
@@ -62,6 +63,7 @@ def smaller_batch(known: Situation) -> Sequence[Treatment]:
             (f"DataLoader(..., batch_size=batch_size // {SMALLER})",),
             "Keskar et al., 2017; Masters & Luschi, 2018",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
@@ -82,6 +84,7 @@ def shuffle(known: Situation) -> Sequence[Treatment]:
             ("DataLoader(..., shuffle=True)",),
             "Bengio, 2012, section 3.1; Bottou, 2009",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
@@ -107,6 +110,7 @@ def clip(known: Situation) -> Sequence[Treatment]:
             ),
             "Pascanu et al., 2013; Zhang et al., 2020",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
@@ -127,6 +131,7 @@ def skip(known: Situation) -> Sequence[Treatment]:
             ("if not loss.isfinite():\n    continue  # before backward(); better still, mend the data",),
             "Micikevicius et al., 2018, section 3.2 (dynamic loss scaling leaves such steps out too)",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 

@@ -1,5 +1,6 @@
 """What a run on copies has come to, written into the user's own training: all of it, or nothing."""
 
+import copy
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def commit(training: Training, run: Run, theta: Tensor, buffers: dict[str, Tenso
         _write(training, run.objective.parameters, theta, buffers)
         optimizer = _optimizer(training, run)
         if training.scheduler is not None and run.scheduler is not None:
-            training.scheduler.load_state_dict(run.scheduler.state_dict())
+            training.scheduler.load_state_dict(copy.deepcopy(run.scheduler.state_dict()))
     if optimizer is not training.optimizer and isinstance(optimizer, torch.optim.Adam):
         for module in filter(gives_sparse, training.model.modules()):
             module.sparse = False
@@ -71,7 +72,7 @@ def _optimizer(training: Training, run: Run) -> Optimizer:
             map(id, run.twin.copies), (slot.parameter for slot in run.objective.parameters.slots), strict=True
         )
     )
-    if own is not None and type(own) is type(theirs):
+    if own is not None and not run.exchanged:
         for group in theirs.param_groups[len(own.param_groups) :]:
             own.add_param_group({**group, "params": [originals[id(tensor)] for tensor in group["params"]]})
         for mine, copied in zip(own.param_groups, theirs.param_groups, strict=True):

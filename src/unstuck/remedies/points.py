@@ -9,7 +9,7 @@ from unstuck.measurements.descent import shaken
 from unstuck.remedies.escape import End, escape
 from unstuck.remedies.rules import fresh_adam, fresh_adam_lines
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 
 # So few examples tell a direction along which the loss of all falls; the trial judges it on all.
 _ENOUGH = 256
@@ -129,6 +129,7 @@ def _escape(known: Situation, *, adam: bool) -> Treatment:
         lines,
         "Nocedal & Wright, 2006, section 3.4; Carmon et al., 2018",
         apply,
+        left=Left.BEFORE if adam else Left.NOTHING,
     )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.treatment import Left, Situation, Treatment
 
 
 def master_weights(known: Situation) -> Sequence[Treatment]:
@@ -34,5 +34,6 @@ def master_weights(known: Situation) -> Sequence[Treatment]:
             else ("model.double()  # and the data",),
             "Micikevicius et al., 2018, section 3.1",
             apply,
+            left=Left.BEFORE,
         )
     ]

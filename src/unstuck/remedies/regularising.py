@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch.optim import Optimizer
+
 from unstuck.findings.records import Cause
+from unstuck.objective.decay import decouples
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.treatment import Left, Situation, Treatment
 
 # Over the length of a trial decoupled decay shrinks the weights by exp(-1), or by exp(-3).
 _SHRINKING = (1.0, 3.0)
@@ -59,6 +62,7 @@ def stop(known: Situation) -> Sequence[Treatment]:
             ("# stop here, or go back to the checkpoint with the lowest validation loss",),
             "early stopping (Prechelt, 1998)",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
@@ -66,23 +70,39 @@ def stop(known: Situation) -> Sequence[Treatment]:
 def _decayed(known: Situation, strength: float) -> Treatment:
     sample = known.measured.sample
     steps = max(known.horizon / (sample.examples / sample.batches), 1.0)
-    shrink = 1.0 - strength / steps
-    rate = known.measured.subject.rate
-    line = "optimizer = torch.optim.AdamW(model.parameters(), lr=..., weight_decay=...)"
-    if rate:
-        decay = f"weight_decay={strength / steps / rate:.2g}"
-        line = f"optimizer = torch.optim.AdamW(model.parameters(), lr={rate:g}, {decay})"
+    share = strength / steps
+    own = _decouples(known.training.optimizer)
 
     def apply(run: Run) -> None:
-        run.shrink = shrink
+        if own:
+            for group in run.optimizer.param_groups:
+                group["weight_decay"] += share / group["lr"]
+        else:
+            run.shrink = 1.0 - share
+
+    aside = (
+        "with torch.no_grad():  # before each optimizer.step()",
+        f"    for p in model.parameters():\n        p.mul_({1.0 - share:.5g})",
+    )
 
     return Treatment(
         "weight-decay",
         frozenset({Cause.GENERALIZATION_GAP}),
-        f"weights shrunk by {100 * (1 - shrink):.2g} % at each step",
-        (line,),
+        f"weights shrunk by {100 * share:.2g} % at each step",
+        ("for group in optimizer.param_groups:", f'    group["weight_decay"] += {share:.5g} / group["lr"]')
+        if own
+        else aside,
         "Loshchilov & Hutter, 2019; Krogh & Hertz, 1991",
         apply,
+        left=Left.NOTHING if own else Left.ALWAYS,
+    )
+
+
+def _decouples(optimizer: Optimizer | None) -> bool:
+    """Whether the optimizer itself shrinks weights beside its step, and has a rate to do that at."""
+    return optimizer is not None and all(
+        "weight_decay" in group and decouples(optimizer, group) and float(group["lr"]) > 0.0
+        for group in optimizer.param_groups
     )
 
 

@@ -11,8 +11,8 @@ from unstuck.findings.records import Cause
 from unstuck.objective.decay import decouples
 from unstuck.optim import HeavyBall, Role, Rule, reading
 from unstuck.optim import Optimizer as Composed
-from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.run import Run, forgetting
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 
 MOMENTUM = 0.9
@@ -90,6 +90,7 @@ def quasi_newton(known: Situation) -> Sequence[Treatment]:
             "Liu & Nocedal, 1989",
             apply,
             rated=True,
+            left=Left.BEFORE,
         )
     ]
 
@@ -104,7 +105,7 @@ def refresh(known: Situation) -> Sequence[Treatment]:
             "refresh",
             frozenset({Cause.STALE_SECOND_MOMENT, Cause.NON_FINITE}),
             f"a fresh state for {type(optimizer).__name__}",
-            ("optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)",),
+            forgetting(optimizer),
             "Kingma & Ba, 2015, section 3; Reddi et al., 2018",
             lambda run: run.forget(),
         )
@@ -122,6 +123,7 @@ def _adam(training: Training, rate: float) -> Treatment:
         fresh_adam_lines(training, rate),
         "Kingma & Ba, 2015",
         apply,
+        left=Left.BEFORE,
     )
 
 

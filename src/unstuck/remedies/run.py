@@ -43,6 +43,7 @@ class Run:
         thawed: Names of frozen parameters that are trained too.
         dtype: What the loss is computed in, if not in the training's own types.
         average_from: The share of the way from which on the parameters are averaged; None: never.
+        exchanged: Whether another optimizer has come into the place of the run's own, whose schedule ends with it.
     """
 
     def __init__(self, training: Training, objective: Objective) -> None:
@@ -59,6 +60,7 @@ class Run:
         self.average_from: float | None = None
         self.thawed: frozenset[str] = frozenset()
         self.dtype: torch.dtype | None = None
+        self.exchanged = False
         self._every = updates_per_schedule_step(training)
         self._scheduler = _copied(training.scheduler, self.twin)
         self._made = 0
@@ -81,6 +83,7 @@ class Run:
     def optimizer(self, other: Optimizer) -> None:
         # Whatever scheduled the rates of the old one has nothing to say to the new one.
         self.twin.optimizer = other
+        self.exchanged = True
         self._scheduler = None
 
     @property
@@ -252,6 +255,18 @@ def forgotten(optimizer: Optimizer) -> Optimizer:
     for group, kept in zip(fresh.param_groups, optimizer.param_groups, strict=True):
         group.update({key: value for key, value in kept.items() if key != "params"})
     return fresh
+
+
+def forgetting(optimizer: Optimizer | None) -> tuple[str, ...]:
+    """The lines of code that let an optimizer begin anew with the rates that it has, its schedule with it."""
+    if isinstance(optimizer, torch.optim.Adagrad):  # makes its state with itself
+        return (
+            "for group in optimizer.param_groups:",
+            '    for p in group["params"]:',
+            '        optimizer.state[p]["step"].zero_()',
+            '        optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])',
+        )
+    return ("optimizer.state.clear()",)
 
 
 def updates_per_schedule_step(training: Training) -> int | None:

@@ -10,8 +10,8 @@ from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Arm
 from unstuck.measurements.steps import LENGTHS
-from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation, Treatment
+from unstuck.remedies.run import Run, forgetting
+from unstuck.remedies.treatment import Left, Situation, Treatment
 
 # Where nothing was measured that tells a better factor, the next power of ten.
 _DOWN, _UP = 0.1, 10.0
@@ -69,13 +69,13 @@ def decay(known: Situation) -> Sequence[Treatment]:
             ),
             "Robbins & Monro, 1951; Defazio et al., 2023 (linear decay)",
             apply,
+            left=Left.ALWAYS,
         )
     ]
 
 
 def warm_up(known: Situation) -> Sequence[Treatment]:
     """Begin the optimizer's state anew, and let the rate rise from zero while it is unreliable."""
-    del known
 
     def apply(run: Run) -> None:
         run.forget()
@@ -87,7 +87,7 @@ def warm_up(known: Situation) -> Sequence[Treatment]:
             frozenset({Cause.STALE_SECOND_MOMENT, Cause.STEP_TOO_LARGE}),
             "a fresh optimizer state, and the rate rising from 0 to what it is",
             (
-                "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)",
+                *forgetting(known.training.optimizer),
                 "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, 1.0, total_iters=WARM_UP_STEPS)",
             ),
             "Goyal et al., 2017, section 2.2; Liu et al., 2020 (RAdam)",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Cause, Finding
@@ -11,6 +12,20 @@ from unstuck.training import Training
 
 # What begins all anew, in a user's own words.
 ANEW = "model = build_model()  # as at the beginning, and a new optimizer"
+
+
+class Left(IntEnum):
+    """What is left to change in the user's script, where the state that came of a remedy is loaded there.
+
+    Of two changes that are made together the later one counts.
+    """
+
+    NOTHING = 0
+    """Parameters and the state of the optimizer hold all of it; made twice, it would be another change."""
+    BEFORE = 1
+    """What the state belongs to: another optimizer, other parameters in it, another type."""
+    ALWAYS = 2
+    """How each step is made, which no state holds."""
 
 
 class NotApplicableError(UnstuckError):
@@ -48,6 +63,7 @@ class Treatment:
         source: Where it comes from.
         in_place: Whether the training can be left so; else the user's code has to be changed first.
         rated: Whether it changes the learning rate, so that no other change of that goes with it.
+        left: What of it the state of a training cannot hold.
         apply: Makes the change on a copy of the run; raises `NotApplicableError` where it has no place.
     """
 
@@ -59,6 +75,7 @@ class Treatment:
     apply: Callable[[Run], None]
     in_place: bool = True
     rated: bool = False
+    left: Left = Left.NOTHING
 
 
 Propose = Callable[[Situation], Sequence[Treatment]]
@@ -79,4 +96,5 @@ def together(first: Treatment, second: Treatment) -> Treatment:
         apply=apply,
         in_place=first.in_place and second.in_place,
         rated=first.rated or second.rated,
+        left=max(first.left, second.left),
     )

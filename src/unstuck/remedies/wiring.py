@@ -8,7 +8,7 @@ import torch
 from unstuck.findings.records import Cause
 from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import NotApplicableError, Situation, Treatment
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 
 # How gradients are let through, as code, by the reason for which none come.
 _OPENED = {
@@ -51,6 +51,7 @@ def unfreeze(known: Situation) -> Sequence[Treatment]:
             tuple(lines),
             "every parameter that the loss depends on can lower it",
             apply,
+            left=Left.BEFORE,
         )
     ]
 

@@ -13,16 +13,18 @@ from unstuck.target.matching import own_names
 Content = dict[str, Any]
 
 
-def like(path: str | Path, model: nn.Module, state: Content) -> Content:
+def like(path: str | Path, model: nn.Module, state: Content, *, unscheduled: bool = False) -> Content:
     """Give what the checkpoint at `path` holds, with the parts that it has of `state` in the place of its own.
 
     Args:
         path: As it was loaded.
         model: Whose names `state` uses; the checkpoint may have others, with the prefixes of DDP or Lightning.
         state: `model_state_dict`, `optimizer_state_dict` and perhaps `scheduler_state_dict`.
+        unscheduled: Whether the optimizer has come into the place of the one that the saved schedule drives, which is
+            left out then.
     """
-    content = cast("Content", read_checkpoint(path))
-    return _replaced(content, model, state)
+    content = _replaced(cast("Content", read_checkpoint(path)), model, state)
+    return {key: part for key, part in content.items() if not (unscheduled and key in SCHEDULER)}
 
 
 def write_checkpoint(path: Path, content: Content) -> None:
@@ -43,6 +45,11 @@ def write_checkpoint(path: Path, content: Content) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)  # is there only after a failure
+
+
+def holds_optimizer(path: Path, content: Content) -> bool:
+    """Whether what `write_checkpoint` puts into a file has the state of an optimizer."""
+    return path.suffix != ".safetensors" and any(key in content for key in OPTIMIZER)
 
 
 def _model_in(content: Content) -> Content:
