@@ -386,6 +386,13 @@ class TestCommand:
         assert code == 0
         assert "escape:" in out
         assert (tmp_path / "escaped.pt").exists()
+        assert "nothing is saved" not in out
+
+    def test_an_escape_that_is_not_written_says_so(self, run, tmp_path):
+        code, out, _ = run("escape", "demo:lecture")
+        assert code == 0
+        assert out.endswith("nothing is saved: name a checkpoint to write by --out FILE\n")
+        assert list(tmp_path.iterdir()) == []
 
     def test_where_the_model_alone_is_saved_the_change_is_left_to_the_script(self, run):
         code, out, err = run(

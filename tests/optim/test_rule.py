@@ -1,4 +1,5 @@
 import inspect
+import math
 
 import pytest
 
@@ -62,6 +63,8 @@ def test_what_is_no_rule_is_refused_in_one_line(parts, words):
     "make",
     [
         lambda: HeavyBall(-0.1),
+        lambda: HeavyBall(dampening=math.nan),
+        lambda: HeavyBall(dampening=-0.1),
         lambda: HeavyBall(float("nan")),
         lambda: MovingAverage(1.0),
         lambda: AverageOfSquares(-0.5),

@@ -12,7 +12,7 @@ from unstuck.cli.loading import loaded, say
 from unstuck.cli.output import OutputError, prepare, put
 from unstuck.cli.progress import shown
 from unstuck.pipeline import diagnose
-from unstuck.remedies.afterwards import ALONE
+from unstuck.remedies.afterwards import ALONE, UNSAVED
 from unstuck.report.headline import headline
 from unstuck.target import holds_optimizer, like, write_checkpoint
 from unstuck.training import Training
@@ -97,7 +97,9 @@ def _delivered(out: Path | None, request: Treat | Escape, training: Training, tr
     """Write and say what was done; of several processes the first does."""
     if processes.speaks():
         wrote = ""
-        if out is not None:
+        if out is None:
+            treated = replace(treated, left=UNSAVED)
+        else:
             whole = _write(out, request, training, treated)
             wrote = f"wrote {out}\n"
             if treated.code and not whole:

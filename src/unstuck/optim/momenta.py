@@ -41,7 +41,7 @@ class HeavyBall(Part):
     slots: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
     def __post_init__(self) -> None:
-        nonnegative(self, "decay")
+        nonnegative(self, "decay", "dampening")
 
     def step(self, direction: Direction, moment: Moment) -> Direction:
         """Go on along the sum of the last movement and this direction."""

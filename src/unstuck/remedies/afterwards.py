@@ -24,6 +24,9 @@ _FIRST = "make this change in your script first: the weights are made for it"
 # Where no optimizer's state is saved.
 ALONE = "what is saved is the model alone: make this change in your script if it is one of the optimizer or its steps"
 
+# Of an escape that was only looked at.
+UNSAVED = "nothing is saved: name a checkpoint to write by --out FILE"
+
 # Rates are proved for what was tried; so far beyond, they are others.
 _BEYOND = 2.0
 
