@@ -16,9 +16,15 @@ SMALLER = tuple(halves for halves in SCAN if halves <= 0)
 # one may only be slow to begin, as long as it gains.
 _BEHIND = 0.5
 
+# But for those of up to so many half octaves below the best: at first a larger step leads by its length alone, and
+# may soon get no further.
+_BELOW = 4
+
 
 class Scan:
     """Branches of one order from one state, by size and rate; all rates of a size go on until they fall behind.
+
+    One that has been given up goes on again where the best comes down to it.
 
     Args:
         make: Makes the branches.
@@ -51,7 +57,9 @@ class Scan:
         return [
             halves
             for halves in self._rates
-            if halves in (best, own) or tried[halves].standing < (begun if halves > best else enough)
+            if halves in (best, own)
+            or best - _BELOW <= halves < best
+            or tried[halves].standing < (begun if halves > best else enough)
         ]
 
     def best(self, size: int) -> int:
