@@ -24,6 +24,9 @@ def spectrum_facts(
 ) -> tuple[Fact, ...]:
     """What is known about eigenvalues, and of both ends what the half of the sample that judges says."""
     limit = percent(spectrum.flat)
+    total = "sum of all eigenvalues" + (
+        "" if exhaustive else ", of one half of the sample: its scatter is not counted"
+    )
     return (
         _found("lowest eigenvalue", spectrum.lowest[0]),
         *_judged(lowest, exhaustive=exhaustive),
@@ -35,7 +38,7 @@ def spectrum_facts(
         Fact("curving down", _shares(spectrum.below), f"are below -{limit} of the largest"),
         Fact("flat", _shares(flat_share(spectrum)), f"are within ±{limit} of the largest"),
         Fact("curving up", _shares(spectrum.above), f"are above {limit} of the largest"),
-        Fact("trace", with_error(spectrum.trace), "sum of all eigenvalues"),
+        Fact("trace", with_error(spectrum.trace), total),
         Fact("numerical noise", percent(spectrum.noise), "of the largest: closer to zero means zero"),
     )
 

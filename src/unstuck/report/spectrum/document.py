@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import cast
 
+from unstuck.curvature.records import Eigenvalue
+from unstuck.estimate import Estimate
 from unstuck.landscape.bends import Bending, Block, Spread
 from unstuck.plain import as_json, finite
 from unstuck.report.document import Document, looked, spectrum_document
@@ -13,8 +15,8 @@ def to_document(bending: Bending) -> Document:
     hessian, metric = bending.spread("hessian"), bending.spread("metric")
     document = {
         **looked(bending),
-        "lambda_min": None if hessian is None else asdict(hessian.judged_lowest),
-        "lambda_max": None if hessian is None else asdict(hessian.judged_highest),
+        "lambda_min": None if hessian is None else _end(hessian.judged_lowest, hessian.lowest),
+        "lambda_max": None if hessian is None else _end(hessian.judged_highest, hessian.highest),
         "minimum_ratio": None if hessian is None else asdict(hessian.spectrum.positive),
         "trace": None if hessian is None else asdict(hessian.spectrum.trace),
         "certificate": None if hessian is None else asdict(hessian.spectrum.floor),
@@ -32,6 +34,15 @@ def to_document(bending: Bending) -> Document:
 def to_json(bending: Bending) -> str:
     """Write the document as JSON."""
     return as_json(to_document(bending))
+
+
+def _end(judged: Estimate, found: tuple[Eigenvalue, ...]) -> Document:
+    """The curvature along a direction on the half that judges, and the eigenvalue of the half that found it.
+
+    On average that of all the data lies between: what is found on few examples is too far out, and what others say of
+    its direction is not far enough.
+    """
+    return {**asdict(judged), "found": found[0].value}
 
 
 def _block(block: Block) -> Document:
