@@ -223,6 +223,14 @@ def test_nothing_of_the_training_is_changed():
         coarse(training, exhaustive=False)
 
 
+def test_a_picture_whose_turn_did_not_come_is_told_to_be_left_out():
+    view = looked(trained(nn.Tanh), places=LEVELS[0] ** 2)
+    assert [(omission.name, omission.reason) for omission in view.omitted] == [
+        ("hessian", "its turn did not come")
+    ]
+    assert not coarse(trained(nn.Tanh)).omitted
+
+
 def test_without_time_everything_is_left_out_with_its_reason():
     drawn = draw(data_of(), seed=0, enough=lambda *_: False)
     sample = Sample(drawn.examples, 4, exhaustive=True, stochastic=False, whole=True)

@@ -30,7 +30,7 @@ _MEDIAN = math.sqrt(math.log(2.0))
 
 # With fewer updates than this to the loss that sizes are compared by, momentum has hardly set in and the noise has
 # hardly been met: what is good for the whole run may be larger.
-_LONG = 30
+LONG = 30
 
 # The noise scale tells the critical size to this factor near a good rate (McCandlish et al., 2018, figure 4).
 _ROUGHLY = 2.0
@@ -154,7 +154,7 @@ def _fastest(critical: float, seconds: Mapping[int, float]) -> int:
 
 def _caution(best: Option) -> str:
     """What to bear in mind beside a recommendation."""
-    if best.updates is None or best.updates.value >= _LONG:
+    if best.updates is None or best.updates.value >= LONG:
         return ""
     return (
         f"the run could be followed for {best.updates.value:.0f} updates only: with a larger budget the answer may "

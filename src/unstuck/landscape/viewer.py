@@ -21,7 +21,7 @@ Walked = Callable[[Ground], Trajectory]
 # Share of the way that is behind before the first grid.
 _PREPARED = 0.2
 
-_OVER = "the time was over"
+_OVER, _NO_TURN = "the time was over", "its turn did not come"
 
 
 class Viewer:
@@ -75,6 +75,7 @@ class Viewer:
         """Give what is known so far."""
         ground, ends = self._ground, self._ends
         planes = tuple(grid.plane() for grid in self._grids)
+        unseen = (Omission(plane.name, _NO_TURN) for plane in planes if not plane.evaluated)
         return View(
             subject=ground.subject,
             sample=ground.sample,
@@ -86,7 +87,7 @@ class Viewer:
             planes=planes,
             lowest=ends and ends.lowest,
             highest=ends and ends.highest,
-            omitted=tuple(self._omitted),
+            omitted=(*self._omitted, *unseen),
             cost=ground.cost(ends.engine if ends else ""),
             complete={plane.name for plane in planes if plane.whole} == set(self._along),
         )

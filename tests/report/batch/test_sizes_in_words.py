@@ -68,6 +68,16 @@ def test_what_to_take_comes_first(known):
     assert head.title in to_text(known)
 
 
+@pytest.mark.parametrize(
+    ("updates", "said"), [(100.0, "are right for one another"), (8.0, "Nothing yet: within these 8")]
+)
+def test_size_and_rate_are_said_to_be_right_only_where_the_run_was_followed_for_long(known, updates, said):
+    decision = known.decision
+    followed = [dataclasses.replace(each, updates=Estimate(updates, 1.0)) for each in decision.options]
+    decision = dataclasses.replace(decision, options=tuple(followed))
+    assert said in words.headline(dataclasses.replace(known, present=decision.best, decision=decision)).todo
+
+
 def test_a_wrong_rate_comes_first_with_what_to_do():
     head = words.headline(wrong())
     assert head.title == "Mend the learning rate first"
