@@ -182,6 +182,11 @@ def test_an_unknown_remedy_is_told_with_those_there_are(diagnosis):
         unstuck.treat(training, diagnosis, remedy="lager-step")
 
 
+def test_a_training_without_an_optimizer_is_told_what_it_lacks(diagnosis):
+    with pytest.raises(TreatmentError, match="pass the one of the run to Training"):
+        unstuck.treat(replace(stuck(), optimizer=None), diagnosis)
+
+
 def test_what_fails_while_it_is_written_is_undone():
     training = stuck(make=torch.optim.Adam)
     LOSS(training.model, training.data[0]).backward()

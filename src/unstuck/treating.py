@@ -138,6 +138,7 @@ def treat(
             after it; the training is as it was.
     """
     check_remedy(remedy)
+    check_optimizer(training)
     with _bare(training) as bare:
         done = _treated(bare, diagnosis.verdict, remedy, steps, seed, progress or untold)
     return _handed_back(done, training)
@@ -370,6 +371,13 @@ def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
         msg = f"there is no remedy {name!r} for this run: choose one of {names}"
         raise TreatmentError(msg)
     return next((each for each in wanted if tried and each.change == tried[0].change), wanted[0])
+
+
+def check_optimizer(training: Training) -> None:
+    """Raise TreatmentError where there is no optimizer that a remedy could be tried with."""
+    if training.optimizer is None:
+        msg = "nothing was changed: no remedy can be made without `optimizer`: pass the one of the run to Training"
+        raise TreatmentError(msg)
 
 
 def _proved(every: Sequence[Treatment], verdict: Verdict) -> Treatment:

@@ -346,6 +346,22 @@ def test_frozen_unlisted_and_rateless_parameters_are_trained_too():
     moved = run.objective.parameters.pieces(run.theta() - before)
     assert len(moved) == 4
     assert all(bool(piece.any()) for piece in moved)
+    # The lines, in a script that begins as this one did, give the optimizer that the state is of.
+    own = network()
+    own[0].requires_grad_(requires_grad=False)
+    script = {"model": own, "optimizer": torch.optim.SGD([own[2].weight], lr=0.1)}
+    exec("\n".join(named(wiring.unfreeze(facts), "unfreeze").code), script)  # noqa: S102 - the lines are what is tested
+    optimizer = commit(made, run, run.theta(), None)
+    script["optimizer"].load_state_dict(optimizer.state_dict())
+    names = [
+        [
+            [name for name, p in module.named_parameters() if any(p is q for q in group["params"])]
+            for group in groups
+        ]
+        for module, groups in ((own, script["optimizer"].param_groups), (model, optimizer.param_groups))
+    ]
+    assert names[0] == names[1] == [["2.weight"], ["0.weight", "0.bias", "2.bias"]]
+    assert all(parameter.requires_grad for parameter in own.parameters())
 
 
 class Rounded(nn.Module):

@@ -16,7 +16,7 @@ from unstuck.remedies.afterwards import ALONE, UNSAVED
 from unstuck.report.headline import headline
 from unstuck.target import holds_optimizer, like, write_checkpoint
 from unstuck.training import Training
-from unstuck.treating import Treated, check_remedy, escape, treat
+from unstuck.treating import Treated, check_optimizer, check_remedy, escape, treat
 
 DONE = 0
 
@@ -60,6 +60,7 @@ def run(request: Treat) -> int:
     # Whatever the user's own code prints must not get between the lines of the answer.
     with redirect_stdout(sys.stderr):
         training = loaded(request.target, request.checkpoint, request.steps, errors, together=True)
+        check_optimizer(training)
         with shown(errors) as progress:
             diagnosis = diagnose(training, budget=request.budget, seed=request.seed, progress=progress)
         head = headline(diagnosis.verdict)

@@ -9,6 +9,7 @@ from unstuck.findings.records import Cause
 from unstuck.measurements.letting import Attached, StraightThrough, letting_through
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
+from unstuck.training import Training
 
 # How gradients are let through, as code, by the reason for which none come.
 _OPENED = {
@@ -34,21 +35,19 @@ def unfreeze(known: Situation) -> Sequence[Treatment]:
 
     def apply(run: Run) -> None:
         missing = run.thaw(frozen)
-        rate = next((float(g["lr"]) for g in run.optimizer.param_groups if g.get("lr")), _RATE)
+        rate = _rate(run.optimizer)
         for group in run.optimizer.param_groups:
             if "lr" in group and not float(group["lr"]):
                 group["lr"] = rate
         if missing:
             _add(run.optimizer, missing, rate)
 
-    lines = [f"model.get_parameter({name!r}).requires_grad_(True)" for name in sorted(frozen)[:3]]
-    lines += ["optimizer.add_param_group({'params': [...]})  # those it does not have yet"]
     return [
         Treatment(
             "unfreeze",
             frozenset({Cause.FROZEN_PARAMETERS}),
             f"{len(names)} parameter tensors trained too, first `{names[0]}`",
-            tuple(lines),
+            _thawing(known.training, sorted(names), sorted(frozen)),
             "every parameter that the loss depends on can lower it",
             apply,
             left=Left.BEFORE,
@@ -81,6 +80,31 @@ def reconnect(known: Situation) -> Sequence[Treatment]:
             in_place=False,
         )
     ]
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float:
+    """What is trained has the rate of the first group that has one."""
+    return next((float(group["lr"]) for group in optimizer.param_groups if group.get("lr")), _RATE)
+
+
+def _thawing(training: Training, names: Sequence[str], frozen: Sequence[str]) -> tuple[str, ...]:
+    """The lines that bring all of these into an optimizer, in the order in which a state of it has them."""
+    optimizer = training.optimizer
+    groups = optimizer.param_groups if optimizer else []
+    rate = _RATE if optimizer is None else _rate(optimizer)
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    lines: list[str] = []
+    if frozen:
+        lines += [f"for name in {list(frozen)}:", "    model.get_parameter(name).requires_grad_(True)"]
+    if any("lr" in group and not float(group["lr"]) for group in groups):
+        lines += ["for group in optimizer.param_groups:", f'    group["lr"] = group["lr"] or {rate:g}']
+    if any(id(training.model.get_parameter(name)) not in held for name in names):
+        lines += [
+            'held = {id(p) for group in optimizer.param_groups for p in group["params"]}',
+            "new = [p for p in model.parameters() if p.requires_grad and id(p) not in held]",
+            f'optimizer.add_param_group({{"params": new, "lr": {rate:g}}})',
+        ]
+    return tuple(lines)
 
 
 def _add(optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor], rate: float) -> None:
