@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,8 +12,7 @@ from torch.optim import Optimizer
 
 from unstuck import processes
 from unstuck.diagnosis import Diagnosis
-from unstuck.errors import UnstuckError
-from unstuck.findings.records import Cause, Verdict
+from unstuck.findings.records import Verdict
 from unstuck.landscape.ground import limits_of
 from unstuck.measurements.division import unwrapped
 from unstuck.objective import Batch, Objective
@@ -24,12 +22,13 @@ from unstuck.objective.warned import warned_once
 from unstuck.objective.whole import by_names, whole
 from unstuck.progress import Told, untold
 from unstuck.remedies.afterwards import LEFT, left, rate_of, schedule_note
-from unstuck.remedies.catalogue import NAMES, STEPS, proposed
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.records import End
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment, together
+from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
+from unstuck.trials import choice
+from unstuck.trials.choice import TreatmentError
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
 from unstuck.trials.outward import outward
@@ -51,10 +50,6 @@ _WRAPPED = "module."
 
 # Its order is none of those that the proof rests on.
 _ORDER = 1_000
-
-
-class TreatmentError(UnstuckError):
-    """Nothing was changed: no remedy is proved to help, or it did not hold what it promised."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +132,8 @@ def treat(
         TreatmentError: No remedy is proved to help, there is none of that name, or the loss was not lower
             after it; the training is as it was.
     """
-    check_remedy(remedy)
-    check_optimizer(training)
+    choice.check_remedy(remedy)
+    choice.check_optimizer(training)
     with _bare(training) as bare:
         done = _treated(bare, diagnosis.verdict, remedy, steps, seed, progress or untold)
     return _handed_back(done, training)
@@ -239,7 +234,7 @@ def _treated(
     # What was proved was made for the length of its trial.
     horizon = usual if remedy is None else count
     known = Situation(training, verdict.measured, verdict.findings, seed, horizon * batch)
-    chosen = _chosen(known, verdict, remedy)
+    chosen = choice.chosen(known, verdict, remedy)
     told(f"applying {chosen.name}", 0.0)
     side = Side(training, sample, _judges(training, verdict, sample, seed))
     run = Run(side.training, side.objective)
@@ -270,7 +265,7 @@ def _treated(
     done = _finished(training, chosen, course, (base, batch, begun))
     notes = (
         schedule_note(training.scheduler, run, (rate, rate_of(run.optimizer))),
-        _passed_over(verdict, chosen),
+        choice.passed_over(verdict, chosen),
     )
     return replace(done, notes=tuple(note for note in notes if note))
 
@@ -349,59 +344,3 @@ def _judges(training: Training, verdict: Verdict, sample: Objective, seed: int) 
     if verdict.trials is None or not verdict.trials.by_validation:
         return ()
     return validation_batches(training, sample.examples, seed=seed)
-
-
-def check_remedy(name: str | None) -> None:
-    """Raise TreatmentError where there is no remedy of that name for any run."""
-    if name is not None and name not in NAMES:
-        near = get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(NAMES)}"
-        msg = f"there is no remedy {name!r}: {hint}"
-        raise TreatmentError(msg)
-
-
-def _chosen(known: Situation, verdict: Verdict, name: str | None) -> Treatment:
-    every = proposed(known)
-    if name is None:
-        return _proved(every, verdict)
-    tried = [trial for trial in (verdict.trials.tried if verdict.trials else ()) if trial.name == name]
-    wanted = [each for each in every if each.name == name]
-    if not wanted:
-        names = ", ".join(dict.fromkeys(each.name for each in every))
-        msg = f"there is no remedy {name!r} for this run: choose one of {names}"
-        raise TreatmentError(msg)
-    return next((each for each in wanted if tried and each.change == tried[0].change), wanted[0])
-
-
-def check_optimizer(training: Training) -> None:
-    """Raise TreatmentError where there is no optimizer that a remedy could be tried with."""
-    if training.optimizer is None:
-        msg = "nothing was changed: no remedy can be made without `optimizer`: pass the one of the run to Training"
-        raise TreatmentError(msg)
-
-
-def _proved(every: Sequence[Treatment], verdict: Verdict) -> Treatment:
-    """The best that is proved and can be made in place, by itself or together with other steps."""
-    helping = [(remedy.name, remedy.change) for remedy in verdict.remedies if remedy.helps]
-    steps = [each for each in every if each.name in STEPS]
-    pairs = [together(each, step) for each in every for step in steps if each is not step]
-    ready = [each for each in (*every, *pairs) if each.in_place and (each.name, each.change) in helping]
-    if ready:
-        return min(ready, key=lambda each: helping.index((each.name, each.change)))
-    if helping:
-        msg = f"nothing was changed: {helping[0][0]} is a change of your code; make it, then train on"
-        raise TreatmentError(msg)
-    well = "the run is healthy, and " if verdict.cause is Cause.HEALTHY else ""
-    tried = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
-    msg = f"nothing was changed: {well}{tried}; name one by `remedy` to apply it all the same"
-    raise TreatmentError(msg)
-
-
-def _passed_over(verdict: Verdict, chosen: Treatment) -> str | None:
-    """What gained more than what was made, and cannot be made in place."""
-    made = next((each for each in verdict.remedies if each.change == chosen.change), None)
-    best = max((each for each in verdict.remedies if each.helps), key=lambda each: each.gain, default=None)
-    if made is None or best is None or best.gain <= made.gain:
-        return None
-    gains = f"{100 * best.gain:.1f} % against {100 * made.gain:.1f} %"
-    return f"in its trial {best.name} gained more, {gains}: {best.change}"

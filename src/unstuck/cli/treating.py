@@ -16,7 +16,8 @@ from unstuck.remedies.afterwards import ALONE, UNSAVED
 from unstuck.report.headline import headline
 from unstuck.target import holds_optimizer, like, write_checkpoint
 from unstuck.training import Training
-from unstuck.treating import Treated, check_optimizer, check_remedy, escape, treat
+from unstuck.treating import Treated, escape, treat
+from unstuck.trials.choice import check_optimizer, check_remedy
 
 DONE = 0
 
