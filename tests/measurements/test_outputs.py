@@ -262,7 +262,7 @@ def test_what_outputs_or_parameters_could_bring_to_nothing_has_no_floor(loss, ta
     assert found.room is None
 
 
-@pytest.mark.parametrize(("off", "learnt"), [(1e-3, True), (1.0, False)])
+@pytest.mark.parametrize(("off", "learnt"), [(0.0, True), (1e-3, True), (1.0, False)])
 def test_near_a_floor_all_is_learnt(off, learnt):
     torch.manual_seed(1)
     model = nn.Linear(8, 4)

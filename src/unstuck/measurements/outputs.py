@@ -10,7 +10,7 @@ from torch import Tensor
 from unstuck.estimate import weighted_mean
 from unstuck.measurements.floors import Function, descend, domain, least, value
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.records.outputs import Outputs
+from unstuck.measurements.records.outputs import LEFT, Outputs
 from unstuck.measurements.tape import Call, Tail, Trace, constants, tail, trace
 from unstuck.objective.generators import generators_kept
 from unstuck.training import Training
@@ -23,6 +23,9 @@ _LARGEST = 2_000_000
 
 # What is left of the room between the loss and the free floor counts as none.
 _SETTLED = 0.02
+
+# Two searches agree on a floor to this share of what it decides about: the room above it, or what counts as learnt.
+_APART = 0.02
 
 # Of the loss, what is less than this share counts as zero.
 ZERO = 1e-3
@@ -108,8 +111,8 @@ def _look(traced: Trace) -> Outputs:
     if outputs.misfit == "broadcast":
         return _broadcast(free, call, outputs)
     if not outputs.misfit:
-        floor = _floor(built, outputs.loss)
-        outputs = replace(outputs, floor=floor, blind=None if floor is None else _blind(built))
+        blind = _blind(built)
+        outputs = replace(outputs, floor=_floor(built, outputs.loss, blind), blind=blind)
     if ends:
         return _with_floors(outputs, built, free)
     if outputs.misfit == "probabilities" and call.name == "cross_entropy":
@@ -265,8 +268,12 @@ def _with_floors(
     return replace(outputs, built=max(min(lowest, outputs.loss), floor), free=floor)
 
 
-def _floor(built: Tail, loss: float) -> float | None:
-    """Give the least loss over the last layer's outputs, if two searches agree on it and it is worth the name."""
+def _floor(built: Tail, loss: float, blind: float | None) -> float | None:
+    """Give the least loss over the last layer's outputs, if two searches agree on it and it is worth the name.
+
+    At the floor itself no room is left to agree on: what counts as all learnt, see `Outputs.learnt`, is then what the
+    searches must tell.
+    """
     tape = built.tape
     used = {number for index in built.calls for number in tape.calls[index].uses}
     penalised = any(tape.nodes[number].learnt and not tape.nodes[number].data for number in used)
@@ -275,13 +282,16 @@ def _floor(built: Tail, loss: float) -> float | None:
     present = built.present()
     drawn = torch.Generator().manual_seed(0)
     noise = [torch.randn(t.shape, generator=drawn).to(t.device, t.dtype) for t in present]
-    lowest: list[float] = []
+    found: list[float] = []
     for start in (present, noise):
-        lowest.append(value(built, descend(built, start, _WORTH * loss)))
-        if not _WORTH * loss < lowest[-1] <= loss:
+        found.append(value(built, descend(built, start, _WORTH * loss)))
+        if not found[-1] > _WORTH * loss:
             return None
-    apart = max(lowest) - min(lowest)
-    return min(lowest) if apart <= _SETTLED * (loss - min(lowest)) else None
+    lowest = min(found)
+    if not lowest <= loss:
+        return None
+    told = max(loss - lowest, 0.0 if blind is None else LEFT * (blind - lowest))
+    return lowest if max(found) - lowest <= _APART * told else None
 
 
 def _blind(built: Tail) -> float | None:

@@ -24,7 +24,7 @@ class Outputs:
         batches: How many were looked at.
         floor: Least loss over all values of the last layer's outputs, where that is a good part of the loss, as where
             targets are smoothed, soft or a teacher's; None where it is not, or is not known.
-        blind: Least loss over one output for all examples, where there is such a floor; None if it is not known.
+        blind: Least loss over one output for all examples; None if it is not known.
     """
 
     criterion: str
