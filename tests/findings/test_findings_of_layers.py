@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from handmade import continued, measurements
+from handmade import arm, continued, measurements
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +11,7 @@ from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
 from unstuck.measurements.records import Activation, Depth, Layers
 from unstuck.measurements.records.layers import Inputs
+from unstuck.measurements.records.outputs import Outputs
 
 laws = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -221,6 +222,23 @@ def test_behind_a_layer_that_is_dead_as_a_whole_only_constants_are_learnt_howeve
     assert causes(rounded, continuations=continued(0.3)) == [Cause.DEAD_UNITS]
     for layers in (replace(blocked, loss=1.5), replace(blocked, blind=None)):
         assert causes(layers, continuations=continued(0.3)) == []
+
+
+def test_what_other_steps_gain_where_all_units_are_dead_is_what_is_left_beside_them():
+    faster = continued(0.01, arm("rate", 0.4, factor=10.0))
+    dead, living = replace(RELU, dead=1.0), replace(RELU, dead=0.1)
+    assert causes(network(dead, dead, loss=2.0), continuations=faster) == [Cause.DEAD_UNITS]
+    assert causes(network(dead, living, loss=2.0), continuations=faster) == []
+    assert causes(network(dead, dead, loss=2.0), continuations=continued(0.3)) == []
+    assert causes(network(dead, dead, loss=0.1), continuations=faster) == []
+
+
+@pytest.mark.parametrize(("constant", "told"), [(0.3, [Cause.DEAD_UNITS]), (0.9, []), (2.0, []), (None, [])])
+def test_steps_that_lead_no_lower_than_one_output_for_all_acquit_no_layer(constant, told):
+    dead, living = replace(RELU, dead=0.97), replace(RELU, dead=0.1)
+    faster = continued(0.0, arm("rate", 0.7, factor=10.0))
+    outputs = Outputs("mse_loss", (), 1.0, blind=constant)
+    assert causes(network(living, dead), continuations=faster, outputs=outputs) == told
 
 
 @laws

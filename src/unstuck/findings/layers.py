@@ -214,16 +214,24 @@ def saturated_units(_point: Point, measured: Measurements) -> Finding | None:
 def _held(measured: Measurements, layers: Layers, silent: float) -> bool:
     """Whether a layer of which this share is silent holds the run up.
 
-    Behind one that is silent as a whole only constants are left to learn, however fast they are learnt now.
+    Behind one that is silent as a whole only constants are left to learn, however fast they are learnt now. And where
+    all units of the network are dead, what other steps still gain is what little is left beside them.
     """
     blind = layers.learned is not None and abs(layers.learned) < NOTHING
-    return (blind and silent == 1.0) or _stuck(measured) is not None
+    if blind and silent == 1.0:
+        return True
+    return _stuck(measured) is not None or (_all_dead(layers) and _unlearnt(measured) is not None)
 
 
 def _stuck(measured: Measurements) -> Layers | None:
+    """The layers of a run that does not get on, by other steps neither, and has not learnt what there is to learn."""
+    return None if _moves(measured) else _unlearnt(measured)
+
+
+def _unlearnt(measured: Measurements) -> Layers | None:
     """The layers of a run that does not get on and has not learnt what there is to learn."""
     layers = measured.layers
-    if layers is None or _gets_on(measured) or _moves(measured):
+    if layers is None or _gets_on(measured):
         return None
     learned = layers.learned
     return layers if learned is None or learned < LEARNT else None
@@ -235,13 +243,25 @@ def _gets_on(measured: Measurements) -> bool:
 
 
 def _moves(measured: Measurements) -> bool:
-    """Whether other steps alone get the run moving: then it is not the layers that hold it."""
+    """Whether other steps alone get the run moving: then it is not the layers that hold it.
+
+    To what one output for all examples has a run comes down without any layer: only what lies below that counts.
+    """
     found, line = measured.continuations, measured.route("gradient")
     gains = [arm.gain for arm in found.arms[1:] if arm.factor <= LEAP] if found else []
     if line is not None and (line.multiple is None or line.multiple <= LEAP):
         gains.append(line.gain)
     # It is for the layers to be proved: a gain that is sure, and most likely as large, acquits them.
-    return any(gain.surely_above(0.0) and gain.value > MOVES * measured.scale for gain in gains)
+    without = _without_layers(measured)
+    return any(gain.surely_above(without) and gain.value - without > MOVES * measured.scale for gain in gains)
+
+
+def _without_layers(measured: Measurements) -> float:
+    """How far the loss lies above that of one output for all, of batches that are like each other."""
+    outputs, order = measured.outputs, measured.order
+    if outputs is None or outputs.blind is None or (order is not None and order.structure.suspicious):
+        return 0.0
+    return max(measured.loss.value - measured.penalty - outputs.blind, 0.0)
 
 
 def _sure(confidence: float, layers: Layers) -> float:
@@ -295,6 +315,13 @@ def _dead(layers: Layers) -> list[Activation]:
     if not worst and sum(layer.dead * layer.units for layer in found) >= DEAD_NET * max(units, 1):
         worst = [layer for layer in found if layer.dead >= DEAD_NET]
     return sorted(worst, key=lambda layer: -layer.dead)
+
+
+def _all_dead(layers: Layers) -> bool:
+    """Whether next to nothing but dead units is left in the whole network."""
+    found = _rectifiers(layers)
+    units = sum(layer.units for layer in found)
+    return units > 0 and sum(layer.dead * layer.units for layer in found) >= DEAD_LAYER * units
 
 
 def _unheard(layers: Layers) -> list[Inputs]:
