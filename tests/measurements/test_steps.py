@@ -235,6 +235,17 @@ def test_where_each_parameter_keeps_the_length_of_its_step_another_rate_is_anoth
     assert torch.allclose(longer.step([0]), 0.5 * present.step([0]), rtol=1e-3, atol=1e-7)
 
 
+def test_bounds_that_the_length_of_a_step_is_kept_within_are_lengths_too():
+    training = run("Rprop")
+    for group in training.optimizer.param_groups:
+        group["step_sizes"] = (1e-7, 1e-5)
+    objective = objective_of(training)
+    present, longer = Twin(objective, training.optimizer), Twin(objective, training.optimizer)
+    longer.scale_rate(1e3)
+    assert torch.allclose(longer.step([0]), 1e3 * present.step([0]), rtol=0.02, atol=1e-5)
+    assert training.optimizer.param_groups[0]["step_sizes"] == (1e-7, 1e-5)
+
+
 def test_a_rate_that_decays_by_itself_is_another_one_at_the_steps_that_follow_too():
     training = run("ASGD")
     for group in training.optimizer.param_groups:

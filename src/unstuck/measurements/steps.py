@@ -105,14 +105,18 @@ class Twin:
     def scale_lengths(self, factor: float) -> None:
         """Multiply the lengths of steps that are kept of each parameter: the rate is but what they began with.
 
-        Rprop keeps one for each number. ASGD lets its one length decay by the product of rate and `lambd`, which is
-        left as it is: at a higher rate alone the steps would be shorter in the end.
+        Rprop keeps one for each number, within bounds that are lengths as well. ASGD lets its one length decay by the
+        product of rate and `lambd`, which is left as it is: at a higher rate alone the steps would be shorter in the
+        end.
         """
         for state, key in itertools.product(self.states(), LENGTHS):
             if isinstance(lengths := state.get(key), Tensor):
                 state[key] = lengths * factor
-        for group in self.optimizer.param_groups if isinstance(self.optimizer, torch.optim.ASGD) else ():
-            group["lambd"] = group["lambd"] / factor
+        for group in self.optimizer.param_groups:
+            if isinstance(self.optimizer, torch.optim.ASGD):
+                group["lambd"] = group["lambd"] / factor
+            elif isinstance(self.optimizer, torch.optim.Rprop):
+                group["step_sizes"] = tuple(factor * bound for bound in group["step_sizes"])
 
     def step(self, only: Sequence[int], known: Slope | None = None) -> Float[Tensor, " n"]:
         """Take one step on the batches `only`, and give the displacement from the point since the beginning.

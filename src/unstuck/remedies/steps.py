@@ -24,9 +24,14 @@ _WARMING = 0.3
 
 _RATE = 'for group in optimizer.param_groups:\n    group["lr"] *= {factor:g}'
 
-# Rprop and ASGD begin with their rate and then keep lengths of their own; those of ASGD decay by lr times lambd.
+# Rprop and ASGD begin with their rate and then keep lengths of their own, Rprop within bounds. Those of ASGD decay by
+# lr times lambd.
 _LENGTHS = 'for state in optimizer.state.values():\n    state["{key}"] *= {factor:g}'
 _DECAYING = _RATE + '\n    group["lambd"] /= {factor:g}\n'
+_BOUNDED = (
+    "for group in optimizer.param_groups:\n"
+    '    group["step_sizes"] = tuple({factor:g} * bound for bound in group["step_sizes"])\n'
+)
 
 
 def smaller_step(known: Situation) -> Sequence[Treatment]:
@@ -119,8 +124,9 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
 def _line(optimizer: Optimizer | None, factor: float) -> str:
     states = list(optimizer.state.values()) if optimizer else []
     key = next((key for key in LENGTHS if any(key in state for state in states)), None)
-    decaying = _DECAYING if isinstance(optimizer, torch.optim.ASGD) else ""
-    return (decaying + _LENGTHS if key else _RATE).format(factor=factor, key=key)
+    first = _BOUNDED if isinstance(optimizer, torch.optim.Rprop) else ""
+    first = _DECAYING if isinstance(optimizer, torch.optim.ASGD) else first
+    return (first + _LENGTHS if key else _RATE).format(factor=factor, key=key)
 
 
 def _beginnings(known: Situation) -> list[float]:
