@@ -357,3 +357,20 @@ def test_what_the_optimizers_own_steps_never_move_is_named_unless_it_waits_or_ro
         model[2].bias.zero_()
         model[0].bias.fill_(1.0)
     assert reasons(look(Training(model, LOSS, data(), make(model.parameters(), lr=0.1)))) == left
+
+
+def test_what_rounding_leaves_of_a_gradient_that_has_vanished_is_not_said_to_be_unmoved():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.phase = nn.Parameter(torch.tensor([0.2, 1.5, -0.4], dtype=torch.float64) + torch.pi)
+
+        def forward(self, t):
+            return torch.sin(t + self.phase).sum(-1)
+
+    model = Turned()
+    t = torch.arange(256, dtype=torch.float64)[:, None] * torch.pi / 128 * torch.tensor([1.0, 2.0, 3.0])
+    batches, loss = [(t, -model(t).detach())], supervised(nn.functional.mse_loss)
+    assert torch.autograd.grad(loss(model, batches[0]), model.phase)[0].any()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert reasons(look(Training(model, loss, batches, optimizer))) == {}

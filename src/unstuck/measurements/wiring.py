@@ -39,6 +39,9 @@ _PATIENCE = 8
 # The loss of one batch, and its gradients by the `id` of their parameters.
 Found = tuple[float, dict[int, Tensor]]
 
+# A gradient below this share of each number that it is of, the rounding of single precision, is next to nothing.
+_NEXT_TO_NOTHING = 2.0**-23
+
 # Where to look first along a gradient: at a hundredth of the length of the weights, or of 1 if they are shorter.
 _FIRST = 0.01
 
@@ -214,15 +217,24 @@ def _unmoved(objective: Objective, optimizer: Optimizer, first: Found, only: Seq
         return set()
 
 
+def _feels(gradient: Tensor | None, parameter: Tensor) -> bool:
+    return gradient is not None and bool(
+        (gradient.to_dense().abs() > _NEXT_TO_NOTHING * parameter.abs()).any()
+    )
+
+
 def _standing(twin: Twin, batches: Sequence[int], first: Slope) -> set[int]:
-    """Which parameters stand where they stood after a step on each of the batches, though they had a gradient."""
+    """Which parameters stand where they stood after a step on each of the batches, though they had a gradient.
+
+    One that is next to nothing beside the parameter itself is none: steps along it come to less than any rounding.
+    """
     begun = [parameter.detach().clone() for parameter in twin.copies]
     felt: set[int] = set()
     left: set[int] = set()
     for number, index in enumerate(batches):
         twin.step([index], None if number else first)
         triples = list(zip(twin.objective.parameters.slots, twin.copies, begun, strict=True))
-        felt |= {id(slot.parameter) for slot, now, _ in triples if now.grad is not None and now.grad.any()}
+        felt |= {id(slot.parameter) for slot, now, before in triples if _feels(now.grad, before)}
         left = {id(slot.parameter) for slot, now, before in triples if torch.equal(now, before)} & felt
         if not left:
             break
