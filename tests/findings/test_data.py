@@ -10,8 +10,10 @@ from unstuck.estimate import Estimate
 from unstuck.findings.data import mismatch, mismatched_loss, uninformative, uninformative_labels
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
+from unstuck.findings.verdict import NAMED
 from unstuck.measurements.records.labels import Labels
 from unstuck.measurements.records.outputs import Outputs
+from unstuck.measurements.records.updates import SecondMoment
 
 SOFTMAX_TWICE = Outputs("cross_entropy", ("softmax",), 1.55, built=1.461, free=0.0, misfit="probabilities")
 INDEPENDENT = Labels(800, 0.6, Estimate(0.01, 0.03), 0.1, ("inputs", "trained copy"), 2.3, 2.3, passes=12)
@@ -65,6 +67,25 @@ def test_labels_are_only_blamed_where_a_dependence_would_have_been_noticed(p, co
 
 def test_inputs_alone_do_not_prove_independence():
     assert uninformative(dataclasses.replace(INDEPENDENT, tests=("inputs", "random features"))) is None
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_a_rule_that_shows_once_it_is_learnt_is_not_denied_where_the_optimizer_learns_nothing(discrete):
+    labels = dataclasses.replace(INDEPENDENT, discrete=discrete)
+    sigma = SecondMoment(
+        "RMSprop",
+        Estimate(math.log(1e3), 0.1),
+        "",
+        16,
+        Estimate(0.0, 1e-4),
+        Estimate(0.1, 1e-4),
+        Estimate(0.1, 1e-4),
+    )
+    moving = dataclasses.replace(planted("not critical"), labels=labels)
+    held = dataclasses.replace(moving, second_moment=sigma)
+    free, bound = (uninformative_labels(classify(measured), measured) for measured in (moving, held))
+    assert free.confidence >= NAMED
+    assert (bound.confidence >= NAMED) is not discrete
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What no optimizer can help with: outputs that do not fit the loss, labels that do not depend on the inputs."""
 
+from dataclasses import replace
+
+from unstuck.findings import updates
 from unstuck.findings.phrases import MOST, estimated
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
@@ -26,6 +29,9 @@ SEEN, CHANCE, MEMORISED = 0.95, 0.9, 0.8
 
 # A parity of bits or a sum modulo a prime looks random to every test but its own, as long as it is not learnt.
 RULES = 0.6
+
+# And where the optimizer is known to keep the run from learning, that it is not learnt says nothing.
+UNLEARNT = 0.45
 
 # Where rows of a batch are steps of one sequence or nodes of one graph, what is compared with their targets changes
 # by nine tenths and more of what changes most (measured on recurrent networks and attention, trained and not).
@@ -164,9 +170,16 @@ def misses(mixing: Mixing) -> bool:
     return mixing.first.surely_below(MISSED)
 
 
-def uninformative_labels(_point: Point, measured: Measurements) -> Finding | None:
+def uninformative_labels(point: Point, measured: Measurements) -> Finding | None:
     """Nothing predicts the labels, in tests that would have noticed even a weak dependence."""
-    return uninformative(measured.labels) if measured.labels else None
+    found = uninformative(measured.labels) if measured.labels else None
+    if (
+        found is None
+        or found.confidence > RULES
+        or not any(check(point, measured) for check in updates.CHECKS)
+    ):
+        return found
+    return replace(found, confidence=min(found.confidence, UNLEARNT))
 
 
 def uninformative(labels: Labels) -> Finding | None:
