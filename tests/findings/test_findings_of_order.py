@@ -9,10 +9,12 @@ from unstuck.estimate import Estimate
 from unstuck.findings.order import unshuffled_data
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
+from unstuck.findings.verdict import conclude
 from unstuck.measurements.records import (
     Activation,
     Arm,
     Continuations,
+    Cost,
     Depth,
     Layers,
     Order,
@@ -20,6 +22,7 @@ from unstuck.measurements.records import (
     Structure,
 )
 
+COST = Cost(1.0, 0, 1.0, 1, "")
 STRUCTURE = Structure("targets", 40.0, 1e-90, 0.9, purity=0.95, expected_purity=0.2)
 HARM = Reordered(
     steps=40,
@@ -111,3 +114,19 @@ def test_where_units_are_dead_batches_of_one_class_are_named_though_shuffling_re
     order = replace(ORDER, reordered=nothing, structure=replace(STRUCTURE, purity=purity))
     finding = found(order, layers=layers, continuations=continued(0.0))
     assert (finding is not None) is named
+
+
+def test_batches_of_one_class_are_a_note_where_shuffling_is_not_seen_to_help():
+    harmless = replace(HARM, extra=Estimate(0.0, 0.02, 7.0), shuffled_gain=Estimate(0.0, 0.02, 7.0))
+    measured = measurements((), None, (), order=replace(ORDER, reordered=harmless))
+
+    def notes(**more):
+        verdict = conclude(replace(measured, order=replace(measured.order, **more)), COST)
+        return [note for note in verdict.notes if "could not have been drawn at random" in note]
+
+    (note,) = notes()
+    assert "95 % of a batch are of one class" in note
+    assert "shuffle=True" in note
+    assert len(notes(reordered=None)) == 1
+    assert notes(reordered=HARM) == []
+    assert notes(structure=replace(STRUCTURE, purity=0.3)) == []

@@ -47,6 +47,19 @@ def unshuffled_data(point: Point, measured: Measurements) -> Finding | None:
     return _untried(order, measured)
 
 
+def of_one_class(order: Order) -> str | None:
+    """Say that batches are of one class each, where shuffling is not seen to help."""
+    if not _pure(order.structure):
+        return None
+    tried = order.reordered
+    seen = (
+        ""
+        if tried is None
+        else f" In the next {tried.steps} steps shuffling them gains little, but later it may."
+    )
+    return f"{_who(order)}{seen} {_advice(order)}"
+
+
 CHECKS = (unshuffled_data,)
 
 

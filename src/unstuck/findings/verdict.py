@@ -104,7 +104,12 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
         remedies=(),
         measured=measured,
         cost=cost,
-        notes=tuple(_notes(measured, cost) + _of_others(findings) + _of_left_out(measured, findings)),
+        notes=(
+            *_notes(measured, cost),
+            *_of_others(findings),
+            *_of_left_out(measured, findings),
+            *_of_order(measured, findings),
+        ),
     )
 
 
@@ -112,6 +117,13 @@ def _of_left_out(measured: Measurements, findings: Sequence[Finding]) -> list[st
     """What was frozen may be so by choice, as long as the run gets on; who did not choose would not come to know."""
     told = any(finding.cause is Cause.FROZEN_PARAMETERS for finding in findings)
     note = None if told else updates.left_out(measured)
+    return [] if note is None else [note]
+
+
+def _of_order(measured: Measurements, findings: Sequence[Finding]) -> list[str]:
+    """Batches of one class each are meant by nobody, whether or not shuffling them is seen to help at once."""
+    told = any(finding.cause is Cause.UNSHUFFLED_DATA for finding in findings)
+    note = None if told or measured.order is None else order.of_one_class(measured.order)
     return [] if note is None else [note]
 
 
