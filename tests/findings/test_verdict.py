@@ -366,6 +366,15 @@ def test_a_run_that_creeps_is_surely_healthy_only_where_higher_rates_were_tried(
     assert sure(0.3) > 0.9
 
 
+@pytest.mark.parametrize(("lower", "told"), [(0.6, True), (0.3, False)])
+def test_a_lower_rate_that_gets_a_run_several_times_further_is_told_and_leaves_a_doubt(lower, told):
+    measured = replace(planted("not critical"), continuations=continued(0.15, arm("rate", lower, factor=0.1)))
+    verdict = conclude(measured, COST)
+    assert verdict.cause is Cause.HEALTHY
+    assert (verdict.confidence < 0.7) is told
+    assert ("At 0.1 times the rate" in verdict.findings[0].explanation) is told
+
+
 @laws
 @given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(0.0, 0.05))
 def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, trend, stderr):

@@ -51,8 +51,8 @@ MANY = 10.0
 # Within so many lengths of the weights: further off it is another network, and not these directions are unequal.
 NEARBY = 3.0
 
-# How sure it is that a run that creeps is in good health where there was no time to try higher rates, and that any is
-# where hooks may change the gradients of its own steps.
+# How sure it is that a run that creeps is in good health where there was no time to try higher rates, one that a
+# lower rate would get much further, and any where hooks may change the gradients of its own steps.
 UNTRIED = 0.6
 
 # The looks over which an arm's end is taken; more than so many on the way down are no turn of a bounce (once in 24).
@@ -276,10 +276,11 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
         return None
     best = _faster(measured)
     known = not creeps(measured) or _best_rate(measured, higher=True) is not None
+    bounces = best is not None and best.factor < 1.0
     sure = surely_negative(-arm.trend)
     return Finding(
         Cause.HEALTHY,
-        sure if known and not measured.subject.hooked else min(sure, UNTRIED),
+        min(sure, UNTRIED) if bounces or not known or measured.subject.hooked else sure,
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
         f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
         f"Go on; about {figure(_borne(best, measured))} times the learning rate may get there sooner."
@@ -289,11 +290,14 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
 
 
 def _faster(measured: Measurements) -> Arm | None:
-    """A higher rate that surely gains several times more, though the present one leads somewhere."""
-    own, best = going_on(measured), _best_rate(measured, higher=True)
-    if own is None or best is None or not best.extra.surely_above(0.0):
-        return None
-    return best if best.gain.surely_above(FASTER * own.gain.value) else None
+    """A higher rate, or else a lower one, that surely gains several times more, though the present one gains."""
+    own, rates = going_on(measured), (_best_rate(measured, higher=higher) for higher in (True, False))
+    found = (
+        best
+        for best in rates
+        if own and best and best.extra.surely_above(0.0) and best.gain.surely_above(FASTER * own.gain.value)
+    )
+    return next(found, None)
 
 
 def _sooner(best: Arm | None, measured: Measurements, *, known: bool) -> str:
