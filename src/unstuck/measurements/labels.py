@@ -19,9 +19,10 @@ from unstuck.measurements.examples import Examples, columns, discrete, distinct,
 from unstuck.measurements.floors import least, value
 from unstuck.measurements.fresh import fresh_copy, part, train
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.outputs import criterion, free_end
+from unstuck.measurements.outputs import free_end
+from unstuck.measurements.parts import labelled, looked_up
 from unstuck.measurements.records.labels import ALIKE, Labels
-from unstuck.measurements.tape import Call, Node, Tape, Trace, tail, tensors, trace
+from unstuck.measurements.tape import Trace, tail, tensors, trace
 from unstuck.objective import Batch, draw
 from unstuck.objective.generators import generators_kept
 from unstuck.objective.ledger import GRADIENT
@@ -80,7 +81,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0, claim: Cl
     objective = judge.objective
     with generators_kept():
         traced = trace(training, objective, objective.batches[0])
-        place = _labelled(traced)
+        place = labelled(traced)
         alike = _inputs_alike([batch.content for batch in objective.batches], place)
         if alike >= FEWEST:
             return Labels(
@@ -100,7 +101,7 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0, claim: Cl
         if spread is not None:
             # Inputs may say how far labels scatter, and nothing of where: a likelihood of densities learns that.
             tests.add("scatter", dependence(features(examples.inputs), spread, seed=seed))
-        if not tests.found and names(examples.inputs) and _looked_up(traced.tape):
+        if not tests.found and names(examples.inputs) and looked_up(traced.tape):
             msg = "the inputs only say where in a table to look, and one place tells nothing of another"
             raise MeasurementError(msg)
         if not tests.found:
@@ -121,89 +122,6 @@ def measure_labels(training: Training, judge: Judge, *, seed: int = 0, claim: Cl
         discrete=discrete(examples.inputs),
         directions=min(directions(each) for each in features(examples.inputs)),
     )
-
-
-def _labelled(traced: Trace) -> int:
-    """Which tensor of a batch holds the labels: the one that the outputs are compared with."""
-    end = tail(traced)
-    call = criterion(free_end(end)[0])
-    given = {id(tensor): place for place, tensor in enumerate(tensors(traced.content))}
-    every = _roots(traced.tape, [traced.tape.calls[index] for index in end.calls], given)
-    roots = every if len(every) == 1 or call is None else _roots(traced.tape, [call], given)
-    if len(roots) != 1:
-        # A criterion of one's own may use outputs twice; then any meeting of learnt and fixed tensors counts.
-        nodes = traced.tape.nodes
-        meetings = [c for c in traced.tape.calls if any(nodes[n].learnt and nodes[n].data for n in c.uses)]
-        roots = _roots(traced.tape, meetings, given)
-    if len(roots) != 1:
-        msg = "the loss does not show which tensor of a batch holds the labels"
-        raise MeasurementError(msg)
-    (place,) = roots
-    if len(given) == 1 or _is_input(traced, place, {*end.calls, *_after_the_model(traced.tape)}):
-        msg = "the labels are made from the inputs, as in autoencoders and language models"
-        raise MeasurementError(msg)
-    return place
-
-
-def _looked_up(tape: Tape) -> bool:
-    """Whether whole numbers of the batch are places in a table that is learnt, as of an embedding."""
-    return any(
-        any(tape.nodes[number].learnt and tape.nodes[number].call is None for number in call.uses)
-        and any(_is_place(tape.nodes[number]) for number in call.uses)
-        for call in tape.calls
-    )
-
-
-def _is_place(node: Node) -> bool:
-    return node.data and not node.tensor.is_floating_point() and node.tensor.dtype != torch.bool
-
-
-def _roots(tape: Tape, calls: Sequence[Call], given: dict[int, int]) -> set[int]:
-    """Places in the batch of the tensors that the fixed arguments of some calls were made from."""
-    roots: set[int] = set()
-    seen: set[int] = set()
-    ahead = [number for call in calls for number in call.uses if not tape.nodes[number].learnt]
-    while ahead:
-        node = tape.nodes[number := ahead.pop()]
-        if number in seen:
-            continue
-        seen.add(number)
-        if id(node.tensor) in given:
-            roots.add(given[id(node.tensor)])
-        elif node.call is not None:
-            ahead.extend(tape.calls[node.call].uses)
-    return roots
-
-
-def _after_the_model(tape: Tape) -> range:
-    """Calls after the last one that uses a parameter: whatever they compute, the model is done."""
-    leaves = {number for number, node in enumerate(tape.nodes) if node.learnt and node.call is None}
-    last = max((index for index, call in enumerate(tape.calls) if leaves & set(call.uses)), default=-1)
-    return range(last + 1, len(tape.calls))
-
-
-def _is_input(traced: Trace, place: int, own_calls: set[int]) -> bool:
-    """Whether the labels also go into the model, or equal an input up to a shift and masked places."""
-    tape, every = traced.tape, list(tensors(traced.content))
-    target = every[place]
-    own = next(n for n, node in enumerate(tape.nodes) if node.tensor is target)
-    reached = {own}
-    for index, call in enumerate(tape.calls):
-        if index not in own_calls and reached & set(call.uses):
-            made = [n for n, node in enumerate(tape.nodes) if node.call == index]
-            if any(tape.nodes[n].learnt for n in made):
-                return True
-            reached.update(made)
-    return any(_alike(target, other) for other in every if other is not target)
-
-
-def _alike(target: Tensor, other: Tensor) -> bool:
-    if target.shape != other.shape or target.dtype != other.dtype or target.ndim < 2:  # noqa: PLR2004
-        return False
-    kept = target >= 0 if not target.is_floating_point() else torch.ones_like(target, dtype=torch.bool)
-    same = (target == other)[kept].float().mean() if bool(kept.any()) else torch.tensor(0.0)
-    shifted = (target[:, :-1] == other[:, 1:]).float().mean()
-    return max(float(same), float(shifted)) > 0.5  # noqa: PLR2004
 
 
 def _gather(contents: Sequence[Any], place: int, extra: Sequence[Tensor] | None = None) -> Examples:
