@@ -235,6 +235,23 @@ def test_labels_made_of_inputs_are_left_out():
             look(network(x, 64), lambda m, batch: functional.mse_loss(m(batch[0]), batch[-1]), data)
 
 
+def test_actions_that_rewards_weigh_need_not_follow_from_the_inputs_and_those_that_a_mask_leaves_out_must():
+    x, _ = table("digits")
+    drawn = torch.Generator().manual_seed(3)
+    actions, rewards = torch.randint(4, (len(x),), generator=drawn), torch.randn(len(x), generator=drawn)
+
+    def loss(model, batch):
+        inputs, action, weight = batch
+        chosen = model(inputs).log_softmax(1).gather(1, action[:, None])[:, 0]
+        return -(chosen * weight).mean()
+
+    weighed = list(zip(x.split(64), actions.split(64), rewards.split(64), strict=True))
+    with pytest.raises(MeasurementError, match="rewards"):
+        look(network(x, 4), loss, weighed)
+    kept = [(inputs, action, (weight > 0).float()) for inputs, action, weight in weighed]
+    assert uninformative(look(network(x, 4), loss, kept)[0]) is not None
+
+
 @pytest.mark.parametrize("kind", ["exclusive or", "scatter", "tokens"])
 def test_dependence_that_no_straight_line_shows_is_found(kind):
     drawn = torch.Generator().manual_seed(2)

@@ -14,7 +14,7 @@ def labelled(traced: Trace) -> int:
     """Which tensor of a batch holds the labels: the one that the outputs are compared with.
 
     Raises:
-        MeasurementError: The loss does not show it, or the inputs hold them as well.
+        MeasurementError: The loss does not show it, the inputs hold them as well, or they are not all that is learnt.
     """
     end = tail(traced)
     call = criterion(free_end(end)[0])
@@ -33,7 +33,18 @@ def labelled(traced: Trace) -> int:
     if len(given) == 1 or _is_input(traced, place, {*end.calls, *_after_the_model(traced.tape)}):
         msg = "the labels are made from the inputs, as in autoencoders and language models"
         raise MeasurementError(msg)
+    if any(_weighs(traced, other, end.calls) for other in every - roots):
+        msg = "another tensor says what each label counts for, as rewards do: what is to be learnt is in that as well"
+        raise MeasurementError(msg)
     return place
+
+
+def _weighs(traced: Trace, place: int, calls: Sequence[int]) -> bool:
+    """Whether what outputs and labels have made meets other numbers of each example, that are no mask."""
+    tensor = list(tensors(traced.content))[place]
+    own_calls = {*calls, *_after_the_model(traced.tape)}
+    several = tensor.is_floating_point() and len(tensor.unique()) > 2  # noqa: PLR2004 - what to leave out is no weight
+    return several and not _is_input(traced, place, own_calls)
 
 
 def looked_up(tape: Tape) -> bool:
