@@ -35,7 +35,8 @@ from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
 from unstuck.progress import Told, untold
 from unstuck.training import Training
-from unstuck.trials.proof import Allowance, shortest, try_remedies
+from unstuck.trials.planning import shortest
+from unstuck.trials.proof import Allowance, try_remedies
 
 # What a verdict costs, roughly, in gradients: 60 where nothing is critical, twice as much where something is.
 _TYPICAL_COST = 100.0

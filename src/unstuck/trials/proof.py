@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from unstuck import processes
-from unstuck.errors import TrainingError, UnstuckError
+from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate
 from unstuck.findings.proven import least_gain
 from unstuck.findings.records import Cause, Verdict
@@ -16,13 +16,14 @@ from unstuck.objective.pace import seconds_per_gradient
 from unstuck.objective.sampling import reason, total_bytes
 from unstuck.progress import Told
 from unstuck.remedies.anew import begun_anew
-from unstuck.remedies.catalogue import MOST, STEPS, choose
+from unstuck.remedies.catalogue import STEPS, choose
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import ANEW, Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.memory import Memory, Outcome
 from unstuck.trials.orders import Orders
+from unstuck.trials.planning import DEARER, FEWEST_ORDERS, LOOK, PROVED, plan
 from unstuck.trials.sample import finite, sampled
 from unstuck.trials.side import Side, validation_batches
 from unstuck.trials.statistics import LEVEL, gain, interval
@@ -33,43 +34,8 @@ _PASSES, _FEWEST, _MOST = 4, 80, 160
 # At these the way out costs something itself, before the first step.
 _CRITICAL = frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU})
 
-# With less than this nothing shows that a remedy does, and with less than that not much.
-_LEAST_STEPS, _SHORT = 12, 40
-
-# Orders of the proof. With fewer than three the interval of Student's law says hardly anything.
-_ORDERS, _FEWEST_ORDERS = 6, 3
-
-# Remedies and orders, of which time allows for one or the other: better few that are followed for long enough.
-_PLANS = ((MOST, _ORDERS), (6, 4), (4, _FEWEST_ORDERS))
-
-# Remedies in the proof. Each more widens the intervals of all.
-_PROVED = 3
-
 # The screening: a third of the way for all, the rest for the better half.
 _FIRST_LEG = 1.0 / 3.0
-
-# A look at the held batches may cost this share of a continuation.
-_LOOK = 0.15
-
-# A gradient takes longer at times than when it is timed, and a proof that is not brought to its end is none.
-_MARGIN = 1.5
-
-# What one step of a continuation takes, in gradients of one batch: that, and looks at the loss on the way.
-_DEARER = _MARGIN * (1.0 + 6.0 * _LOOK)
-
-# Proof counts with this many full continuations; the screening with about two thirds of one for each remedy.
-_SCREENING = 0.67
-
-
-def shortest(gradient: float) -> float:
-    """Seconds that the shortest trials take where one batch's gradient takes so many."""
-    remedies, orders = _PLANS[-1]
-    return _LEAST_STEPS * _continuations(remedies, orders) * _DEARER * gradient
-
-
-def _continuations(remedies: int, orders: int) -> float:
-    """Full continuations of the run that it takes to screen so many remedies and to prove the best."""
-    return _SCREENING * (remedies + 2) + (_PROVED + 1) * orders
 
 
 @dataclass(frozen=True)
@@ -175,21 +141,11 @@ class _Proof:
         room = self._memory.decision("room", self._affordable)
         critical = self._verdict.cause in _CRITICAL
         fewest = _MOST if critical else _FEWEST
-        wished = min(max(_PASSES * len(self._objective.batches), fewest), _MOST)
-        steps, remedies, orders = 0.0, 0, 0
-        for remedies, orders in _PLANS:
-            steps = room / _continuations(remedies, orders)
-            if steps >= min(wished, _SHORT):
-                break
-        if steps < _LEAST_STEPS:
-            time = f"time for {steps:.0f} steps of each only" if steps >= 1.0 else "no time for it"
-            msg = f"there is {time}: give a larger budget"
-            raise UnstuckError(msg)
-        return float(min(wished, math.floor(steps))), remedies, orders
+        return plan(room, min(max(_PASSES * len(self._objective.batches), fewest), _MOST))
 
     def _affordable(self) -> float:
         """How many batches all continuations together may take, by the time of one gradient and what is left."""
-        return self._allowed.left() / (_DEARER * seconds_per_gradient(self._objective, [0]))
+        return self._allowed.left() / (DEARER * seconds_per_gradient(self._objective, [0]))
 
     def _with_room(self, treatments: Sequence[Treatment]) -> list[Treatment]:
         """Leave out the last of them where the copies of all would not fit into memory at once."""
@@ -197,7 +153,7 @@ class _Proof:
         held = sum(total_bytes(each) for each in state.values())
         # Parameters, their gradients and two flat vectors, beside the optimizer's state.
         each = 4 * self._objective.theta.nbytes + held
-        most = max(int(processes.least(self._allowed.memory / each)), _PROVED)
+        most = max(int(processes.least(self._allowed.memory / each)), PROVED)
         self._untried += [
             Untried(left.name, "no memory was left for its copies") for left in treatments[most:]
         ]
@@ -207,7 +163,7 @@ class _Proof:
         """Choose the batches that all are looked at on."""
         sample = self._verdict.measured.sample
         halves = Halves.of(len(self._objective.batches), exhaustive=sample.whole)
-        most = max(int(_LOOK * self._steps / 0.5), 4)
+        most = max(int(LOOK * self._steps / 0.5), 4)
         chosen = halves.judges
         if len(chosen) > most:
             chosen = tuple(chosen[index * len(chosen) // most] for index in range(most))
@@ -232,7 +188,7 @@ class _Proof:
             self._enter(treatment, entrants)
         step = self._mixed(entrants)
         going = sorted(entrants, key=lambda entrant: entrant.end)
-        kept = going[: max(math.ceil(len(going) / 2), _PROVED)]
+        kept = going[: max(math.ceil(len(going) / 2), PROVED)]
         kept += [entrant for entrant in going if entrant not in kept and self._addresses(entrant)]
         for entrant in entrants:
             if entrant not in kept:
@@ -317,7 +273,7 @@ class _Proof:
         best = list({entrant.treatment.name: entrant for entrant in reversed(finished)}.values())[::-1]
         best.sort(key=lambda each: each.end)
         first = [entrant for entrant in best if self._addresses(entrant)][:1]
-        chosen = (first + [entrant for entrant in best if entrant not in first])[:_PROVED]
+        chosen = (first + [entrant for entrant in best if entrant not in first])[:PROVED]
         for entrant in finished:
             if entrant not in chosen:
                 entrant.given_up = "not among the best at the end of the first order"
@@ -343,7 +299,7 @@ class _Proof:
         return done
 
     def _record(self, entrants: Sequence[_Entrant], proved: Sequence[_Entrant], orders: int) -> Trials:
-        enough = orders >= _FEWEST_ORDERS
+        enough = orders >= FEWEST_ORDERS
         trials = [self._trial(each, len(proved), judged=enough and each in proved) for each in entrants]
         ledger = self._objective.ledger
         return Trials(
