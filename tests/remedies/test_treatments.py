@@ -20,7 +20,7 @@ from unstuck.remedies.activations import behind, rectify
 from unstuck.remedies.catalogue import NAMES, choose, proposed
 from unstuck.remedies.commit import commit
 from unstuck.remedies.run import Run
-from unstuck.remedies.treatment import Situation
+from unstuck.remedies.treatment import NotApplicableError, Situation
 
 LOSS = supervised(nn.functional.cross_entropy)
 
@@ -432,6 +432,17 @@ def test_probabilities_become_logits_where_the_softmax_comes_off():
         found = run.objective.value(run.objective.theta)
     expected = sum(float(LOSS(model[:-1], batch).detach()) for batch in made.data) / 4
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_outputs_that_the_loss_makes_of_parts_of_the_model_are_not_said_to_have_been_changed():
+    def parted(model, batch):
+        return nn.functional.nll_loss(model[2](model[1](model[0](batch[0]))).softmax(1), batch[1])
+
+    made = training(loss=parted)
+    facts = known(made)
+    assert facts.findings[0].cause is Cause.MISMATCHED_LOSS
+    with pytest.raises(NotApplicableError, match="parts of the model"):
+        named(outputs.fit_outputs(facts), "fit-outputs").apply(run_of(made))
 
 
 def test_outputs_are_moved_to_where_a_bounded_loss_feels_the_targets():

@@ -85,14 +85,21 @@ def _squeezed(outputs: Tensor) -> Tensor:
 def _in_form(loss: Loss, form: Form) -> Loss:
     """The same loss of outputs in another form; the hook goes when the session ends."""
 
-    def changed(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor):
-            msg = "the model gives no tensor"
-            raise NotApplicableError(msg)
-        return form(output)
-
     def compute(model: nn.Module, batch: Any) -> Tensor:
+        met: list[Tensor] = []
+
+        def changed(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if not isinstance(output, Tensor):
+                msg = "the model gives no tensor"
+                raise NotApplicableError(msg)
+            met.append(output)
+            return form(output)
+
         model.register_forward_hook(changed)
-        return loss(model, batch)
+        value = loss(model, batch)
+        if not met:
+            msg = "the loss makes the outputs itself, out of parts of the model"
+            raise NotApplicableError(msg)
+        return value
 
     return compute
