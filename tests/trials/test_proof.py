@@ -13,6 +13,8 @@ from unstuck import Cause, Training, supervised
 from unstuck.demos import DEMOS
 from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.proven import LEAST_GAIN
+from unstuck.trials.planning import provable
+from unstuck.trials.proof import Allowance, try_remedies
 
 # Time enough, so that the number of orders does not hang on how busy the machine is.
 BUDGET = 600.0
@@ -190,3 +192,24 @@ def test_what_treats_the_cause_is_tried_with_the_step_it_then_wants():
     assert best.name == "master-weights"
     assert ", and " in best.change  # other steps, too
     assert best.low > 0.0
+
+
+def test_where_all_is_slower_than_planned_one_remedy_is_proved_rather_than_none(noise, monkeypatch):
+    training, verdict = DEMOS["noise"].setup(), noise.verdict
+    left = {"seconds": 1.0}
+
+    def told(stage, _share):
+        # The screening eats up what was left, as on a machine that others begin to use.
+        left["seconds"] = 1e-6 if stage.startswith("trying") else 1e6
+
+    monkeypatch.setattr("unstuck.trials.proof.plan", lambda *_: (12.0, 6, 6))
+    trials = try_remedies(training, verdict, Allowance(lambda: left["seconds"], 1e9, 0), told)
+    (proved,) = (trial for trial in trials.tried if trial.gain is not None)
+    assert verdict.cause in proved.causes
+    assert trials.orders == 6
+    assert [trial.given_up for trial in trials.tried].count("there was no time for the proof") == 2
+
+
+@pytest.mark.parametrize(("left", "most"), [(1e9, 3), (12.0, 3), (9.5, 2), (6.5, 1), (1.0, 1), (-5.0, 1)])
+def test_each_remedy_is_proved_beside_going_on_over_three_orders_at_least(left, most):
+    assert provable(left, 1.0) == most

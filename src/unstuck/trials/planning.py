@@ -61,3 +61,11 @@ def plan(room: float, wished: int) -> tuple[float, int, int]:
         msg = f"there is {time}: give a larger budget"
         raise UnstuckError(msg)
     return float(min(wished, math.floor(steps))), remedies, orders
+
+
+def provable(left: float, each: float) -> int:
+    """How many remedies can be proved in the seconds that are left, where one continuation takes `each`.
+
+    One that is proved tells more than three that come to an end on too few orders.
+    """
+    return max(1, min(int(left / (FEWEST_ORDERS * each)) - 1, PROVED))

@@ -23,7 +23,7 @@ from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
 from unstuck.trials.memory import Memory, Outcome
 from unstuck.trials.orders import Orders
-from unstuck.trials.planning import DEARER, FEWEST_ORDERS, LOOK, PROVED, plan
+from unstuck.trials.planning import DEARER, FEWEST_ORDERS, LOOK, PROVED, plan, provable
 from unstuck.trials.sample import finite, sampled
 from unstuck.trials.side import Side, validation_batches
 from unstuck.trials.statistics import LEVEL, gain, interval
@@ -33,6 +33,8 @@ _PASSES, _FEWEST, _MOST = 4, 80, 160
 
 # At these the way out costs something itself, before the first step.
 _CRITICAL = frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU})
+
+_NO_TIME = "there was no time for the proof"
 
 # The screening: a third of the way for all, the rest for the better half.
 _FIRST_LEG = 1.0 / 3.0
@@ -110,6 +112,7 @@ class _Proof:
         self._training, self._objective, self._verdict = training, objective, verdict
         self._allowed, self._told = allowed, told
         self._begun = processes.clock()
+        self._one = 0.0  # what going on all of the way costs
         self._paid = objective.ledger.examples
         self._batch = objective.examples / len(objective.batches)
         self._memory = Memory(objective, training.optimizer, seed=allowed.seed, over=allowed.over)
@@ -132,7 +135,7 @@ class _Proof:
 
     def run(self) -> Trials:
         entrants = self._screened()
-        proved = self._chosen(entrants)
+        proved = self._chosen(entrants, self._provable())
         orders = self._prove(proved)
         return self._record(entrants, proved, orders)
 
@@ -182,6 +185,7 @@ class _Proof:
         """Run all on one order, the better half of them to the end."""
         self._told("going on, for comparison", 0.0)
         self._on.append(self._through(None, 0))
+        self._one = self._objective.ledger.examples - self._paid
         entrants: list[_Entrant] = []
         for number, treatment in enumerate(self._treatments):
             self._told(f"trying {treatment.name}", 0.4 * number / len(self._treatments))
@@ -267,7 +271,18 @@ class _Proof:
     def _addresses(self, entrant: _Entrant) -> bool:
         return self._verdict.cause in entrant.treatment.treats
 
-    def _chosen(self, entrants: Sequence[_Entrant]) -> list[_Entrant]:
+    def _provable(self) -> int:
+        """How many remedies can be proved in the time that is left, at the pace that the screening had."""
+
+        def make() -> float:
+            spent = self._objective.ledger.examples - self._paid
+            if not spent or not self._one:
+                return PROVED
+            return provable(self._allowed.left(), self._one * (processes.clock() - self._begun) / spent)
+
+        return int(self._memory.decision("proved", make))
+
+    def _chosen(self, entrants: Sequence[_Entrant], most: int) -> list[_Entrant]:
         """The best variant of each remedy; of those the best that treats the cause, and the best others."""
         finished = sorted((each for each in entrants if not each.given_up), key=lambda each: each.end)
         best = list({entrant.treatment.name: entrant for entrant in reversed(finished)}.values())[::-1]
@@ -277,7 +292,9 @@ class _Proof:
         for entrant in finished:
             if entrant not in chosen:
                 entrant.given_up = "not among the best at the end of the first order"
-        return chosen
+        for entrant in chosen[most:]:
+            entrant.given_up = _NO_TIME
+        return chosen[:most]
 
     def _prove(self, entrants: Sequence[_Entrant]) -> int:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
@@ -328,7 +345,7 @@ class _Proof:
             source=treatment.source,
             setup=math.fsum(each.setup for each in entrant.ended) / len(entrant.ended) / self._batch,
             curves=tuple(ended.curve for ended in entrant.ended),
-            given_up=entrant.given_up or ("" if judged else "there was no time for the proof"),
+            given_up=entrant.given_up or ("" if judged else _NO_TIME),
         )
         if not judged:
             return trial
