@@ -326,6 +326,15 @@ def test_what_percentages_are_of_is_told_where_a_loss_has_a_floor(floor, told):
     assert any("below about 0.9" in note for note in notes) is told
 
 
+@pytest.mark.parametrize("floor", [0.9, None])
+def test_words_say_what_a_gain_is_a_share_of(floor):
+    outputs = Outputs("cross_entropy", (), 1.0, floor=floor, blind=2.3)
+    measured = replace(planted("not critical"), outputs=outputs, continuations=continued(0.3), scale=1.0)
+    words = conclude(measured, COST).findings[0].explanation
+    assert ("30 % of what lies above the floor of the loss" in words) is (floor is not None)
+    assert ("30 % of the loss" in words) is (floor is None)
+
+
 def test_kinks_without_curvature_are_no_plateau():
     measured = planted("plateau")
     slices = (replace(measured.slices[0], losses=(1.4, 1.0, 1.4)), measured.slices[1])

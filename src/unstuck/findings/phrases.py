@@ -50,6 +50,12 @@ def named(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
+def of_what(measured: Measurements) -> str:
+    """What percentages are of: where no outputs bring the loss to zero, what lies above the least they could."""
+    floor = measured.outputs is not None and measured.outputs.room is not None
+    return "what lies above the floor of the loss" if floor else "the loss"
+
+
 def percent(gain: Estimate, measured: Measurements) -> str:
-    """A gain in percent of the loss."""
+    """A gain in percent of what `of_what` says."""
     return f"{100 * share(gain, measured).value:.3g} %"

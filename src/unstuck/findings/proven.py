@@ -5,7 +5,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from unstuck.estimate import Estimate, weighted_mean
-from unstuck.findings.phrases import percent
+from unstuck.findings.phrases import of_what, percent
 from unstuck.findings.progress import ABOUT_EQUAL, HEALTHY_PACE, HEALTHY_PASS, MUCH, NEGLIGIBLE, SIGMAS
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
 from unstuck.findings.steps import mostly_signal, thrown_out
@@ -181,7 +181,8 @@ def _followed(verdict: Verdict, trials: Trials) -> Verdict:
         BY_TRIAL,
         (Evidence("gain_per_step", gain.value / measured.scale / trials.horizon),),
         f"The run is not stuck: followed for {trials.horizon:.0f} gradients on each of {len(curves)} orders of the "
-        f"batches it gained {percent(gain, measured)} of the loss, and nothing that was tried surely gains more.",
+        f"batches it gained {percent(gain, measured)} of {of_what(measured)}, and nothing that was tried surely "
+        "gains more.",
         "Go on.",
     )
     verdict = _without(verdict, _LEADS_NOWHERE)

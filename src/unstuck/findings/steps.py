@@ -3,7 +3,7 @@
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.phrases import confidence, estimated, figure, percent, share, surely_negative
+from unstuck.findings.phrases import confidence, estimated, figure, of_what, percent, share, surely_negative
 from unstuck.findings.point import leads_down
 from unstuck.findings.progress import (
     ABOUT_EQUAL,
@@ -396,7 +396,7 @@ def _ahead(measured: Measurements) -> str:
     beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
     if arm.gain.value < 0.0:
         return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}{beside}."
-    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of the loss{beside}."
+    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of {of_what(measured)}{beside}."
 
 
 def _best_of_rates(measured: Measurements) -> Estimate:

@@ -2,7 +2,7 @@
 
 import math
 
-from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, percent, share
+from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, of_what, percent, share
 from unstuck.findings.progress import best_change, creeps, going_on, improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
@@ -219,8 +219,8 @@ def precision_stall(_point: Point, measured: Measurements) -> Finding | None:
         ),
         f"The steps are smaller than the rounding of the weights in {precision.dtype}: "
         f"{100 * precision.lost:.3g} % of the parameters that a step should move stay exactly where they are. "
-        f"The next {precision.steps} steps gain {percent(rounded, measured)} of the loss, and the same ones "
-        f"without rounding {percent(exact, measured)}.",
+        f"The next {precision.steps} steps gain {percent(rounded, measured)} of {of_what(measured)}, and the same "
+        f"ones without rounding {percent(exact, measured)}.",
         "Keep the weights in float32 (or a float32 master copy) and compute in the narrow type by autocast; "
         "stochastic rounding helps, too.",
     )
@@ -256,7 +256,7 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {figure(times)} times "
         f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
         f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
-        f"{percent(fresh, measured)} of the loss instead of {percent(present, measured)}.",
+        f"{percent(fresh, measured)} of {of_what(measured)} instead of {percent(present, measured)}.",
         "Reset the second moment (build the optimizer anew, with a short warm-up), "
         + ("or let it forget sooner: Adam or RMSprop for Adagrad, a smaller beta2." if high else "and clip."),
     )
@@ -280,7 +280,7 @@ def carried_away(_point: Point, measured: Measurements) -> Finding | None:
             estimated("uncarried_gain", share(found.fresh_gain, measured)),
         ),
         f"What the momentum remembers carries the steps on: the next {found.steps} gain "
-        f"{percent(found.present_gain, measured)} of the loss with it, and "
+        f"{percent(found.present_gain, measured)} of {of_what(measured)} with it, and "
         f"{percent(found.fresh_gain, measured)} with a momentum that begins anew.",
         "Begin the momentum anew (build the optimizer anew): it comes from a run that went astray, or from a loss on "
         "another scale; or let it forget sooner.",

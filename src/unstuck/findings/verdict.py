@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unstuck.findings import critical, data, generalization, layers, order, steps, updates
-from unstuck.findings.phrases import percent
+from unstuck.findings.phrases import of_what, percent
 from unstuck.findings.point import classify
 from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Finding, Point, Verdict
@@ -254,8 +254,8 @@ def _of_decay(measured: Measurements) -> list[str]:
         return []
     note = (
         f"Weight decay takes {100.0 * found.share:.2g} % of each weight at each step: without it the next "
-        f"{found.steps} steps would gain {percent(found.fresh_gain, measured)} of the loss, where they gain "
-        f"{percent(found.present_gain, measured)}. Let the weights decay less."
+        f"{found.steps} steps would gain {percent(found.fresh_gain, measured)} of {of_what(measured)}, where they "
+        f"gain {percent(found.present_gain, measured)}. Let the weights decay less."
     )
     return [note]
 
