@@ -17,6 +17,7 @@ from unstuck.findings.progress import (
     improves,
     undoes,
 )
+from unstuck.findings.rates import FAR_OFF, borne, raising
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
 from unstuck.measurements.records.continuations import descending
@@ -29,9 +30,6 @@ SHEDS = 0.5
 
 # Where a run that is on a peak comes down and no further, a lower rate must end below it by this share of the loss.
 FAR_BELOW = 0.2
-
-# Two decades below the best rate there is no doubt left that the steps are too small.
-FAR_OFF = 100.0
 
 # Unless the kind of point is open: longer steps leave saddles, too. As sure as may be named, and not so sure that
 # curvature is not asked.
@@ -64,9 +62,6 @@ MOSTLY_SIGNAL = 0.5
 # A rate at which the loss grows by so many times itself is thrown out, however much its looks differ.
 MULTIPLIED = 3.0
 
-# What grows by less in all the steps of an arm may have begun too small to be seen: at a millionth of the weights.
-GROWN = 1e6
-
 # Or when the best step along g is this many times what the steepest direction bears.
 BEYOND_STABLE = 10.0
 
@@ -95,7 +90,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
         (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
         f"The loss falls, but the steps are tiny: {_ahead(measured)} At {figure(best.factor)} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
-        _raising(best, measured),
+        raising(best, measured),
     )
 
 
@@ -103,39 +98,6 @@ def _far_off(best: Arm, measured: Measurements) -> bool:
     """Whether a rate decades higher surely gains much, and there is no saddle in sight that longer steps leave."""
     gains = best.factor >= FAR_OFF and best.gain.surely_above(NEGLIGIBLE * measured.scale)
     return gains and measured.route("gradient") is not None and not leads_down(measured)
-
-
-def _raising(best: Arm, measured: Measurements) -> str:
-    past, wiring = measured.past, measured.wiring
-    shares = [part.rate_share for part in (past, wiring) if part is not None and part.rate_share is not None]
-    if best.factor >= FAR_OFF and min(shares, default=1.0) * FAR_OFF < 1.0:
-        return (
-            f"The schedule holds the learning rate far below the one that it was given: where it has decayed, begin "
-            f"it anew or end it higher; where it still warms up, let it do so sooner. About "
-            f"{figure(best.factor)} times the present rate would gain."
-        )
-    clip, norm = measured.subject.clip, measured.gradient.norm
-    if clip is not None and norm > clip:
-        return (
-            f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
-            f"learning rate, about {figure(best.factor)} times."
-        )
-    return (
-        f"Raise the learning rate, about {figure(_borne(best, measured))} times; or has it decayed too early?"
-    )
-
-
-def _borne(best: Arm, measured: Measurements) -> float:
-    """A rate to advise: none beyond what the steepest direction bears, unless many steps have shown that it does.
-
-    Of gradient descent alone, where steps along it grow by |2 r - 1| each at r times the longest that it bears.
-    """
-    plain = measured.subject.optimizer == "SGD" and measured.momentum is None
-    stable = measured.gradient.stable if plain else None
-    if stable is None or not 1.0 < stable < best.factor:
-        return best.factor
-    shown = best.steps * math.log(2.0 * best.factor / stable - 1.0) > math.log(GROWN)
-    return best.factor if shown else stable
 
 
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
@@ -283,7 +245,7 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
         min(sure, UNTRIED) if bounces or not known or measured.subject.hooked else sure,
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
         f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
-        f"Go on; about {figure(_borne(best, measured))} times the learning rate may get there sooner."
+        f"Go on; about {figure(borne(best, measured))} times the learning rate may get there sooner."
         if best
         else "Go on.",
     )

@@ -1,0 +1,46 @@
+"""Which higher rate to advise, and in which words."""
+
+import math
+
+from unstuck.findings.phrases import figure
+from unstuck.measurements.records import Arm, Measurements
+
+# Two decades below the best rate there is no doubt left that the steps are too small.
+FAR_OFF = 100.0
+
+# What grows by less in all the steps of an arm may have begun too small to be seen: at a millionth of the weights.
+GROWN = 1e6
+
+
+def raising(best: Arm, measured: Measurements) -> str:
+    """What to do about steps that are too small, by what makes them so."""
+    past, wiring = measured.past, measured.wiring
+    shares = [part.rate_share for part in (past, wiring) if part is not None and part.rate_share is not None]
+    if best.factor >= FAR_OFF and min(shares, default=1.0) * FAR_OFF < 1.0:
+        return (
+            f"The schedule holds the learning rate far below the one that it was given: where it has decayed, begin "
+            f"it anew or end it higher; where it still warms up, let it do so sooner. About "
+            f"{figure(best.factor)} times the present rate would gain."
+        )
+    clip, norm = measured.subject.clip, measured.gradient.norm
+    if clip is not None and norm > clip:
+        return (
+            f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
+            f"learning rate, about {figure(best.factor)} times."
+        )
+    return (
+        f"Raise the learning rate, about {figure(borne(best, measured))} times; or has it decayed too early?"
+    )
+
+
+def borne(best: Arm, measured: Measurements) -> float:
+    """A rate to advise: none beyond what the steepest direction bears, unless many steps have shown that it does.
+
+    Of gradient descent alone, where steps along it grow by |2 r - 1| each at r times the longest that it bears.
+    """
+    plain = measured.subject.optimizer == "SGD" and measured.momentum is None
+    stable = measured.gradient.stable if plain else None
+    if stable is None or not 1.0 < stable < best.factor:
+        return best.factor
+    shown = best.steps * math.log(2.0 * best.factor / stable - 1.0) > math.log(GROWN)
+    return best.factor if shown else stable
