@@ -326,6 +326,15 @@ def test_what_percentages_are_of_is_told_where_a_loss_has_a_floor(floor, told):
     assert any("below about 0.9" in note for note in notes) is told
 
 
+@pytest.mark.parametrize(("optimizer", "words"), [("Rprop", "bounds"), ("Adam", "Raise the learning rate")])
+def test_where_bounds_hold_the_steps_it_is_they_that_are_to_be_raised(optimizer, words):
+    creeping = continued(0.001, arm("rate", 0.5, factor=1e3))
+    measured = replace(planted("not critical"), continuations=creeping)
+    measured = replace(measured, subject=replace(measured.subject, optimizer=optimizer))
+    (finding,) = (each for each in conclude(measured, COST).findings if each.cause is Cause.STEP_TOO_SMALL)
+    assert words in finding.advice
+
+
 @pytest.mark.parametrize("floor", [0.9, None])
 def test_words_say_what_a_gain_is_a_share_of(floor):
     outputs = Outputs("cross_entropy", (), 1.0, floor=floor, blind=2.3)

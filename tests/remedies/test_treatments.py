@@ -211,6 +211,19 @@ def test_no_further_training_is_no_step_and_a_hundredth_of_the_rate_a_hundredth_
     assert 0.005 < short / whole < 0.02
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Rprop])
+def test_what_is_to_be_changed_for_longer_steps_is_what_the_words_and_the_code_say(make):
+    made = training(make=lambda parameters: make(parameters, lr=1e-3))
+    longer = steps.larger_step(known(made))[0]
+    bounded = make is torch.optim.Rprop
+    assert ("step sizes and their bounds" in longer.change) is bounded
+    assert ("learning rate" in longer.change) is not bounded
+    before = [dict(group) for group in made.optimizer.param_groups]
+    exec(longer.code[0], {"optimizer": made.optimizer})  # noqa: S102 - as the user would
+    key = "step_sizes" if bounded else "lr"
+    assert all(group[key] != old[key] for group, old in zip(made.optimizer.param_groups, before, strict=True))
+
+
 def test_where_a_step_sees_all_the_data_it_is_corrected_for_curvature_at_what_its_evaluations_cost(plain):
     made = training(batches_=data(size=128))
     facts = known(made)

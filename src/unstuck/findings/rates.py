@@ -22,6 +22,11 @@ def raising(best: Arm, measured: Measurements) -> str:
             f"it anew or end it higher; where it still warms up, let it do so sooner. About "
             f"{figure(best.factor)} times the present rate would gain."
         )
+    if measured.subject.optimizer == "Rprop":
+        return (
+            f"Raise the step sizes that Rprop keeps and the bounds they are kept within, about {figure(best.factor)} "
+            "times: its learning rate is but what they began with."
+        )
     clip, norm = measured.subject.clip, measured.gradient.norm
     if clip is not None and norm > clip:
         return (

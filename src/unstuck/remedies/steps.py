@@ -108,12 +108,13 @@ def _has_rate(known: Situation) -> bool:
 
 
 def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation) -> Treatment:
-    rate = known.measured.subject.rate
-    told = "" if rate is None else f": {rate:.3g} becomes {rate * factor:.3g}"
+    rate, bounded = known.measured.subject.rate, isinstance(known.training.optimizer, torch.optim.Rprop)
+    told = "" if rate is None or bounded else f": {rate:.3g} becomes {rate * factor:.3g}"
+    what = "step sizes and their bounds" if bounded else "learning rate"
     return Treatment(
         name,
         treats,
-        f"learning rate times {factor:.3g}{told}",
+        f"{what} times {factor:.3g}{told}",
         (_line(known.training.optimizer, factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
