@@ -310,6 +310,20 @@ def test_where_inputs_differ_in_more_directions_than_there_are_examples_nothing_
     assert uninformative(found[3000]) is None
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_words_of_a_text_are_looked_at_by_how_often_they_come_wherever_they_stand(told):
+    drawn = torch.Generator().manual_seed(6)
+    words = torch.randint(120, (800, 16), generator=drawn)
+    often = (words < 30).sum(1)
+    labels = (often > often.median()).long()
+    labels = labels if told else permuted(labels)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.EmbeddingBag(120, 8), nn.ReLU(), nn.Linear(8, 2))
+    found, _ = look(model, CROSS_ENTROPY, batches(words, labels, 50))
+    assert (found.p_value < 0.001) is told
+    assert (uninformative(found) is None) is told
+
+
 def test_the_p_value_is_uniform_under_independence():
     drawn = torch.Generator().manual_seed(0)
     values = [
@@ -332,6 +346,8 @@ def test_examples_of_any_shape_become_columns():
     examples = distinct(
         [[images[:20], texts[:20]], [images[20:], texts[20:]]], [torch.arange(20), torch.arange(20)], 99
     )
-    (found,) = features(examples.inputs)
-    assert len(found) == len(examples.targets) == 40
+    found, counts = features(examples.inputs)
+    assert len(found) == len(counts) == len(examples.targets) == 40
+    assert bool((counts.sum(1) == 7).all())
+    assert len(features([images])) == 1
     assert columns(torch.tensor([3, 5, 3])).tolist() == [[1, 0], [0, 1], [1, 0]]

@@ -79,6 +79,7 @@ def features(inputs: Sequence[Tensor]) -> list[Float[Tensor, "n _"]]:
     """
     made = [_of_numbers(tensor) if _is_real(tensor) else _of_tokens(tensor) for tensor in inputs]
     sums = [tensor.float().nan_to_num().sum(1)[:, :_WIDEST] for tensor in inputs if _is_sequence(tensor)]
+    sums += [_counts(tensor) for tensor in inputs if _is_text(tensor)]
     return [torch.cat(made, 1), *([torch.cat(sums, 1)] if sums else [])]
 
 
@@ -124,6 +125,10 @@ def _is_sequence(tensor: Tensor) -> bool:
     return _is_real(tensor) and tensor.ndim == 3  # noqa: PLR2004
 
 
+def _is_text(tensor: Tensor) -> bool:
+    return not _is_real(tensor) and tensor.ndim == 2 and tensor.shape[1] > 1  # noqa: PLR2004
+
+
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     if len({part.shape[1:] for part in parts}) == 1 or any(part.ndim != 2 for part in parts):  # noqa: PLR2004
         return torch.cat(list(parts))
@@ -145,11 +150,14 @@ def _of_numbers(tensor: Tensor) -> Tensor:
     return flat[:, :: -(-flat.shape[1] // _WIDEST)]
 
 
+def _counts(tensor: Tensor) -> Tensor:
+    bins = tensor.reshape(len(tensor), -1) % _BINS
+    return torch.zeros(len(bins), _BINS).scatter_add_(1, bins.long(), torch.ones(bins.shape))
+
+
 def _of_tokens(tensor: Tensor) -> Tensor:
     flat = tensor.reshape(len(tensor), -1)
-    bins = flat % _BINS
-    counts = torch.zeros(len(flat), _BINS).scatter_add_(1, bins.long(), torch.ones(bins.shape))
-    parts = [counts]
+    parts = [_counts(tensor)]
     if flat.shape[1] <= _PLACES:
         low = _WIDEST // _PLACES
         parts.append(torch.nn.functional.one_hot((flat % low).long(), low).flatten(1).float())
