@@ -173,14 +173,20 @@ class _Race:
         falls = going_on.gain.surely_above(0.0) and (steadily or going_on.trend.surely_above(0.0))
         if falls and going_on.gain.value > _PLENTY * loss:
             return
-        if not going_on.gain.surely_below(0.0):
+        # Where the loss jumps about, steps are not too small: calmer ones come first, as time may be over after them.
+        jumps = not falls and _wander(going_on.losses) > _CREEPS * loss
+        if jumps:
+            self._calm(going_on)
+        if not going_on.gain.surely_below(0.0) and not self._pace.over():
             self._raise(going_on, _NEXT_TO_NOTHING * loss)
         # A run that creeps is asked for both: its steps may be too small, or so large that it gets down by chance.
         creeps = going_on.gain.value <= _CREEPS * loss
-        if falls and not (creeps and going_on is self._best()):
-            return
-        # Before the lower rates: too large a step and a noisy one are told apart by nothing else.
-        if not falls and len(self._finds) > 1 and not self._pace.over():
+        if not jumps and (not falls or (creeps and going_on is self._best())):
+            self._calm(going_on, whole=not falls)
+
+    def _calm(self, going_on: Arm, *, whole: bool = True) -> None:
+        """Try steps on all the sample, for nothing else tells too large from noisy ones, and lower rates."""
+        if whole and len(self._finds) > 1 and not self._pace.over():
             self._arm("whole", 1.0)
         self._lower(going_on)
 
