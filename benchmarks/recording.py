@@ -19,8 +19,8 @@ from torch.nn import functional
 from benchmarks.tables import Table
 from benchmarks.workloads import batches
 from unstuck.watching import watch as watching
-from unstuck.watching.attention import twice_differentiable_attention
 from unstuck.watching.hooks import attach
+from unstuck.watching.kernels.attention import twice_differentiable_attention
 from unstuck.watching.looks import Looker
 
 # Turns of each kind, and seconds that a turn takes.

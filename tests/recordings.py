@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unstuck.watching.schema import TABLES, VERSION
+from unstuck.watching.files.schema import TABLES, VERSION
 from unstuck.watching.watch import Watch
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -7,7 +7,7 @@ import pytest
 
 from recordings import changed, copied, short, stuck
 from unstuck.cli import main
-from unstuck.watching.schema import VERSION
+from unstuck.watching.files.schema import VERSION
 
 
 @pytest.fixture

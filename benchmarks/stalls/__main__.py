@@ -24,7 +24,7 @@ from benchmarks.stalls.drawing import drawn
 from benchmarks.stalls.recording import record
 from benchmarks.stalls.scoring import Alarm, alarm, half, interval, middle, stalls
 from benchmarks.tables import RESULTS, Table
-from unstuck.watching.stalls import FALSE_ALARMS, Stalls
+from unstuck.watching.losses.stalls import FALSE_ALARMS, Stalls
 
 _HALVES = ("first", "second")
 _PICTURE = "stalls-delays.svg"

@@ -7,7 +7,7 @@ from statistics import median
 
 from scipy.special import betaincinv
 
-from unstuck.watching.stalls import Stall, Stalls
+from unstuck.watching.losses.stalls import Stall, Stalls
 
 
 @dataclass(frozen=True)

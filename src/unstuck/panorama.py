@@ -25,7 +25,7 @@ from unstuck.report.surface.terminal import render, to_text
 from unstuck.training import Training
 from unstuck.trials.onward import walked
 from unstuck.watching.defaults import FEWEST_PLACES
-from unstuck.watching.trodden import Snapshot, snapshots
+from unstuck.watching.files.trodden import Snapshot, snapshots
 
 # What may be looked along; the command's option says "all" for all of them.
 ALONG = ("random", "hessian", "path")

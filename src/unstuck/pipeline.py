@@ -17,11 +17,11 @@ from unstuck.findings.records import Kind, Verdict
 from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
 from unstuck.interrupts import cut_short
-from unstuck.measurements.anywhere import find_anywhere
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.division import divided, unwrapped
 from unstuck.measurements.examination import DENSE, Asked, Examination
 from unstuck.measurements.known import Objectives, begun, broken
+from unstuck.measurements.model.anywhere import find_anywhere
 from unstuck.measurements.past import measure_past
 from unstuck.measurements.records import Cost, Measurements, Omission, Sample
 from unstuck.measurements.records.updates import NonFinite

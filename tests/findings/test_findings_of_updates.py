@@ -16,14 +16,14 @@ from unstuck.findings.records import Cause, Kind, Point
 from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
 from unstuck.findings.verdict import NAMED, conclude
 from unstuck.measurements.descent import taken
-from unstuck.measurements.forgetting import measure_forgetting
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.momenta import measure_momentum
+from unstuck.measurements.model.wiring import measure_wiring
+from unstuck.measurements.optimizer.forgetting import measure_forgetting
+from unstuck.measurements.optimizer.momenta import measure_momentum
+from unstuck.measurements.optimizer.steps import Twin
+from unstuck.measurements.optimizer.updates import measure_precision, measure_second_moment
 from unstuck.measurements.records import Layers
 from unstuck.measurements.records.updates import Excluded, NonFinite, SecondMoment, Wiring
-from unstuck.measurements.steps import Twin
-from unstuck.measurements.updates import measure_precision, measure_second_moment
-from unstuck.measurements.wiring import measure_wiring
 from unstuck.objective import Objective, draw
 from unstuck.objective.decay import shrinking
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
-from unstuck.findings.creeping import creeping
-from unstuck.findings.glance import quadratic_gain
-from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, least_noise, no_way_down
-from unstuck.findings.logged import UNSEEN
+from unstuck.findings.live.creeping import creeping
+from unstuck.findings.live.glance import quadratic_gain
+from unstuck.findings.live.logged import UNSEEN
+from unstuck.findings.live.steps import least_noise
+from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
 

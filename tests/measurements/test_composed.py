@@ -11,9 +11,9 @@ from torch import nn
 import unstuck
 from unstuck import Training, optim, supervised
 from unstuck.errors import MeasurementError
-from unstuck.measurements.metric import metric_of
-from unstuck.measurements.moments import Moments
-from unstuck.measurements.second_moments import known_key
+from unstuck.measurements.optimizer.metric import metric_of
+from unstuck.measurements.optimizer.moments import Moments
+from unstuck.measurements.optimizer.second_moments import known_key
 from unstuck.objective import Objective, draw
 from unstuck.watching.samples import Sampler
 

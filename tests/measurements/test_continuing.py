@@ -14,7 +14,7 @@ from quadratics import Vector, batch, bowl, judge_of, noisy_bowls, symmetric, ve
 from objective.fingerprint import unchanged
 from unstuck import Training
 from unstuck.errors import TrainingError
-from unstuck.measurements.continuing import Pace, measure_continuations
+from unstuck.measurements.optimizer.continuing import Pace, measure_continuations
 from unstuck.measurements.records import Sample
 from unstuck.objective import Objective, draw
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from unstuck import Training, supervised
 from unstuck.findings.updates import non_finite
-from unstuck.measurements.finiteness import find_non_finite
+from unstuck.measurements.model.finiteness import find_non_finite
 from unstuck.objective import draw
 from unstuck.objective.ledger import Ledger
 

@@ -12,10 +12,10 @@ from unstuck import Training, supervised
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
 from unstuck.findings.data import uninformative
-from unstuck.measurements.dependence import Dependence, dependence, normal_scores
-from unstuck.measurements.examples import columns, distinct, features, names
+from unstuck.measurements.data.dependence import Dependence, dependence, normal_scores
+from unstuck.measurements.data.examples import columns, distinct, features, names
+from unstuck.measurements.data.labels import _settled, measure_labels
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.labels import _settled, measure_labels
 from unstuck.objective import Objective, draw
 
 CROSS_ENTROPY = supervised(nn.CrossEntropyLoss())

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from unstuck import Training, supervised
 from unstuck.errors import MeasurementError
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.layers import measure_layers
+from unstuck.measurements.model.layers import measure_layers
 from unstuck.objective import Objective, draw
 
 functional = nn.functional

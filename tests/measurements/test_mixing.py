@@ -8,7 +8,7 @@ from unstuck import Training
 from unstuck.errors import MeasurementError
 from unstuck.findings.data import misses
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.mixing import measure_mixing
+from unstuck.measurements.loss.mixing import measure_mixing
 from unstuck.objective import Objective, draw
 
 EXAMPLES, STEPS, CLASSES = 16, 5, 4

@@ -12,10 +12,10 @@ from objective.fingerprint import unchanged
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.errors import MeasurementError
-from unstuck.measurements.collating import pooled
-from unstuck.measurements.exchangeability import most_structured
+from unstuck.measurements.data.collating import pooled
+from unstuck.measurements.data.exchangeability import most_structured
+from unstuck.measurements.data.order import measure_order
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.order import measure_order
 from unstuck.objective import Objective, draw
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from unstuck import Training, supervised
 from unstuck.errors import MeasurementError
 from unstuck.findings.data import mismatch
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.outputs import measure_outputs
+from unstuck.measurements.loss.outputs import measure_outputs
 from unstuck.objective import Objective, draw
 
 DRAWN = torch.Generator().manual_seed(0)

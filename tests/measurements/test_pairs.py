@@ -6,8 +6,8 @@ from torch.nn import functional
 from unstuck import Training
 from unstuck.errors import MeasurementError
 from unstuck.findings.data import uninformative
+from unstuck.measurements.data.pairs import measure_pairs
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.pairs import measure_pairs
 from unstuck.objective import Objective, draw
 
 

@@ -4,8 +4,8 @@ from torch import nn
 
 from unstuck import Training, supervised
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.model.sight import measure_sight
 from unstuck.measurements.records.sight import Sight
-from unstuck.measurements.sight import measure_sight
 from unstuck.objective import Objective, draw
 
 CROSS_ENTROPY = supervised(nn.CrossEntropyLoss())

@@ -16,8 +16,8 @@ from unstuck.curvature.vectors import Operator
 from unstuck.demos import DEMOS
 from unstuck.errors import MeasurementError
 from unstuck.estimate import weighted_mean
-from unstuck.measurements.metric import metric_of
-from unstuck.measurements.stability import find_steepest, measure_stability, steepest_met
+from unstuck.measurements.optimizer.metric import metric_of
+from unstuck.measurements.optimizer.stability import find_steepest, measure_stability, steepest_met
 from unstuck.objective import Objective, draw
 
 FROZEN = 1.0 - 1e-12  # a second moment that keeps to its value for a thousand steps

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unstuck import Training, supervised
-from unstuck.measurements.steps import Twin, next_step
+from unstuck.measurements.optimizer.steps import Twin, next_step
 from unstuck.objective import Objective, draw
 
 OPTIMIZERS = {

@@ -10,7 +10,7 @@ from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.errors import MeasurementError
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.updates import measure_precision, measure_second_moment
+from unstuck.measurements.optimizer.updates import measure_precision, measure_second_moment
 from unstuck.objective import Objective, draw
 
 LOSS = supervised(lambda outputs, labels: nn.functional.cross_entropy(outputs.float(), labels))
@@ -219,7 +219,7 @@ def test_refreshed_the_steps_are_those_of_an_honest_sigma(name):
 def test_the_weighted_median_and_its_error_do_not_depend_on_where_the_parameters_are_cut(monkeypatch):
     training = run(lambda ps: torch.optim.Adam(ps, lr=1e-3), 20)
     whole = measured(measure_second_moment, training).ratio
-    monkeypatch.setattr("unstuck.measurements.moments._MOST", 600)
+    monkeypatch.setattr("unstuck.measurements.optimizer.moments._MOST", 600)
     part = measured(measure_second_moment, training).ratio
     assert part.value == pytest.approx(whole.value, abs=0.2)
 

@@ -9,8 +9,8 @@ from objective.fingerprint import unchanged
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.errors import MeasurementError
+from unstuck.measurements.data.validation import measure_validation
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.validation import measure_validation
 from unstuck.objective import Objective, draw
 
 torch.set_num_threads(1)

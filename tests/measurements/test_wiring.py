@@ -9,9 +9,9 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.letting import StraightThrough, letting_through
-from unstuck.measurements.steps import next_step
-from unstuck.measurements.wiring import measure_wiring
+from unstuck.measurements.model.letting import StraightThrough, letting_through
+from unstuck.measurements.model.wiring import measure_wiring
+from unstuck.measurements.optimizer.steps import next_step
 from unstuck.objective import Objective, draw
 
 LOSS = supervised(nn.functional.cross_entropy)

@@ -13,7 +13,7 @@ from starting import torchrun
 from torch import nn
 
 from unstuck.watching.defaults import FOLDER
-from unstuck.watching.reading import read
+from unstuck.watching.files.reading import read
 
 PAGE = Path(__file__).parents[2] / "docs" / "processes.md"
 DDP, SHARDED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)

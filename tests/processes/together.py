@@ -21,7 +21,7 @@ from unstuck.errors import TrainingError, UnstuckError
 from unstuck.landscape.ground import Ground, limits_of, sampled
 from unstuck.landscape.paths import Trajectory, path_frame
 from unstuck.landscape.planes import random_frame
-from unstuck.measurements.steps import Twin
+from unstuck.measurements.optimizer.steps import Twin
 from unstuck.objective import Objective, draw
 from unstuck.objective.shards import local
 from unstuck.objective.whole import by_names, whole

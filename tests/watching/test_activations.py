@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unstuck.watching.activations import flat_layers, flat_outputs
+from unstuck.watching.graphs.activations import flat_layers, flat_outputs
 
 
 def found(model, inputs):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unstuck.watching.attention import twice_differentiable_attention
+from unstuck.watching.kernels.attention import twice_differentiable_attention
 
 OPTIONS = ({}, {"is_causal": True}, {"scale": 0.3}, {"attn_mask": torch.zeros(16, 16).fill_diagonal_(-2.0)})
 

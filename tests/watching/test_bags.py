@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unstuck.watching.bags import twice_differentiable_bags
+from unstuck.watching.kernels.bags import twice_differentiable_bags
 
 INDICES = torch.tensor([[0, 1, 1], [4, 2, 0], [3, 3, 3]])
 MODES = [{"mode": "sum"}, {"mode": "mean"}, {"mode": "mean", "padding_idx": 3}, {"mode": "max"}]

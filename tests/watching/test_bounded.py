@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unstuck.watching.bounded import beyond
+from unstuck.watching.graphs.bounded import beyond
 
 INPUTS = torch.linspace(-1.0, 1.0, 64).view(16, 4)
 FAR = torch.linspace(20.0, 300.0, 16)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unstuck.watching.bursts import FIRST, Bursts
+from unstuck.watching.losses.bursts import FIRST, Bursts
 
 
 def told(losses):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from unstuck.findings.records import Cause
-from unstuck.watching.crossed import crossed
+from unstuck.watching.graphs.crossed import crossed
 from unstuck.watching.watch import watch
 
 layer, inputs, targets = nn.Linear(4, 1), torch.randn(8, 4), torch.randn(8)

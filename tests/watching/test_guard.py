@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from unstuck.watching.guard import Guard
+from unstuck.watching.kernels.guard import Guard
 
 
 def gradients(guard=None):

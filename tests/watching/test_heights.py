@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstuck.watching.heights import FIRST, Beginning, Heights
+from unstuck.watching.losses.heights import FIRST, Beginning, Heights
 
 laws = settings(deadline=None, derandomize=True)
 

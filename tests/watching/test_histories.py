@@ -8,8 +8,8 @@ import torch
 from recordings import changed, copied, handmade, stuck
 from unstuck.errors import TrainingError
 from unstuck.measurements.past import measure_past
+from unstuck.watching.files.reading import read
 from unstuck.watching.histories import read_history
-from unstuck.watching.reading import read
 from unstuck.watching.watch import watch
 
 

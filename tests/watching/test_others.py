@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unstuck.watching import looks, others
-from unstuck.watching.attention import twice_differentiable_attention
+from unstuck.watching.kernels.attention import twice_differentiable_attention
 from unstuck.watching.looks import Looker
 
 

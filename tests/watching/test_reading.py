@@ -14,9 +14,9 @@ import torch
 
 from recordings import STEPS, changed, copied, handmade, killed, stuck
 from unstuck.errors import RunError
+from unstuck.watching.files.reading import COLUMNS, POINTS, read
+from unstuck.watching.files.schema import TABLES, VERSION
 from unstuck.watching.present import noise_scale
-from unstuck.watching.reading import COLUMNS, POINTS, read
-from unstuck.watching.schema import TABLES, VERSION
 from unstuck.watching.watch import watch
 
 

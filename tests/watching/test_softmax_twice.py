@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unstuck.watching.outputs import mismatch
+from unstuck.watching.graphs.outputs import mismatch
 
 inputs, labels = torch.randn(6, 4), torch.randint(0, 3, (6,))
 layer = nn.Linear(4, 3)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unstuck.findings.records import Cause
-from unstuck.watching.stairs import stairs
+from unstuck.watching.graphs.stairs import stairs
 from unstuck.watching.watch import watch
 
 first, last = nn.Linear(4, 4), nn.Linear(4, 1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstuck.watching.stalls import FALSE_ALARMS, FIRST_LOOK, LEAST_OF_LEVEL, Moving, Stall, Stalls
+from unstuck.watching.losses.stalls import FALSE_ALARMS, FIRST_LOOK, LEAST_OF_LEVEL, Moving, Stall, Stalls
 
 laws = settings(deadline=None, derandomize=True, max_examples=25)
 

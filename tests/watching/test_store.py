@@ -10,15 +10,15 @@ from contextlib import closing
 import pytest
 
 from unstuck.errors import RunError
-from unstuck.watching import schema
-from unstuck.watching.store import Store, new_path
+from unstuck.watching.files import schema
+from unstuck.watching.files.store import Store, new_path
 
 # Writes steps without end, says after each what has been done, and waits for nothing.
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from unstuck.watching import schema
-from unstuck.watching.store import Store
+from unstuck.watching.files import schema
+from unstuck.watching.files.store import Store
 store = Store(Path(sys.argv[1]), {}, lambda line: None)
 started = time.time()
 for step in range(10**9):

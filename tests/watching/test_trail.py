@@ -6,9 +6,9 @@ from torch import nn
 
 from unstuck import watch
 from unstuck.errors import RunError, UnstuckError
-from unstuck.watching import trail
-from unstuck.watching.trail import folder_of
-from unstuck.watching.trodden import snapshots
+from unstuck.watching.files import trail
+from unstuck.watching.files.trail import folder_of
+from unstuck.watching.files.trodden import snapshots
 from watching.test_watch import problem, train
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from unstuck.watching.sequences import sequences_followed
-from unstuck.watching.unrolled import unrolled
+from unstuck.watching.graphs.unrolled import unrolled
+from unstuck.watching.kernels.sequences import sequences_followed
 
 
 class Cell(nn.Module):

@@ -17,9 +17,10 @@ from torch.nn import functional
 from unstuck import watch
 from unstuck.errors import UnstuckError
 from unstuck.findings.records import Cause
-from unstuck.watching import guard, recorder, samples
+from unstuck.watching import recorder, samples
+from unstuck.watching.files.reading import read
 from unstuck.watching.follower import Follower
-from unstuck.watching.reading import read
+from unstuck.watching.kernels import guard
 from unstuck.watching.watch import Watch
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from unstuck.batch.pool import Update
 from unstuck.errors import MeasurementError
-from unstuck.measurements.steps import copied
+from unstuck.measurements.optimizer.steps import copied
 from unstuck.objective import Batch, Objective
 from unstuck.objective.generators import seed_everything
 from unstuck.objective.reach import generators, within

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from torch.utils.data import DataLoader
 
 from unstuck.errors import MeasurementError
-from unstuck.measurements.collating import Take, pooled
+from unstuck.measurements.data.collating import Take, pooled
 from unstuck.objective import Batch, Draw, Objective, draw
 from unstuck.objective.sampling import total_bytes
 from unstuck.training import Training

@@ -21,10 +21,10 @@ from unstuck.batch.pool import Pieces, Pool, read, separable
 from unstuck.batch.records import Clock, Loading, Noise, Sizing, seconds_per_update
 from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.interrupts import cut_short
-from unstuck.measurements.metric import metric_of
-from unstuck.measurements.order import look_at_order
+from unstuck.measurements.data.order import look_at_order
+from unstuck.measurements.optimizer.metric import metric_of
+from unstuck.measurements.optimizer.second_moments import key_of
 from unstuck.measurements.records import Order
-from unstuck.measurements.second_moments import key_of
 from unstuck.objective import Batch, Objective
 from unstuck.objective.ledger import Ledger
 from unstuck.objective.pace import seconds_per_gradient

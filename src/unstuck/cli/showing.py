@@ -13,8 +13,8 @@ from unstuck.cli.loading import say
 from unstuck.cli.output import prepare, put, write
 from unstuck.report.run.document import to_json
 from unstuck.report.run.terminal import render, to_text
-from unstuck.watching.reading import read
-from unstuck.watching.recorded import Recorded
+from unstuck.watching.files.reading import read
+from unstuck.watching.files.recorded import Recorded
 
 DONE = 0
 

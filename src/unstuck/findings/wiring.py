@@ -1,6 +1,6 @@
 """What the record of a live run says of parameters that are not trained."""
 
-from unstuck.findings.logged import SURE
+from unstuck.findings.live.logged import SURE
 from unstuck.findings.phrases import named
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent

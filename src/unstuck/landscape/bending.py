@@ -18,7 +18,7 @@ from unstuck.curvature.vectors import Operator, random_unit
 from unstuck.estimate import Estimate
 from unstuck.landscape.bends import Bending, Bin, Spread
 from unstuck.landscape.ground import Ground
-from unstuck.measurements.metric import Metric, metric_of
+from unstuck.measurements.optimizer.metric import Metric, metric_of
 from unstuck.measurements.records import Omission
 from unstuck.objective.products import Products
 from unstuck.objective.sampling import reason

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from unstuck.measurements.continuing import FURTHER, Pace, measure_continuations
 from unstuck.measurements.known import Known
+from unstuck.measurements.optimizer.continuing import FURTHER, Pace, measure_continuations
 from unstuck.measurements.records import Continuations, Measurements, Route
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Batch

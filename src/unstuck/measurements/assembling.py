@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves
 
 from unstuck import processes
-from unstuck.measurements.steps import copied
+from unstuck.measurements.optimizer.steps import copied
 from unstuck.training import Training
 
 _OF_FSDP = "torch.distributed"

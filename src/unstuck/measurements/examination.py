@@ -20,22 +20,22 @@ from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
 from unstuck.measurements.ahead import go_on
 from unstuck.measurements.bill import Bill
-from unstuck.measurements.continuing import Pace
 from unstuck.measurements.descent import KRYLOV_PRODUCTS, along_gradient, along_krylov, taken
 from unstuck.measurements.following import follow
 from unstuck.measurements.gathering import Gathered
 from unstuck.measurements.known import Known, Objectives
-from unstuck.measurements.metric import Metric, metric_of
 from unstuck.measurements.noise import Gradients
-from unstuck.measurements.records import Division, Measurements, Route, Sample
-from unstuck.measurements.second_moments import known_key
-from unstuck.measurements.stability import (
+from unstuck.measurements.optimizer.continuing import Pace
+from unstuck.measurements.optimizer.metric import Metric, metric_of
+from unstuck.measurements.optimizer.second_moments import known_key
+from unstuck.measurements.optimizer.stability import (
     find_steepest,
     measure_stability,
     steepest_known,
     steepest_met,
 )
-from unstuck.measurements.steps import next_step
+from unstuck.measurements.optimizer.steps import next_step
+from unstuck.measurements.records import Division, Measurements, Route, Sample
 from unstuck.measurements.surveys import EARLY, LATE, STATE, Limits, Stage
 from unstuck.objective.pace import finish
 from unstuck.objective.products import Products

@@ -8,7 +8,7 @@ import torch
 from unstuck import processes
 from unstuck.errors import MeasurementError
 from unstuck.measurements.assembling import assembled
-from unstuck.measurements.collating import pooled
+from unstuck.measurements.data.collating import pooled
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.objective import Batch, Objective
 from unstuck.objective.sampling import total_bytes

@@ -13,10 +13,10 @@ from unstuck.estimate import Estimate
 from unstuck.measurements.bill import Bill
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.noise import measure_gradients
+from unstuck.measurements.optimizer.steps import Slope
 from unstuck.measurements.records import Gradient, Measurements, Omission, Route, Sample, Slice
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.updates import NonFinite
-from unstuck.measurements.steps import Slope
 from unstuck.measurements.subject import describe_subject
 from unstuck.objective import Objective
 from unstuck.objective.parameters import Parameters

@@ -9,19 +9,19 @@ from typing import Any
 from unstuck import processes
 from unstuck.curvature.vectors import Room
 from unstuck.errors import MeasurementError
-from unstuck.measurements.forgetting import measure_forgetting
+from unstuck.measurements.data.labels import measure_labels
+from unstuck.measurements.data.order import look_at_order, measure_order
+from unstuck.measurements.data.pairs import measure_pairs
+from unstuck.measurements.data.validation import measure_validation
 from unstuck.measurements.judging import Judge
-from unstuck.measurements.labels import measure_labels
-from unstuck.measurements.layers import measure_layers
-from unstuck.measurements.mixing import measure_mixing
-from unstuck.measurements.momenta import measure_momentum
-from unstuck.measurements.order import look_at_order, measure_order
-from unstuck.measurements.outputs import measure_outputs
-from unstuck.measurements.pairs import measure_pairs
-from unstuck.measurements.sight import measure_sight
-from unstuck.measurements.updates import measure_precision, measure_second_moment
-from unstuck.measurements.validation import measure_validation
-from unstuck.measurements.wiring import measure_wiring
+from unstuck.measurements.loss.mixing import measure_mixing
+from unstuck.measurements.loss.outputs import measure_outputs
+from unstuck.measurements.model.layers import measure_layers
+from unstuck.measurements.model.sight import measure_sight
+from unstuck.measurements.model.wiring import measure_wiring
+from unstuck.measurements.optimizer.forgetting import measure_forgetting
+from unstuck.measurements.optimizer.momenta import measure_momentum
+from unstuck.measurements.optimizer.updates import measure_precision, measure_second_moment
 from unstuck.training import Training
 
 # What one dear measurement may take of the time that is left, as others come after it; and one that can do with less.

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from unstuck.errors import TrainingError
-from unstuck.measurements.fresh import fresh_copy
+from unstuck.measurements.data.fresh import fresh_copy
 from unstuck.remedies.run import like, settings
 from unstuck.training import Training
 

@@ -9,7 +9,7 @@ import torch
 from unstuck import processes
 from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause
-from unstuck.measurements.collating import Take, pooled
+from unstuck.measurements.data.collating import Take, pooled
 from unstuck.objective.sampling import Batch, counted
 from unstuck.remedies.run import Run, Update
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unstuck.errors import MeasurementError
-from unstuck.measurements.steps import Twin
+from unstuck.measurements.optimizer.steps import Twin
 from unstuck.objective import Objective
 from unstuck.objective.sampling import Batch
 from unstuck.objective.shards import local

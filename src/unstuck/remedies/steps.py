@@ -8,8 +8,8 @@ from torch.optim import Optimizer
 
 from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.records import Cause
+from unstuck.measurements.optimizer.steps import LENGTHS
 from unstuck.measurements.records import Arm
-from unstuck.measurements.steps import LENGTHS
 from unstuck.remedies.run import Run, forgetting
 from unstuck.remedies.treatment import Left, Situation, Treatment
 

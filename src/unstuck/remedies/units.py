@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause
-from unstuck.measurements.fresh import fresh_copy
+from unstuck.measurements.data.fresh import fresh_copy
 from unstuck.objective.parameters import Slot
 from unstuck.remedies.run import Run
 from unstuck.remedies.steps import smaller_step

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from unstuck.findings.records import Cause
-from unstuck.measurements.letting import Attached, StraightThrough, letting_through
+from unstuck.measurements.model.letting import Attached, StraightThrough, letting_through
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training

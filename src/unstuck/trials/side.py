@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unstuck.errors import TrainingError
-from unstuck.measurements.evaluating import Buffers, carrying, evaluating
+from unstuck.measurements.data.evaluating import Buffers, carrying, evaluating
 from unstuck.objective import Batch, Objective, draw
 from unstuck.objective import ledger as price
 from unstuck.objective.replay import Replay

@@ -8,20 +8,23 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from unstuck.findings.creeping import creeping
-from unstuck.findings.live import conclude_last, conclude_live, conclude_logged, no_way_down, shifted
-from unstuck.findings.logged import LOGITS, ONE_BY_ONE, leads_down, zero_layers
+from unstuck.findings.live.creeping import creeping
+from unstuck.findings.live.logged import LOGITS, ONE_BY_ONE, leads_down, zero_layers
+from unstuck.findings.live.steps import shifted
+from unstuck.findings.live.strides import thrown
+from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, no_way_down
 from unstuck.findings.records import Cause, Finding
-from unstuck.findings.strides import thrown
 from unstuck.findings.wiring import ERASED, untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
-from unstuck.watching import schema
-from unstuck.watching.bursts import Outbreaks
+from unstuck.watching.files import schema
+from unstuck.watching.files.store import Store
 from unstuck.watching.follower import Follower
 from unstuck.watching.heard import Heard
-from unstuck.watching.heights import High
 from unstuck.watching.looking import Looking
+from unstuck.watching.losses.bursts import Outbreaks
+from unstuck.watching.losses.heights import High
+from unstuck.watching.losses.stalls import FIRST_LOOK, HORIZON, Moving, Stall
 from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.sentences import (
@@ -39,8 +42,6 @@ from unstuck.watching.sentences import (
     moves,
     stands_still,
 )
-from unstuck.watching.stalls import FIRST_LOOK, HORIZON, Moving, Stall
-from unstuck.watching.store import Store
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6

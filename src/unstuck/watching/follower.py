@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.measurements.records.live import Glimpse
+from unstuck.watching.graphs.stairs import NO_STAIRS
 from unstuck.watching.models import Inventory
 from unstuck.watching.samples import Sample, Sampler
-from unstuck.watching.stairs import NO_STAIRS
 
 # Samples that are kept in memory, to say why a loss stands still.
 _REMEMBERED = 2_000

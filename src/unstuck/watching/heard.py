@@ -1,9 +1,9 @@
 """What is remembered of the losses of one optimizer."""
 
-from unstuck.watching.bursts import Bursts
-from unstuck.watching.heights import Beginning, Heights
+from unstuck.watching.losses.bursts import Bursts
+from unstuck.watching.losses.heights import Beginning, Heights
+from unstuck.watching.losses.stalls import Stalls
 from unstuck.watching.recent import Wiring
-from unstuck.watching.stalls import Stalls
 
 
 class Heard:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from unstuck.errors import RunError, TrainingError
 from unstuck.history import History
-from unstuck.watching.opening import find, known, opened
-from unstuck.watching.reading import BROKEN
+from unstuck.watching.files.opening import find, known, opened
+from unstuck.watching.files.reading import BROKEN
 
 # What every SQLite file begins with (https://www.sqlite.org/fileformat.html, 1.3.1).
 _MAGIC = b"SQLite format 3\x00"

@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from unstuck.watching.exchange import exchanged
+from unstuck.watching.kernels.exchange import exchanged
 
 
 @runtime_checkable

@@ -13,13 +13,13 @@ from unstuck.errors import MeasurementError
 from unstuck.measurements.records.live import Glimpse, Look
 from unstuck.objective.generators import generators_kept
 from unstuck.objective.sampling import reason
-from unstuck.watching.activations import flat_layers, flat_outputs
-from unstuck.watching.bounded import beyond
-from unstuck.watching.guard import Guard, obstacle
+from unstuck.watching.graphs.activations import flat_layers, flat_outputs
+from unstuck.watching.graphs.bounded import beyond
+from unstuck.watching.graphs.unrolled import unrolled
+from unstuck.watching.kernels.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
 from unstuck.watching.models import names_of
 from unstuck.watching.others import PATIENCE, foreign, several
-from unstuck.watching.unrolled import unrolled
 
 # Looks that nothing called for come after this much more time each, and may take half of what all may: the other
 # half waits for a stall.

@@ -19,12 +19,12 @@ from unstuck.measurements.records.live import Along, Look
 from unstuck.objective import ledger as price
 from unstuck.objective.decay import decays
 from unstuck.objective.generators import generators_kept
-from unstuck.watching.activations import flat_layers, flat_outputs
-from unstuck.watching.bounded import beyond
+from unstuck.watching.graphs.activations import flat_layers, flat_outputs
+from unstuck.watching.graphs.bounded import beyond
+from unstuck.watching.graphs.unrolled import unrolled
 from unstuck.watching.models import parameters_of
 from unstuck.watching.others import several
 from unstuck.watching.recent import SHIFTED
-from unstuck.watching.unrolled import unrolled
 
 # Products that span the space, at most and at least; on each of the batches that judge there are three more.
 PRODUCTS, FEWEST = 10, 6

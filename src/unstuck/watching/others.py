@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from unstuck.space import is_distributed
-from unstuck.watching.graph import walk
+from unstuck.watching.graphs.graph import walk
 
 # How autograd calls its own; those of others have no number, and may do anything.
 _BUILT_IN = re.compile(r"[A-Za-z0-9]+Backward\d+|torch::autograd::(AccumulateGrad|CopySlices|CopyBackwards)")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from unstuck.estimate import Estimate
-from unstuck.watching.opening import known
-from unstuck.watching.recorded import Now, Part, Scale
+from unstuck.watching.files.opening import known
+from unstuck.watching.files.recorded import Now, Part, Scale
 
 # Samples that say how it stands now: those since the stall, or of the last tenth, but so many at least and at most.
 _FEWEST, _MOST = 8, 200

@@ -11,9 +11,9 @@ from torch import Tensor
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
+from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs
 from unstuck.watching.models import Inventory, layer_of
 from unstuck.watching.samples import Group, Sample
-from unstuck.watching.stairs import NO_STAIRS, Stairs
 
 # Bytes of a float32.
 _SINGLE = 4

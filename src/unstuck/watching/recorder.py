@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.processes import alone
-from unstuck.watching.crossed import crossed
+from unstuck.watching.files.rows import Rows, as_number
+from unstuck.watching.files.store import Store
 from unstuck.watching.follower import Follower
+from unstuck.watching.graphs.crossed import crossed
+from unstuck.watching.graphs.outputs import mismatch
+from unstuck.watching.graphs.stairs import stairs
 from unstuck.watching.looking import Looking
 from unstuck.watching.models import parameters_of
-from unstuck.watching.outputs import mismatch
-from unstuck.watching.rows import Rows, as_number
 from unstuck.watching.samples import Sampler
 from unstuck.watching.scaling import Scaling
-from unstuck.watching.stairs import stairs
-from unstuck.watching.store import Store
 from unstuck.watching.threads import Own, only
 
 # How many optimizers that are no more are remembered.

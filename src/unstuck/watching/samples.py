@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unstuck.measurements.second_moments import holds, known_key, weight
+from unstuck.measurements.optimizer.second_moments import holds, known_key, weight
 from unstuck.objective.decay import coupled
 from unstuck.objective.shards import local
 from unstuck.watching.models import (

@@ -1,6 +1,6 @@
 """What is said of a run while it goes on, beside findings."""
 
-from unstuck.watching.stalls import Moving, Stall
+from unstuck.watching.losses.stalls import Moving, Stall
 
 # What is gained by less than this share of the level is worth saying how little it is.
 _SLOW = 0.02

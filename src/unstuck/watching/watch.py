@@ -15,15 +15,15 @@ from unstuck.errors import RunError, UnstuckError
 from unstuck.findings.records import Finding
 from unstuck.objective.sampling import reason
 from unstuck.processes import alone
-from unstuck.watching import schema
 from unstuck.watching.alarms import Alarms
 from unstuck.watching.defaults import FEWEST_PLACES, FOLDER, SHARE
+from unstuck.watching.files import schema
+from unstuck.watching.files.store import Store, new_path
+from unstuck.watching.files.trail import Trail
 from unstuck.watching.hooks import attach
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.saying import say
 from unstuck.watching.scalars import Forwarder, Writer, scalars
-from unstuck.watching.store import Store, new_path
-from unstuck.watching.trail import Trail
 
 # After so many exceptions nothing more is recorded: something is wrong that will not go away.
 _MOST_TROUBLES = 20

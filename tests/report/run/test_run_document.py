@@ -4,7 +4,7 @@ import pytest
 
 from recordings import handmade, killed, short, stuck
 from unstuck.report.run.document import to_document, to_json
-from unstuck.watching.reading import read
+from unstuck.watching.files.reading import read
 
 # What other people's programs rely on: fields may be added, none is renamed.
 FIELDS = {

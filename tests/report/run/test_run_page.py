@@ -7,7 +7,7 @@ import pytest
 from recordings import HOSTILE, changed, copied, killed, short, stuck
 from unstuck.report.run.document import to_document
 from unstuck.report.run.page import to_html
-from unstuck.watching.reading import read
+from unstuck.watching.files.reading import read
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 

@@ -5,7 +5,7 @@ import pytest
 from recordings import HOSTILE, changed, copied, handmade, killed, short, stuck
 from unstuck.report.run.drawing import averaged, drawn, spanned
 from unstuck.report.run.terminal import to_text
-from unstuck.watching.reading import read
+from unstuck.watching.files.reading import read
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])

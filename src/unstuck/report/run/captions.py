@@ -1,7 +1,7 @@
 """What each figure of a run teaches, in two or three sentences."""
 
 from unstuck.report.run.numbers import is_adaptive, is_rounded, stability
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 CAPTIONS: dict[str, str] = {
     "course": (

@@ -9,7 +9,7 @@ from unstuck.report.numbers import seconds, significant
 from unstuck.report.plainly import in_ascii
 from unstuck.report.run.drawing import Points, Range, averaged, column_of, drawn, spanned
 from unstuck.report.run.standing import marks, stalled
-from unstuck.watching.recorded import Course, Event
+from unstuck.watching.files.recorded import Course, Event
 
 # How what was found is coloured.
 KINDS = {"stall": "red", "finding": "yellow", "moving": "green"}

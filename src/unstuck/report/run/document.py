@@ -6,7 +6,7 @@ from typing import Any, cast
 from unstuck.plain import as_json, finite
 from unstuck.report.run import standing
 from unstuck.report.run.numbers import stability
-from unstuck.watching.recorded import Course, Event, Recorded
+from unstuck.watching.files.recorded import Course, Event, Recorded
 
 SCHEMA = 1
 

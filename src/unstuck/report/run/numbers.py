@@ -3,11 +3,11 @@
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live import NOISY
-from unstuck.findings.logged import MOST_LOST, STALE
+from unstuck.findings.live.logged import MOST_LOST, STALE
+from unstuck.findings.live.steps import NOISY
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import TIMES, count, percent, significant, with_error
-from unstuck.watching.recorded import Course, Glance, Now, Scale
+from unstuck.watching.files.recorded import Course, Glance, Now, Scale
 
 # Successive gradients that point against each other: in steep directions each step overshoots the bottom. Pure noise
 # has a cosine of 0; at a noise floor it is slightly negative, by half the product of rate and curvature.

@@ -11,7 +11,7 @@ from unstuck.report.run.document import to_json
 from unstuck.report.run.figures import FIGURES
 from unstuck.report.run.numbers import present
 from unstuck.report.sheet import page, shown
-from unstuck.watching.recorded import Course, Event, ParameterGroup, Recorded
+from unstuck.watching.files.recorded import Course, Event, ParameterGroup, Recorded
 
 # Events that are listed openly, the last ones of more; those before them can be unfolded.
 _MANY = 12

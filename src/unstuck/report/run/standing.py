@@ -9,13 +9,13 @@ from json import JSONDecodeError, loads
 from typing import Any
 
 from unstuck.estimate import weighted_mean
-from unstuck.findings.live import THROWN
+from unstuck.findings.live.steps import THROWN
 from unstuck.findings.records import Cause
 from unstuck.report.numbers import count, probability, seconds
 from unstuck.report.words import Tone, cause_word
-from unstuck.watching.heights import stays_above
-from unstuck.watching.recorded import Course, Event, Recorded
-from unstuck.watching.stalls import FIRST_LOOK
+from unstuck.watching.files.recorded import Course, Event, Recorded
+from unstuck.watching.losses.heights import stays_above
+from unstuck.watching.losses.stalls import FIRST_LOOK
 
 # Fewer samples have no spread, see FEWEST in watching/recent.py.
 _FEWEST = 4

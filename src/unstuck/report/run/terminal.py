@@ -18,7 +18,7 @@ from unstuck.report.run.chart import KINDS, Chart
 from unstuck.report.run.numbers import present
 from unstuck.report.terminal import STYLES
 from unstuck.report.text import as_text
-from unstuck.watching.recorded import Event, Recorded
+from unstuck.watching.files.recorded import Event, Recorded
 
 # Events that are listed, the last ones of more; the page and the document have them all.
 _MOST_EVENTS = 12

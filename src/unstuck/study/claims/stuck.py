@@ -17,7 +17,7 @@ from unstuck.study.landscape import Vector
 from unstuck.study.problems import batched, shuffled
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
 from unstuck.study.walking import walk
-from unstuck.watching.stalls import LEAST_OF_LEVEL
+from unstuck.watching.losses.stalls import LEAST_OF_LEVEL
 
 UPDATES, BATCH, HIDDEN = 4000, 32, 6
 ALL = 10_000  # examples a batch, of fewer

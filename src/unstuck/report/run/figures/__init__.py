@@ -15,7 +15,7 @@ from unstuck.report.run.figures.noise import noise
 from unstuck.report.run.figures.overshoot import overshoot
 from unstuck.report.run.figures.pace import pace
 from unstuck.report.run.figures.sigma import sigma
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 # In the order in which they are best read.
 FIGURES: dict[str, Callable[[Recorded, Course], go.Figure | None]] = {

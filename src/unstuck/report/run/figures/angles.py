@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from unstuck.report.figures.theme import DOWN, QUIET, UP, style
 from unstuck.report.run.figures.axes import known, line, over_steps
 from unstuck.report.run.numbers import BOUNCES
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 
 def angles(_recorded: Recorded, course: Course) -> go.Figure | None:

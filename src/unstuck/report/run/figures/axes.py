@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from unstuck.report.figures.theme import MARK, decades, padded
 from unstuck.report.run.drawing import LOGARITHMIC_FROM
-from unstuck.watching.recorded import Course
+from unstuck.watching.files.recorded import Course
 
 # Letters in a line of what is shown beside the pointer, and in a label.
 _LINE, _LABEL = 64, 26

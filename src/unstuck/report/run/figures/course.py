@@ -12,7 +12,7 @@ from unstuck.report.run.drawing import mean
 from unstuck.report.run.figures.axes import fitting, known, line, over_steps, wrapped
 from unstuck.report.run.numbers import varies
 from unstuck.report.run.standing import Mark, marks, said, stalled
-from unstuck.watching.recorded import Course, Part, Recorded
+from unstuck.watching.files.recorded import Course, Part, Recorded
 
 # Points of the thick curve's window: a fiftieth of the axis.
 _WINDOW = 50

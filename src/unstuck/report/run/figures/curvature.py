@@ -12,7 +12,7 @@ from unstuck.report.figures.theme import DOWN, MARK, QUIET, UP, minus, padded, s
 from unstuck.report.numbers import with_error
 from unstuck.report.run.figures.axes import level, over_steps
 from unstuck.report.run.numbers import STABLE, stability
-from unstuck.watching.recorded import Course, Glance, Recorded
+from unstuck.watching.files.recorded import Course, Glance, Recorded
 
 # Of the largest curvature: below it the axis is linear.
 _FLAT = 1e-3

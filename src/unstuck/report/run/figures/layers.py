@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from unstuck.report.figures.theme import QUIET, round_numbers, style
 from unstuck.report.run.figures.axes import over_steps, plain, short
 from unstuck.report.units import place_name
-from unstuck.watching.recorded import Course, Layer, Recorded
+from unstuck.watching.files.recorded import Course, Layer, Recorded
 
 # Rows of a table that can be told apart; of more layers as many are drawn, evenly spread.
 _MOST = 48

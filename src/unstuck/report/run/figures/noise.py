@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from unstuck.report.figures.theme import DOWN, QUIET, UP, decades, style
 from unstuck.report.run.figures.axes import over_steps
 from unstuck.report.run.numbers import noise_words
-from unstuck.watching.recorded import Course, Recorded, Scale
+from unstuck.watching.files.recorded import Course, Recorded, Scale
 
 # Of a noise scale; below this share of a batch there is no noise to speak of.
 _LEAST = 1e-2

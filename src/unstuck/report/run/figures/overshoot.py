@@ -2,10 +2,10 @@
 
 import plotly.graph_objects as go
 
-from unstuck.findings.live import BOUNCES
+from unstuck.findings.live.steps import BOUNCES
 from unstuck.report.figures.theme import DOWN, QUIET, UP, style
 from unstuck.report.run.figures.axes import known, line, over_steps
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 # From a straight line on to twice as high on the other side; what scatters further is drawn at the edge.
 _LOWEST, _HIGHEST = -1.5, 2.0

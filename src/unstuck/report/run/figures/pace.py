@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from unstuck.report.figures.theme import UP, style
 from unstuck.report.run.figures.axes import over_steps
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 # Stretches of the run whose pace is drawn: single steps vary too much.
 _STRETCHES = 100

@@ -3,11 +3,11 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from unstuck.findings.logged import MOST_LOST
+from unstuck.findings.live.logged import MOST_LOST
 from unstuck.report.figures.theme import DOWN, QUIET, UP, decades, style
 from unstuck.report.run.figures.axes import known, level, line, over_steps
 from unstuck.report.run.numbers import is_rounded
-from unstuck.watching.recorded import Course, Recorded
+from unstuck.watching.files.recorded import Course, Recorded
 
 
 def sigma(_recorded: Recorded, course: Course) -> go.Figure | None:

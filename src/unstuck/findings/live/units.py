@@ -1,0 +1,87 @@
+"""Units of a live run that sit where their slope is nil, and recurrences through which no gradient comes back."""
+
+from unstuck.findings.layers import BYPASS, FLAT_LAYER
+from unstuck.findings.live.logged import (
+    DEAD,
+    faded,
+)
+from unstuck.findings.phrases import figure, named
+from unstuck.findings.records import Cause, Evidence, Finding
+from unstuck.measurements.records.live import Look, Recent
+
+# A loss above this share of where it began has learnt little. And how sure it is that what is far back matters.
+LEARNT, IN_TIME = 0.5, 0.5
+
+# What is smaller is rounded to zero in single precision.
+_LEAST = 1e-45
+
+
+def saturated_units(recent: Recent, look: Look | None) -> Finding | None:
+    """Nearly all that a tanh or a sigmoid gives, to weights or to the loss, sits where its slope is nil."""
+    flat = [
+        (name, share)
+        for name, share in (look or recent.glimpse).flat
+        if share >= FLAT_LAYER and not _bypassed(name, recent)
+    ]
+    if not flat:
+        return _saturated_outputs(recent, look)
+    share = max(share for _, share in flat)
+    return Finding(
+        Cause.SATURATED_UNITS,
+        min(share, DEAD),
+        (Evidence("flat_share", share),),
+        f"{100 * share:.3g} % of the values of the units after {named([name for name, _ in flat])} sit where the "
+        "slope is below a hundredth of its largest. There a change of the weights changes nothing in the loss.",
+        "Scale the inputs to mean 0 and variance 1 and the weights of these layers down, or normalise.",
+    )
+
+
+def _saturated_outputs(recent: Recent, look: Look | None) -> Finding | None:
+    """Outputs that have learnt sit there as well, and should."""
+    flat = [(name, share) for name, share in (look or recent.glimpse).flat_outputs if share >= FLAT_LAYER]
+    if not flat or recent.began is None or recent.level < LEARNT * recent.began:
+        return None
+    return Finding(
+        Cause.SATURATED_UNITS,
+        min(flat[0][1], DEAD),
+        (Evidence("flat_share", flat[0][1]),),
+        f"{100 * flat[0][1]:.3g} % of the outputs after {named([name for name, _ in flat])} sit where the slope of "
+        "their tanh or sigmoid is below a hundredth of its largest, right or wrong: no gradient comes through.",
+        "Scale the inputs to mean 0 and variance 1 and the last weights down; give the loss the raw outputs "
+        "(binary_cross_entropy_with_logits), where it has a slope everywhere.",
+    )
+
+
+def _bypassed(name: str, recent: Recent) -> bool:
+    """Whether the gradient reaches what lies before a layer on another way, see findings/layers.py."""
+    sizes = dict(recent.depths)
+    earlier = [*sizes.values()][: [*sizes].index(name)] if name in sizes else []
+    return max(earlier, default=0.0) > BYPASS * sizes.get(name, 0.0)
+
+
+def vanishing_in_time(recent: Recent, look: Look | None) -> Finding | None:
+    """Of a loss that has not come down far, next to nothing gets back to the first steps of a recurrence.
+
+    One that has come down has learnt from the last of them, which may have been all that there was to learn.
+    """
+    if recent.began is None or recent.level < LEARNT * recent.began:
+        return None
+    seen = (look or recent.glimpse).unrolled
+    lost = [
+        (name, times, left)
+        for name, times, sizes in seen
+        if (left := faded([max(size, _LEAST) for size in sizes])) is not None
+    ]
+    if not lost:
+        return None
+    name, times, left = min(lost, key=lambda one: one[2])
+    return Finding(
+        Cause.VANISHING_GRADIENT,
+        IN_TIME,
+        (Evidence("gradient_left", left),),
+        f"`{name}` is applied {times} times, one after the other, and on its way back from the last quarter of them "
+        f"to the first the gradient shrinks {figure(1.0 / left)} times. What the loss depends on that far back is "
+        "not learnt; if nothing is, this is no harm.",
+        "Use gates that begin open (a GRU, or an LSTM whose forget gates have a bias of one and more), orthogonal "
+        "recurrent weights, attention, or shorter sequences.",
+    )

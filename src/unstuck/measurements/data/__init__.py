@@ -1,0 +1,1 @@
+"""The data by themselves and beside the model: labels, their order, what was kept for validation."""

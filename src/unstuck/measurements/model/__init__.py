@@ -1,0 +1,1 @@
+"""Into the model: activations and gradients layer by layer, what is not trained, where NaN arises."""
