@@ -277,8 +277,10 @@ class _Proof:
         def make() -> float:
             spent = self._objective.ledger.examples - self._paid
             if not spent or not self._one:
-                return PROVED
-            return provable(self._allowed.left(), self._one * (processes.clock() - self._begun) / spent)
+                return float(PROVED)
+            return float(
+                provable(self._allowed.left(), self._one * (processes.clock() - self._begun) / spent)
+            )
 
         return int(self._memory.decision("proved", make))
 
