@@ -295,10 +295,11 @@ class Stalls:
         batches = self._blocks.backwards(flat.cuts, _BATCHES[-1])
         if rising:
             return min(batches, key=lambda batch: batch[1])[0]
-        band = max(flat.least, _BAND * flat.scatter)
+        band, lower = max(flat.least, _BAND * flat.scatter), LEAST_OF_FALL * abs(flat.level)
         since, outside = flat.cuts[0], 0
         for first, value in batches:
-            outside = outside + 1 if abs(value - flat.level) > band else 0
+            above = value - flat.level
+            outside = outside + 1 if above > band or -above > max(2 * band, lower) else 0
             # One alone is a spike.
             if outside > 1:
                 break
