@@ -21,10 +21,10 @@ from unstuck.objective.pace import threads_kept
 from unstuck.objective.warned import warned_once
 from unstuck.objective.whole import by_names, whole
 from unstuck.progress import Told, untold
-from unstuck.remedies.afterwards import LEFT, left, rate_of, schedule_note
+from unstuck.remedies.afterwards import LEFT, left, schedule_note
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.records import End
-from unstuck.remedies.run import Run
+from unstuck.remedies.run import Run, rate_of
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials import choice

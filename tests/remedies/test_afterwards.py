@@ -13,11 +13,11 @@ import unstuck
 from remedies.test_treatments import network, run_of, training
 from unstuck.errors import UnstuckError
 from unstuck.remedies import regularising, rules
-from unstuck.remedies.afterwards import left, rate_of, schedule_note
+from unstuck.remedies.afterwards import left, schedule_note
 from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit
 from unstuck.remedies.points import leave_saddle
-from unstuck.remedies.run import forgetting, forgotten
+from unstuck.remedies.run import forgetting, forgotten, rate_of
 from unstuck.remedies.treatment import Left, Situation, together
 
 # What of a run no state_dict holds.

@@ -6,10 +6,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from unstuck.remedies.run import Run
+from unstuck.remedies.run import Run, rate_of
 from unstuck.remedies.treatment import Left, Treatment
 
 LEFT = {
@@ -37,11 +36,6 @@ _AHEAD = 1_000
 def left(treatment: Treatment) -> str:
     """What is left to do with the lines of code of a remedy."""
     return LEFT[treatment.left] if treatment.in_place else _FIRST
-
-
-def rate_of(optimizer: Optimizer) -> float | None:
-    """The rate of the first group that has one other than 0."""
-    return next((float(group["lr"]) for group in optimizer.param_groups if group.get("lr")), None)
 
 
 def schedule_note(scheduler: Any, run: Run, tried: tuple[float | None, float | None]) -> str | None:

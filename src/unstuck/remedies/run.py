@@ -257,6 +257,11 @@ def forgotten(optimizer: Optimizer) -> Optimizer:
     return fresh
 
 
+def rate_of(optimizer: Optimizer) -> float | None:
+    """The rate of the first group that has one other than 0."""
+    return next((float(group["lr"]) for group in optimizer.param_groups if group.get("lr")), None)
+
+
 def forgetting(optimizer: Optimizer | None) -> tuple[str, ...]:
     """The lines of code that let an optimizer begin anew with the rates that it has, its schedule with it."""
     if isinstance(optimizer, torch.optim.Adagrad):  # makes its state with itself

@@ -7,7 +7,7 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.measurements.model.letting import Attached, StraightThrough, letting_through
-from unstuck.remedies.run import Run
+from unstuck.remedies.run import Run, rate_of
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 
@@ -35,7 +35,7 @@ def unfreeze(known: Situation) -> Sequence[Treatment]:
 
     def apply(run: Run) -> None:
         missing = run.thaw(frozen)
-        rate = _rate(run.optimizer)
+        rate = rate_of(run.optimizer) or _RATE
         for group in run.optimizer.param_groups:
             if "lr" in group and not float(group["lr"]):
                 group["lr"] = rate
@@ -82,16 +82,11 @@ def reconnect(known: Situation) -> Sequence[Treatment]:
     ]
 
 
-def _rate(optimizer: torch.optim.Optimizer) -> float:
-    """What is trained has the rate of the first group that has one."""
-    return next((float(group["lr"]) for group in optimizer.param_groups if group.get("lr")), _RATE)
-
-
 def _thawing(training: Training, names: Sequence[str], frozen: Sequence[str]) -> tuple[str, ...]:
     """The lines that bring all of these into an optimizer, in the order in which a state of it has them."""
     optimizer = training.optimizer
     groups = optimizer.param_groups if optimizer else []
-    rate = _RATE if optimizer is None else _rate(optimizer)
+    rate = (rate_of(optimizer) if optimizer else None) or _RATE
     held = {id(parameter) for group in groups for parameter in group["params"]}
     lines: list[str] = []
     if frozen:
