@@ -179,7 +179,7 @@ class Examination:
             self.engine = products.engine
             run = self._descend(products, found, present, told)
             if "continuations" not in known.surveyed:
-                self._look_ahead(told, asked, _ARMS_SHARE)
+                self._look_ahead(told, asked, lambda: _ARMS_SHARE * self._limits.left())
             answered = self._answered(run, found, told, asked.enough)
             if not answered or asked.about_steps(self.measured()):
                 self._weigh_steps(products, run, found.finds, told)
@@ -219,20 +219,19 @@ class Examination:
         known = self._known
         self._look_along(found, present or max(known.length, 1.0), present, told, shown=False)
         known.routes["krylov"] = _as_krylov(known.routes["gradient"])
-        self._look_ahead(told, asked, _ARMS_FIRST)
+        # Nothing that follows needs its part kept.
+        self._look_ahead(told, asked, lambda: _ARMS_FIRST * self._limits.rest())
 
-    def _look_ahead(self, told: Told, asked: Asked, share: float) -> None:
-        """Look into layers and data, and go on with the run on copies."""
+    def _look_ahead(self, told: Told, asked: Asked, allowed: Callable[[], float]) -> None:
+        """Look into layers and data, and go on with the run on copies for so many seconds as are allowed then."""
         self._survey(LATE, told, 0.15)
         told("going on for some steps on a copy", 0.25)
         with self._known.bill.item("continuations"):
-            go_on(self._known, self._training, self._limits, self._pace(share), asked.explained)
+            go_on(self._known, self._training, self._limits, self._pace(allowed()), asked.explained)
 
-    def _pace(self, share: float) -> Pace:
-        """So much of the time that is left may be spent on going on."""
-        # Where it goes before everything else, nothing that follows needs its part kept.
-        left = self._limits.rest() if share == _ARMS_FIRST else self._limits.left()
-        begun, seconds = processes.clock(), share * left
+    def _pace(self, seconds: float) -> Pace:
+        """So much time may be spent on going on."""
+        begun = processes.clock()
         line = self._known.routes.get("gradient")
         return Pace(
             min(_ARMS_COST, seconds / max(self._seconds, 1e-9)),
