@@ -606,7 +606,7 @@ def test_a_failure_in_here_is_written_down_and_the_training_goes_on(tmp_path, mo
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
-    monkeypatch.setattr("unstuck.watching.recorder.Recorder._write_down", lambda *_: 1 / 0)
+    monkeypatch.setattr("unstuck.watching.recorder.Follower", lambda *_: 1 / 0)
     with watch(model, optimizer, out=tmp_path) as watched:
         assert len(train(model, optimizer, inputs, labels, 60)) == 60
     assert capsys.readouterr().err.count("something went wrong in unstuck, and the training goes on") == 1

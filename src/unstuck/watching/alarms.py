@@ -102,16 +102,25 @@ class Alarms:
             self._idle(follower, step)
             return
         heard.take(loss, rate)
-        self._remark(follower, step, heard.heights.add(loss), heard.bursts.add(loss))
+        high, out = heard.heights.add(loss), heard.bursts.add(loss)
+        if high is not None or out is not None:
+            self._remark(follower, step, high, out)
         if step & (step - 1) == 0:
             self._double(follower, heard, step, rate)
         told = heard.tests.add(loss, rate)
+        if told is not None:
+            self._tell(follower, told)
+
+    def _tell(self, follower: Follower, told: Stall | Moving) -> None:
         if isinstance(told, Stall):
             self._stand_still(follower, told)
-        elif isinstance(told, Moving):
+        else:
             self._move(follower, told)
 
     def _double(self, follower: Follower, heard: Heard, step: int, rate: float | None) -> None:
+        if step >= FIRST_LOOK and self.recorder is not None:  # it takes a few samples to know what is reached
+            for what, message, how in self._hindering(follower, self.recorder):
+                self._note(follower, step, message, {what: how})
         warming = rate is not None and heard.rate is not None and rate > heard.rate
         heard.rate = rate
         if step >= HORIZON and not warming:
@@ -140,10 +149,6 @@ class Alarms:
         if out is not None:
             said = IN_BURSTS.format(out.since, out.times, out.mostly, 100 * out.share)
             self._note(follower, step, said, {"bursts": out.times})
-        # Now and then: it takes a few samples to know what is reached.
-        if self.recorder is not None and step >= FIRST_LOOK and step & (step - 1) == 0:
-            for what, message, how in self._hindering(follower, self.recorder):
-                self._note(follower, step, message, {what: how})
 
     def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str, bool | float]]:
         """What the record says of how the loss is made and the steps are: a word, a sentence, how much of it."""
@@ -180,11 +185,10 @@ class Alarms:
 
         One that has not stepped in the last half of this one's time has had its part, as a pretraining has.
         """
-        followers = [] if self.recorder is None else self.recorder.alive
-        if len(followers) < 2:  # noqa: PLR2004 - itself
+        if self.recorder is None or self.recorder.single:
             return False
         since = (heard.begun + self._clock) / 2.0
-        own = [one for one in followers if not one.shares]
+        own = [one for one in self.recorder.alive if not one.shares]
         return sum(self._heard[one.number].last >= since for one in own if one.number in self._heard) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:

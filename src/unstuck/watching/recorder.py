@@ -23,7 +23,7 @@ from unstuck.watching.looking import Looking
 from unstuck.watching.models import parameters_of
 from unstuck.watching.samples import Sampler
 from unstuck.watching.scaling import Scaling
-from unstuck.watching.threads import Own, only
+from unstuck.watching.threads import Own, Threads, only
 
 # How many optimizers that are no more are remembered.
 _GRAVES = 8
@@ -81,7 +81,7 @@ class Recorder:
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
-        self._own = Own({})
+        self._threads = Threads({})
         self._scaling = Scaling()
         self._count = self._introduced = 0
         self._introducing = 0.0  # seconds
@@ -94,6 +94,11 @@ class Recorder:
     def alive(self) -> list[Follower]:
         """One an optimizer."""
         return list(self._followers.values())
+
+    @property
+    def single(self) -> bool:
+        """Whether there are no two of them."""
+        return len(self._followers) < 2  # noqa: PLR2004
 
     @property
     def followers(self) -> list[Follower]:
@@ -127,26 +132,24 @@ class Recorder:
     def before_backward(self, tensors: Any, grad_tensors: Any) -> None:
         """Note the loss: that which the gradient will be the gradient of."""
         try:
+            own = self._threads.own
             if self.close:
-                given = isinstance(tensors, Tensor)
-                self._own.twice, self._own.crossed = (
-                    (mismatch(tensors), crossed(tensors)) if given else ("", "")
-                )
-                # A scaler would divide what is left there once more, which makes nothing of it.
-                for sampler in self._samplers_here() if self._own.unscaled is None else ():
-                    sampler.before_micro_batch()
-                self._see_stairs(tensors)
-            if (
-                not self.close
-                and type(tensors) is Tensor
-                and grad_tensors is None
-                and self._own.unscaled is None
-            ):
-                self._own.losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
+                self._see(tensors, own)
+                self._note(tensors, grad_tensors, own)
+            elif type(tensors) is Tensor and grad_tensors is None and own.unscaled is None:
+                own.losses.append(tensors.item() if tensors.is_cpu else tensors.detach())
             else:
-                self._note(tensors, grad_tensors)
+                self._note(tensors, grad_tensors, own)
         except Exception as error:  # the training must not hear of it
             self._troubled(error)
+
+    def _see(self, loss: Any, own: Own) -> None:
+        """Look at what is about to be differentiated."""
+        own.twice, own.crossed = (mismatch(loss), crossed(loss)) if isinstance(loss, Tensor) else ("", "")
+        # A scaler would divide what is left there once more, which makes nothing of it.
+        for sampler in self._samplers_here() if own.unscaled is None else ():
+            sampler.before_micro_batch()
+        self._see_stairs(loss)
 
     def _see_stairs(self, loss: Any) -> None:
         """Where no gradient came to a parameter, see whether it could."""
@@ -170,22 +173,23 @@ class Recorder:
     def differentiating(self, outputs: Any) -> None:
         """Look at the loss of a training that steps along gradients that it was given."""
         try:
-            if self._own.steps_along and (loss := only(outputs)) is not None:
-                self._let_look(loss, loss)
+            own = self._threads.own
+            if own.steps_along and (loss := only(outputs)) is not None:
+                self._let_look(loss, loss, own)
         except Exception as error:
             self._troubled(error)
 
     def differentiated(self, outputs: Any, gradients: Any) -> None:
         """Remember the loss, in case that its gradients are put where an optimizer finds them."""
         try:
-            self._own.give(only(outputs), gradients)
+            self._threads.own.give(only(outputs), gradients)
         except Exception as error:
             self._troubled(error)
 
     def scaled(self, loss: Any, scaled: Any) -> None:
         """Remember what a scaled loss was made from."""
         if isinstance(loss, Tensor) and scaled is not loss:
-            self._own.unscaled = (id(scaled), loss.detach())
+            self._threads.own.unscaled = (id(scaled), loss.detach())
 
     def asked(self, optimizer: Optimizer) -> None:
         """Remember whose step a `GradScaler` is about to decide on."""
@@ -196,7 +200,7 @@ class Recorder:
 
     def skipped(self, scaler: Any) -> None:
         """Forget what was differentiated for a step that a `GradScaler` did not make."""
-        self._own.losses = []
+        self._threads.own.losses = []
         try:
             self._scaling.decided(scaler)
         except Exception as error:
@@ -207,7 +211,7 @@ class Recorder:
         if _compiling():  # a step that is compiled must not have us in it
             return
         if (len(args) > 1 or kwargs) and _has_closure(args, kwargs):
-            self._own.begin_closure(optimizer)
+            self._threads.own.begin_closure(optimizer)
         if self.close:
             try:
                 self._remember(optimizer)
@@ -220,64 +224,60 @@ class Recorder:
         if _compiling():
             return
         try:
-            self._write_down(optimizer)
+            own = self._threads.own
+            follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
+            step = follower.step = follower.step + 1
+            if self._scaling.asked:
+                self._scaling.stepped(follower, optimizer)
+            own.end_closure(optimizer)
+            losses = own.losses
+            if len(losses) == 1:
+                follower.loss, follower.micro, follower.previous = losses.pop(), 1, own.last
+                own.steps = own.differentiates = True
+            else:
+                self._gather_loss(follower, optimizer, own)
+            own.last = follower
+            rate = optimizer.param_groups[0].get("lr")
+            if type(rate) is not float:
+                rate = as_number(rate)
+            now = time.perf_counter() - self._start
+            self._pile.append((follower, step, now, follower.loss, rate))
+            if self.close or now >= follower.due or step in _FIRST_STEPS:
+                self._look_closely(follower, optimizer, now)
         except Exception as error:
             self._troubled(error)
 
-    def _write_down(self, optimizer: Optimizer) -> None:
-        follower = self._followers.get(id(optimizer)) or self._follow(optimizer)
-        step = follower.step = follower.step + 1
-        if self._scaling.asked:
-            self._scaling.stepped(follower, optimizer)
-        self._own.end_closure(optimizer)
-        self._own.steps = True
-        losses = self._own.losses or self._own.taken(optimizer)
+    def _gather_loss(self, follower: Follower, optimizer: Optimizer, own: Own) -> None:
+        """Find what the step was made for where it is not the one loss that its thread has differentiated."""
+        own.steps = True
+        losses = own.losses or own.taken(optimizer)
         if losses:
-            self._own.differentiates = True
-        elif losses := self._own.handed_over():
+            own.differentiates = True
+        elif losses := own.handed_over():
             # It might go on with steps while the other thread is at a look.
             self._looking.refuse("gradients come from another thread than the one that makes the steps")
         if losses:
-            follower.micro = len(losses)
-            follower.loss = losses[0] if follower.micro == 1 else sum(losses)
+            follower.loss, follower.micro, follower.previous = sum(losses), len(losses), own.last
             losses.clear()
-            follower.previous = self._own.last
         else:
-            self._share_loss(follower)
-        self._own.last = follower
-        rate = optimizer.param_groups[0].get("lr")
-        if type(rate) is not float:
-            rate = as_number(rate)
-        now = time.perf_counter() - self._start
-        self._pile.append((follower, step, now, follower.loss, rate))
-        if self.close or now >= follower.due or step in _FIRST_STEPS:
-            self._look_closely(follower, optimizer, now)
+            _share_loss(follower, own.last)
 
-    def _share_loss(self, follower: Follower) -> None:
-        """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
-        last = self._own.last
-        if last is None or last is follower:
-            follower.loss = None
-        else:
-            follower.shares = True
-            follower.loss, follower.micro, follower.previous = last.loss, last.micro, last.previous
-
-    def _note(self, tensors: Any, grad_tensors: Any) -> None:
+    def _note(self, tensors: Any, grad_tensors: Any, own: Own) -> None:
         scaled = tensors
-        if self._own.unscaled is not None:
-            number, loss = self._own.unscaled
-            self._own.unscaled = None
+        if own.unscaled is not None:
+            number, loss = own.unscaled
+            own.unscaled = None
             tensors = loss if number == id(tensors) else tensors
         if grad_tensors is None:
             several = tensors if isinstance(tensors, list | tuple) else [tensors]
             losses = [one.detach() for one in several if isinstance(one, Tensor) and one.numel() == 1]
-            self._own.losses += [loss.item() if loss.is_cpu else loss for loss in losses]
+            own.losses += [loss.item() if loss.is_cpu else loss for loss in losses]
             if isinstance(tensors, Tensor) and tensors.numel() == 1:
-                self._let_look(scaled, tensors)
+                self._let_look(scaled, tensors, own)
 
-    def _let_look(self, scaled: Tensor, loss: Tensor) -> None:
+    def _let_look(self, scaled: Tensor, loss: Tensor, own: Own) -> None:
         subject = self._looking.subject
-        if self._looking.open and isinstance(subject, Follower) and subject.previous is self._own.last:
+        if self._looking.open and isinstance(subject, Follower) and subject.previous is own.last:
             value = float(loss.detach())
             scale = 1.0 if scaled is loss or value == 0.0 else float(scaled.detach()) / value
             if scale > 0.0:  # a scaler that refuses every step ends there
@@ -346,8 +346,9 @@ class Recorder:
 
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler or self._introduce(follower, optimizer, now)
-        follower.twice = follower.twice or self._own.twice
-        follower.crossed = follower.crossed or self._own.crossed
+        own = self._threads.own
+        follower.twice = follower.twice or own.twice
+        follower.crossed = follower.crossed or own.crossed
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:
@@ -371,6 +372,15 @@ class Recorder:
         self._introduced += 1
         self._introducing += self.now - now
         return sampler
+
+
+def _share_loss(follower: Follower, last: Follower | None) -> None:
+    """Nothing was differentiated since the step of another optimizer: the two share its backward pass."""
+    if last is None or last is follower:
+        follower.loss = None
+    else:
+        follower.shares = True
+        follower.loss, follower.micro, follower.previous = last.loss, last.micro, last.previous
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from unstuck.watching.follower import Follower
 
 
-class Own(threading.local):
-    """What the thread that asks has differentiated; others find it under the number of the thread.
+class Own:
+    """What one thread has differentiated.
 
     Attributes:
         steps: Whether the thread ever made a step.
@@ -26,8 +26,23 @@ class Own(threading.local):
         steps_along: Whether its last step was along such.
     """
 
-    def __init__(self, threads: dict[int, dict[str, Any]]) -> None:
-        threads[threading.get_ident()] = self.__dict__
+    __slots__ = (
+        "_inside",
+        "_outside",
+        "_threads",
+        "crossed",
+        "differentiates",
+        "given",
+        "last",
+        "losses",
+        "steps",
+        "steps_along",
+        "twice",
+        "unscaled",
+    )
+
+    def __init__(self, threads: dict[int, "Own"]) -> None:
+        threads[threading.get_ident()] = self
         self._threads = threads
         self.steps = self.differentiates = self.steps_along = False
         self.losses: list[Any] = []
@@ -66,14 +81,21 @@ class Own(threading.local):
         """What threads that make no steps have differentiated, if this one makes all and does nothing else."""
         if self.differentiates:
             return []
-        others = [own for own in [*self._threads.values()] if own is not self.__dict__]
-        if any(own["steps"] for own in others):
+        others = [own for own in [*self._threads.values()] if own is not self]
+        if any(own.steps for own in others):
             return []
         losses: list[Any] = []
         for own in others:
-            handed, own["losses"] = own["losses"], []
+            handed, own.losses = own.losses, []
             losses += handed
         return losses
+
+
+class Threads(threading.local):
+    """Gives the thread that asks what is its `own`: to be asked for once, for it costs more than an attribute."""
+
+    def __init__(self, threads: dict[int, Own]) -> None:
+        self.own = Own(threads)
 
 
 def only(outputs: Any) -> Tensor | None:
