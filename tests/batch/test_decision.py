@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.courses import by_law, course
+from batch.courses import by_law, course, trial
 from unstuck.batch.decision import decide, recommended
-from unstuck.batch.records import Answer, Noise, Option, Scale
+from unstuck.batch.records import Answer, Arm, Course, Noise, Option, Scale
 from unstuck.estimate import Estimate
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
@@ -40,6 +40,15 @@ def test_a_rate_that_is_far_off_is_said_instead_of_a_size():
     assert decision.answer is Answer.WRONG_RATE
     assert (decision.low, decision.high) == (None, None)
     assert "32 times too small" in decision.reason
+
+
+def test_a_rate_that_few_updates_speak_against_is_a_reason_to_ask_for_more_time():
+    trials = [trial(Arm(32, halves), 0, 50.0 * 2.0 ** (-halves), 0.1, steps=13) for halves in (0, 6)]
+    decision = decide(Course(32, tuple(trials), {32: 6}, 1.0), seconds(1.0, 0.01), None, None)
+    assert decision.answer is Answer.NOT_RESOLVED
+    assert "may be about 8 times too small" in decision.reason
+    assert "12 updates" in decision.reason
+    assert "larger budget" in decision.reason
 
 
 def test_where_the_loss_does_not_move_nothing_is_recommended():

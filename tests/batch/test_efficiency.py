@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.courses import by_law, course, trial
-from unstuck.batch.efficiency import best_rate, fit, level_of, lossless, options, updates_to, wrong_rate
+from unstuck.batch.efficiency import (
+    LONG,
+    best_rate,
+    fit,
+    level_of,
+    lossless,
+    options,
+    suspected_rate,
+    updates_to,
+    wrong_rate,
+)
 from unstuck.batch.records import Arm, Course, Trial
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
@@ -86,6 +96,21 @@ def test_a_rate_is_wrong_only_where_another_far_off_gets_there_in_half_the_updat
     assert not wrong_rate(near)
     hardly = course({32: [1000.0] * 3}, present=32, rates={0: 1000.0, 4: 700.0, 6: 600.0})
     assert not wrong_rate(hardly)
+
+
+@pytest.mark.parametrize(("steps", "believed"), [(8, False), (LONG - 1, False), (60, True)])
+def test_a_few_updates_raise_a_suspicion_of_a_rate_and_no_more(steps, believed):
+    arms = {halves: 1000.0 * 2.0 ** (-0.5 * halves) for halves in range(-10, 11, 2)}
+    trials = [trial(Arm(32, halves), 0, count, 0.1, steps=steps) for halves, count in arms.items()]
+    few = Course(32, tuple(trials), {32: 10}, 1.0)
+    assert suspected_rate(few).factor == pytest.approx(32.0)
+    assert (wrong_rate(few) is not None) is believed
+
+
+def test_a_rate_that_throws_the_run_out_for_good_is_believed_to_at_once():
+    out = Trial(Arm(32, 0), 0, ((0, 1.0), (1, 50.0), (2, math.inf)), lost=True)
+    falling = [trial(Arm(32, halves), 0, 20.0, 0.1, steps=8) for halves in (-8, -6)]
+    assert wrong_rate(Course(32, (out, *falling), {32: -8}, 1.0)).factor == pytest.approx(1 / 8)
 
 
 def anew(updates):

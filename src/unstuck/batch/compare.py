@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unstuck.batch.branches import Branch, Brancher
-from unstuck.batch.efficiency import wrong_rate
-from unstuck.batch.records import Arm, Course, Trial
+from unstuck.batch.efficiency import suspected_rate, wrong_rate
+from unstuck.batch.records import Arm, Course, Trial, WrongRate
 from unstuck.batch.scan import SCAN, SMALLER, Scan
 
 # Half octaves beside the best rate known so far, or that of the neighbouring size, that are tried at each size. The
@@ -27,8 +27,9 @@ _FIRST = 8
 # After so many updates of the run's own size a wrong rate is believed; the first few favour large steps.
 _SETTLED = 60
 
-# Share of the time for branches that trying rates may take before sizes are compared.
-_SCANNING = 0.4
+# Share of the time for branches that trying rates may take before sizes are compared. Where the run's looks wrong all
+# of it is theirs; half where those from weights made anew are to come, which have a say in whether it is too large.
+_SCANNING, _SUSPECTED = 0.4, 0.5
 
 # From one pass to the next everything goes on this much longer.
 _LONGER = 1.6
@@ -91,7 +92,7 @@ class Comparison:
             told(1.0 - max(self._plan.left(), 0.0) / whole)
 
         self._try_rates(tell)
-        if self._plan.left() <= 0.0 or (self._known and wrong_rate(self._known)):
+        if self._plan.left() <= 0.0 or self._suspected():
             return self._known  # nobody takes a size from a wrong rate
         span, reached = _FIRST * self._plan.seconds[self._own], 0.0
         while True:
@@ -111,19 +112,29 @@ class Comparison:
 
     def _try_rates(self, tell: Callable[[], None]) -> None:
         """Try rates at the run's own size, from where it stands and from weights made anew."""
-        until = self._plan.left() * (1.0 - _SCANNING)
+        whole = self._plan.left()
         for scan in self._scans:
             steps = 0
             while steps < _SETTLED:
                 arms = scan.going_on(self._own)
                 more = min(math.ceil(steps * _LONGER), _SETTLED) if steps else _FIRST
                 cost = len(arms) * (more - steps) * self._plan.seconds[self._own] * self._pace
-                if steps and self._plan.left() - cost < until:
+                if steps and self._plan.left() - cost < self._kept(scan) * whole:
                     break
                 steps = more
                 if not self._through(self._each(scan, arms, steps), tell):
                     return
                 self._known = self._course()
+
+    def _kept(self, scan: Scan) -> float:
+        """Share of the time that is not for trying these rates."""
+        wrong = self._suspected()
+        if wrong is None:
+            return 1.0 - _SCANNING
+        return _SUSPECTED if wrong.factor < 1.0 and scan is not self._scans[-1] else 0.0
+
+    def _suspected(self) -> WrongRate | None:
+        return None if self._known is None else suspected_rate(self._known)
 
     def _each(self, scan: Scan, halves: Sequence[int], steps: int) -> Iterator[None]:
         for arm in (Arm(self._own, each) for each in halves):

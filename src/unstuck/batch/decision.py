@@ -7,12 +7,13 @@ from statistics import median
 from scipy.special import stdtrit
 
 from unstuck.batch.efficiency import (
+    LONG,
     best_rate,
     fit,
     level_of,
     lossless,
     options,
-    wrong_rate,
+    suspected_rate,
 )
 from unstuck.batch.records import Answer, Course, Decision, Noise, Option, WrongRate
 
@@ -27,10 +28,6 @@ _LEVEL = 0.95
 # A standard deviation of three values is smaller than this share of the true one half of the time: the median of
 # chi-squared with two degrees of freedom is 2 log 2.
 _MEDIAN = math.sqrt(math.log(2.0))
-
-# With fewer updates than this to the loss that sizes are compared by, momentum has hardly set in and the noise has
-# hardly been met: what is good for the whole run may be larger.
-LONG = 30
 
 # The noise scale tells the critical size to this factor near a good rate (McCandlish et al., 2018, figure 4).
 _ROUGHLY = 2.0
@@ -54,8 +51,12 @@ def decide(
     """
     if course is None:
         return Decision(Answer.NOT_RESOLVED, f"{reason}; {_guess(noise, seconds)}")
-    if wrong := wrong_rate(course):
-        return Decision(Answer.WRONG_RATE, _mend_first(wrong), rate=wrong.factor)
+    if wrong := suspected_rate(course):
+        sure = wrong.after >= LONG
+        answer, why = (
+            (Answer.WRONG_RATE, _mend_first(wrong)) if sure else (Answer.NOT_RESOLVED, _suspected(wrong))
+        )
+        return Decision(answer, why, rate=wrong.factor)
     rate = best_rate(course.scanned())
     level = level_of(course, target)
     if level is None or _gained(course) < _MOVED:
@@ -107,8 +108,20 @@ def recommended(made: Sequence[Option]) -> list[Option]:
     return [each for each in timed if inside[0].size <= each.size <= inside[-1].size]
 
 
+def _off(wrong: WrongRate) -> tuple[str, float]:
+    return ("small", wrong.factor) if wrong.factor > 1.0 else ("large", 1.0 / wrong.factor)
+
+
+def _suspected(wrong: WrongRate) -> str:
+    way, times = _off(wrong)
+    return (
+        f"the learning rate may be about {times:.0f} times too {way}, and what a batch size is good for depends on "
+        f"it; {wrong.after:.0f} updates, for which there was time, do not tell: give a larger budget"
+    )
+
+
 def _mend_first(wrong: WrongRate) -> str:
-    way, times = ("small", wrong.factor) if wrong.factor > 1.0 else ("large", 1.0 / wrong.factor)
+    way, times = _off(wrong)
     others = f"reach in {wrong.near:.3g}" if math.isfinite(wrong.near) else "never reach"
     whence = (
         "with weights made anew, which then overtake the run as it stands at whatever rate, "

@@ -30,6 +30,10 @@ _ALIKE = 2
 # A rate is wrong if the best one gets in this share of the updates to where the run's own comes at last.
 _SURELY_FASTER = 0.5
 
+# With fewer updates than this momentum has hardly set in and the noise has hardly been met. What is good for the
+# whole run may be a larger size; and small rates are ahead where the noise is great, large ones where it is not.
+LONG = 30
+
 # A loss that is higher by no more than this share is none the worse (Merrill et al., 2025, section 3.1).
 TOLERANCE = 0.01
 
@@ -105,7 +109,13 @@ def _near(halves: int) -> bool:
 
 
 def wrong_rate(course: Course) -> WrongRate | None:
-    """Say how wrong the run's rate is; None where it is not, or not surely.
+    """Say how wrong the run's rate is; None where it is not, or not surely, or was not followed for long enough."""
+    found = suspected_rate(course)
+    return found if found is not None and found.after >= LONG else None
+
+
+def suspected_rate(course: Course) -> WrongRate | None:
+    """Say how wrong the run's rate is by what is known of it, however few updates; None where it looks right.
 
     It is wrong where, from where the run stands, the best rate is far from it and much better.
     That a rate is too large is to hold for weights made anew as well: near the end of a run any rate is too large to
@@ -139,12 +149,13 @@ def _wrong(trials: Sequence[Trial], *, anew: bool) -> WrongRate | None:
     best, other = _best(trials), _best(own)
     if _near(best.arm.halves) or best.lost or best.lowest >= best.looks[0][1]:
         return None
+    after = math.inf if other.lost else float(min(best.updates, other.updates))
     if other.standing >= other.looks[0][1]:
-        return WrongRate(best.arm.factor, best.lowest, best.reached(best.lowest), math.inf, anew)
+        return WrongRate(best.arm.factor, best.lowest, best.reached(best.lowest), math.inf, anew, after)
     updates = best.reached(other.standing)
     if updates >= _SURELY_FASTER * other.updates:
         return None
-    return WrongRate(best.arm.factor, other.standing, updates, float(other.updates), anew)
+    return WrongRate(best.arm.factor, other.standing, updates, float(other.updates), anew, after)
 
 
 def fit(course: Course, level: float) -> Fit | None:

@@ -304,6 +304,7 @@ class WrongRate:
         near: Updates with the run's own rate; infinite where it only rises.
         anew: Whether both were begun with weights made anew, where the best one overtakes all that goes on from where
             the run stands.
+        after: Updates that both were followed for; infinite where the run's own rate is thrown out for good.
     """
 
     factor: float
@@ -311,6 +312,7 @@ class WrongRate:
     updates: float
     near: float
     anew: bool
+    after: float
 
 
 class Answer(StrEnum):

@@ -69,13 +69,23 @@ def test_what_to_take_comes_first(known):
 
 
 @pytest.mark.parametrize(
-    ("updates", "said"), [(100.0, "are right for one another"), (8.0, "Nothing yet: within these 8")]
+    ("updates", "said"), [(100.0, "are right for one another"), (8.0, "Nothing yet: within 8 updates")]
 )
 def test_size_and_rate_are_said_to_be_right_only_where_the_run_was_followed_for_long(known, updates, said):
     decision = known.decision
     followed = [dataclasses.replace(each, updates=Estimate(updates, 1.0)) for each in decision.options]
     decision = dataclasses.replace(decision, options=tuple(followed))
     assert said in words.headline(dataclasses.replace(known, present=decision.best, decision=decision)).todo
+
+
+def test_a_size_that_is_not_surely_slower_is_not_to_be_changed_after_few_updates(known):
+    few = [dataclasses.replace(each, updates=Estimate(2.0, 1.0)) for each in known.decision.options]
+    decision = dataclasses.replace(known.decision, options=tuple(few))
+    for present in (decision.low, decision.high):
+        head = words.headline(dataclasses.replace(known, present=present, decision=decision))
+        assert head.todo.startswith("Nothing yet")
+    outside = words.headline(dataclasses.replace(known, present=4 * decision.high, decision=decision))
+    assert f"batch_size={decision.best}" in outside.todo
 
 
 def test_a_wrong_rate_comes_first_with_what_to_do():

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unstuck.batch.decision import LONG
+from unstuck.batch.efficiency import LONG
 from unstuck.batch.records import Answer, Noise, Option, Scale, Sizing, Timing, seconds_per_update
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import NOTHING, TIMES, count, memory, percent, seconds, significant, with_error
@@ -64,7 +64,7 @@ def headline(sizing: Sizing) -> Headline:
     meaning += _about_rate(sizing)
     if decision.reason:
         meaning += f" {_sentence(decision.reason)}"
-    return Headline(title, "good" if inside else "settled", meaning, _todo(sizing, best))
+    return Headline(title, "good" if inside else "settled", meaning, _todo(sizing, best, inside=inside))
 
 
 def _about_rate(sizing: Sizing) -> str:
@@ -78,11 +78,11 @@ def _about_rate(sizing: Sizing) -> str:
     )
 
 
-def _todo(sizing: Sizing, best: Option) -> str:
-    factor = best.factor
+def _todo(sizing: Sizing, best: Option, *, inside: bool) -> str:
+    factor, updates = best.factor, best.updates
+    if inside and updates is not None and updates.value < LONG:
+        return f"Nothing yet: within {count(round(updates.value), 'update')} no other size was surely better."
     if best.size == sizing.present and factor == 1.0:
-        if best.updates is not None and best.updates.value < LONG:
-            return f"Nothing yet: within these {best.updates.value:.0f} updates no other size or rate was better."
         return "Nothing: size and learning rate are right for one another."
     change = f"DataLoader(..., batch_size={best.size}) with {_rates(sizing, factor)}"
     if factor > 1.0:
