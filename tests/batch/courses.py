@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from unstuck.batch.records import Arm, Course, Trial
+from unstuck.batch.course import Arm, Course, Trial
 
 BEGAN = 1.0
 

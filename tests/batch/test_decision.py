@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.courses import by_law, course, trial
+from unstuck.batch.course import Arm, Course
 from unstuck.batch.decision import decide, recommended
-from unstuck.batch.records import Answer, Arm, Course, Noise, Option, Scale
+from unstuck.batch.records import Answer, Noise, Option, Scale
 from unstuck.estimate import Estimate
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)

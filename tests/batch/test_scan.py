@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from unstuck.batch.compare import Comparison, Plan
+from unstuck.batch.course import Arm, standing
 from unstuck.batch.efficiency import LONG, wrong_rate
-from unstuck.batch.records import Arm, standing
 from unstuck.batch.scan import SCAN, Scan
 
 

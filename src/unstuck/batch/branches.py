@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unstuck.batch.copied import Copied
+from unstuck.batch.course import Arm, standing
 from unstuck.batch.pool import Pool, Update
-from unstuck.batch.records import Arm, standing
 from unstuck.objective import Batch, Objective
 from unstuck.objective.pace import now
 from unstuck.training import Training

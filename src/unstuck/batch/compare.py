@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unstuck.batch.branches import Branch, Brancher
+from unstuck.batch.course import Arm, Course, Trial
 from unstuck.batch.efficiency import suspected_rate, wrong_rate
-from unstuck.batch.records import Arm, Course, Trial, WrongRate
+from unstuck.batch.records import WrongRate
 from unstuck.batch.scan import SCAN, SMALLER, Scan
 
 # Half octaves beside the best rate known so far, or that of the neighbouring size, that are tried at each size. The

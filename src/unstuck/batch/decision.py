@@ -6,6 +6,7 @@ from statistics import median
 
 from scipy.special import stdtrit
 
+from unstuck.batch.course import Course
 from unstuck.batch.efficiency import (
     LONG,
     best_rate,
@@ -15,7 +16,7 @@ from unstuck.batch.efficiency import (
     options,
     suspected_rate,
 )
-from unstuck.batch.records import Answer, Course, Decision, Noise, Option, WrongRate
+from unstuck.batch.records import Answer, Decision, Noise, Option, WrongRate
 
 # Where the loss has moved by less than this share there is nothing to compare sizes by.
 _MOVED = 0.01

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import fdtri, stdtrit
 
-from unstuck.batch.records import Course, Fit, Option, Trial, WrongRate
+from unstuck.batch.course import Course, Trial
+from unstuck.batch.records import Fit, Option, WrongRate
 from unstuck.estimate import Estimate, weighted_mean
 
 _LEVEL = 0.95

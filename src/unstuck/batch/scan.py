@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from unstuck.batch.branches import Branch, Brancher
+from unstuck.batch.course import Arm
 from unstuck.batch.efficiency import alike
-from unstuck.batch.records import Arm
 
 # Half octaves of the run's rate that are tried at its own size: far enough to see a rate that is twenty times off.
 SCAN = tuple(range(-10, 11, 2))

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any, cast
 
-from unstuck.batch.records import Course, Decision, Option, Scale, Sizing, Trial, seconds_per_update
+from unstuck.batch.course import Course, Trial
+from unstuck.batch.records import Decision, Option, Scale, Sizing, seconds_per_update
 from unstuck.estimate import Estimate
 from unstuck.plain import as_json, finite
 

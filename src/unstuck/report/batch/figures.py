@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from unstuck.batch.records import Decision, Fit, Noise, Option, Scale, Sizing, Trial, seconds_per_update
+from unstuck.batch.course import Trial
+from unstuck.batch.records import Decision, Fit, Noise, Option, Scale, Sizing, seconds_per_update
 from unstuck.errors import MeasurementError
 from unstuck.report.figures.theme import DOWN, GREEN, MARK, QUIET, UP, decades, style
 from unstuck.report.numbers import significant
