@@ -93,6 +93,15 @@ def test_a_slope_is_never_passed_off_as_a_minimum(survey):
     assert "not resolved" in facts.standing(nothing)
 
 
+def test_what_there_was_time_for_is_told_where_the_rest_is_not_known(survey):
+    first = replace(survey, measures=(rise("lambda_max", 30.0, None), rise("sam", 0.1, 0.09)))
+    assert "can raise the loss" in facts.headline(first)
+    assert facts.slope_share(first) == pytest.approx(0.9)
+    bent = replace(survey, measures=(rise("lambda_max", 30.0, None),))
+    assert "it bends by 30.0" in facts.headline(bent)
+    assert "was not measured" in facts.standing(bent)
+
+
 def test_every_figure_shows_training_and_validation_along_every_direction(survey):
     panels = FIGURES["profiles"](survey)
     names = [trace.name for trace in panels.data]

@@ -32,28 +32,37 @@ class Row:
 
 def headline(survey: Survey) -> str:
     """The answer in one sentence."""
-    steps = survey.measure("sam_steps")
-    if steps is None:
+    risen, most = _risen(survey), survey.measure("lambda_max")
+    if risen is None and most is None:
         return "How sharp the loss is here is not known: the measures could not be made."
-    value, loss = steps.value, survey.loss.value
+    bend = "" if most is None else f"along the steepest direction it bends by {with_error(most.value)}"
+    if risen is None:
+        return f"How far a step can raise the loss of {significant(survey.loss.value)} is not known; {bend}."
+    value, loss = risen.value, survey.loss.value
     share = f" ({percent(value.value / abs(loss))} of it)" if loss and math.isfinite(value.value) else ""
-    most = survey.measure("lambda_max")
-    bend = "" if most is None else f"; along the steepest direction it bends by {with_error(most.value)}"
+    bend = f"; {bend}" if bend else ""
     rise = f"{with_error(value)}{share}{bend}"
     return f"A step of length {SAM_RADIUS:g} can raise the loss of {significant(loss)} by {rise}."
 
 
+def _risen(survey: Survey) -> Measure | None:
+    """The highest rise that was found: by several ascent steps, or by one where there was no time for more."""
+    return survey.measure("sam_steps") or survey.measure("sam")
+
+
 def slope_share(survey: Survey) -> float | None:
     """The share of SAM's rise that a straight line with the gradient's slope has; None where nothing surely rises."""
-    steps = survey.measure("sam_steps")
-    if steps is None or steps.slope is None or not steps.value.surely_above(0.0):
+    risen = _risen(survey)
+    if risen is None or risen.slope is None or not risen.value.surely_above(0.0):
         return None
-    return min(max(steps.slope / steps.value.value, 0.0), 1.0)
+    return min(max(risen.slope / risen.value.value, 0.0), 1.0)
 
 
 def standing(survey: Survey) -> str:
     """Whether the measures describe a minimum."""
     share, gradient = slope_share(survey), survey.gradient
+    if _risen(survey) is None:
+        return "Whether there is a slope here was not measured."
     if share is None:
         return "Whether there is a slope here is not resolved: SAM's rise is not surely above zero."
     if share < MOSTLY_SLOPE:
