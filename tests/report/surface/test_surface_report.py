@@ -10,6 +10,7 @@ from torch import nn
 
 from unstuck import Training, supervised, surface
 from unstuck.estimate import Estimate
+from unstuck.landscape.pictures import Interpolation
 from unstuck.report.surface import facts
 from unstuck.report.surface.document import to_document, to_json
 from unstuck.report.surface.figures import available, figure
@@ -110,6 +111,22 @@ def test_walls_are_cut_off_and_a_bowl_is_not(view):
     flat = tuple(tuple(0.5 for x in plane.xs) for y in plane.ys)
     low, top = span(replace(plane, training=flat, validation=()))
     assert low < top
+
+
+def test_where_heights_differ_by_rounding_alone_no_structure_is_drawn(view):
+    plane = view.plane("random")
+    noise = tuple(
+        tuple(0.5 + 1e-15 * ((7 * i + 5 * j) % 4) for i, _ in enumerate(plane.xs))
+        for j, _ in enumerate(plane.ys)
+    )
+    level = replace(plane, training=noise, validation=(), interpolation=Interpolation(32, 1e-9, 4e-15))
+    low, top = span(level)
+    assert all(value - low < 0.1 * (top - low) for line in noise for value in line)
+    said = "all heights are the same, to within 4.0e-15"
+    assert said in facts.standing(replace(view, planes=(level,)))
+    known = replace(level, interpolation=Interpolation(32, 1e-9, 1e-18))
+    assert span(known)[1] == max(map(max, noise))
+    assert said not in facts.standing(replace(view, planes=(known,)))
 
 
 def test_a_lower_place_is_told_only_where_it_is_surely_lower(view):

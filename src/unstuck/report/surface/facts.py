@@ -10,7 +10,7 @@ from unstuck.landscape.pictures import Plane, View, seen
 from unstuck.report import lines
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import count, percent, significant, with_error
-from unstuck.report.surface.heights import lowest, through
+from unstuck.report.surface.heights import level, lowest, through
 from unstuck.report.surface.words import PLANES, SOURCES, STAGES
 
 # Of the distance that the run has come: the weights are elsewhere if they are farther from its end than this.
@@ -68,6 +68,10 @@ def standing(view: View) -> str:
             )
     if not sentences and any(plane.evaluated for plane in view.planes):
         sentences.append("No picture has a place that is surely lower than where the weights are.")
+    for plane in view.planes:
+        if (error := level(plane)) is not None:
+            title = PLANES[plane.name].title
+            sentences.append(f"{title} all heights are the same, to within {significant(error, 2)}.")
     sentences += path_sentences(view)
     plane = view.plane("hessian")
     if plane is not None and (far := _trusted(view, plane, 0)) is not None:

@@ -8,6 +8,10 @@ import numpy as np
 from unstuck.landscape.pictures import Plane, Sheet, seen, span_of
 from unstuck.report.numbers import DIGITS
 
+# Heights that differ by less than so many times what they are known to are the same, and the picture is then as high
+# as so many: nothing is to be seen in it but rounding.
+_SAME, _EVEN = 2.0, 100.0
+
 # Of the picture's height: how far below the real loss its quadratic model is drawn.
 _BELOW = 0.25
 
@@ -20,9 +24,19 @@ def span(plane: Plane, model: Heights | None = None) -> tuple[float, float]:
     A model is drawn lower than the real loss by no more than a part of that.
     """
     low, top = span_of([*seen(plane.training), *seen(plane.validation)])
+    error = level(plane)
+    if error is not None and top - low < _EVEN * error:
+        return low, low + _EVEN * error
     if model is not None:
         low = max(min(low, *(v for line in model for v in line if v is not None)), low - _BELOW * (top - low))
     return low, top
+
+
+def level(plane: Plane) -> float | None:
+    """What the training losses are known to, on these very batches, if they are all the same within it."""
+    losses = [value for value in seen(plane.training) if math.isfinite(value)]
+    error = plane.interpolation.error if plane.interpolation is not None else 0.0
+    return error if losses and max(losses) - min(losses) < _SAME * error else None
 
 
 def digits(low: float, top: float) -> int:
