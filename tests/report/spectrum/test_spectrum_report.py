@@ -65,11 +65,21 @@ def test_downward_curvature_is_said_only_beyond_doubt(bending):
 
     assert "surely bends down." in said(Estimate(-1.0, 0.1))
     assert "No direction" in said(Estimate(-1.0, 0.5))
+    assert "No direction" in said(Estimate(-1e-19, 1e-21))  # what rounding alone leaves
     floor = Certificate(-0.01, 0.01, 0.99)
     estimated = replace(
         spread, judged_lowest=Estimate(0.0, 0.1), spectrum=replace(spread.spectrum, floor=floor)
     )
     assert "with probability 99 %" in facts.standing(replace(bending, spreads=(estimated,)))
+
+
+def test_what_cannot_be_told_from_zero_is_written_as_zero(bending):
+    spread = bending.spread("hessian")
+    level = replace(spread, judged_lowest=Estimate(-9.8e-19, 3.1e-19))
+    half = replace(bending.sample, exhaustive=False)
+    said = facts.headline(replace(bending, sample=half, spreads=(level,)))
+    assert " by 0 and " in said
+    assert "e-19" not in said
 
 
 def test_what_the_steps_can_bear_stands_beside_the_largest_eigenvalue(bending):

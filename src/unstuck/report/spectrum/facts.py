@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from unstuck.curvature.records import Eigenvalue
+from unstuck.curvature.records import Eigenvalue, Spectrum
+from unstuck.estimate import Estimate
 from unstuck.landscape.bends import Bending, Bin, Spread
 from unstuck.report import lines
 from unstuck.report.eigenvalues import spectrum_facts, spectrum_sentence
@@ -40,13 +41,23 @@ def headline(bending: Bending) -> str:
     low, high, known = hessian.judged_lowest, hessian.judged_highest, hessian.spectrum
     ratio = f"{with_error(known.positive, 100.0)} % of {count(known.size, 'eigenvalue')} are positive"
     if bending.sample.exhaustive:
-        return f"The loss bends between {with_error(low)} and {with_error(high)}; {ratio}."
+        return f"The loss bends between {_told(low, known)} and {_told(high, known)}; {ratio}."
     # What is found on few examples is too far out, and what others say of its direction not far enough.
-    ends = f"from {significant(known.lambda_min)} to {significant(known.lambda_max)}"
+    lambda_min = 0.0 if abs(known.lambda_min) <= _rounding(known) else known.lambda_min
+    ends = f"from {significant(lambda_min)} to {significant(known.lambda_max)}"
     return (
-        f"On one half of the sample the loss bends {ends}, on the other by {with_error(low)} and {with_error(high)} "
-        f"along the same directions; {ratio}."
+        f"On one half of the sample the loss bends {ends}, on the other by {_told(low, known)} and "
+        f"{_told(high, known)} along the same directions; {ratio}."
     )
+
+
+def _rounding(known: Spectrum) -> float:
+    """What is closer to zero means zero."""
+    return known.noise * max(abs(known.lambda_min), abs(known.lambda_max))
+
+
+def _told(judged: Estimate, known: Spectrum) -> str:
+    return "0" if abs(judged.value) + judged.stderr <= _rounding(known) else with_error(judged)
 
 
 def standing(bending: Bending) -> str:
@@ -55,7 +66,7 @@ def standing(bending: Bending) -> str:
     hessian = bending.spread("hessian")
     if hessian is not None:
         floor = hessian.spectrum.floor
-        if hessian.judged_lowest.surely_below(0.0):
+        if hessian.judged_lowest.surely_below(-_rounding(hessian.spectrum)):
             sentences.append("Along its lowest direction the loss surely bends down.")
         elif floor.probability == 1.0:
             sentences.append("No direction surely bends down; all eigenvalues were computed.")
