@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from unstuck.findings.live.creeping import creeping
-from unstuck.findings.live.logged import LOGITS, ONE_BY_ONE, leads_down, zero_layers
+from unstuck.findings.live.logged import leads_down, zero_layers
 from unstuck.findings.live.steps import shifted
 from unstuck.findings.live.strides import thrown
-from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, no_way_down
+from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged
 from unstuck.findings.records import Cause, Finding
-from unstuck.findings.wiring import ERASED, untrained
+from unstuck.findings.wiring import untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching.files import schema
@@ -27,17 +27,13 @@ from unstuck.watching.losses.heights import High
 from unstuck.watching.losses.stalls import FIRST_LOOK, HORIZON, Moving, Stall
 from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
 from unstuck.watching.recorder import Recorder
+from unstuck.watching.remarks import NOTHING, hindering, unsure
 from unstuck.watching.sentences import (
     ELSEWHERE,
     IN_BURSTS,
-    NO_WAY_DOWN,
     NOT_SURE,
-    PILED,
     SHIFTED,
-    SHRUNK,
-    STOOD_LOWER,
     TOO_HIGH,
-    TOO_SHORT,
     learnt,
     moves,
     stands_still,
@@ -45,9 +41,6 @@ from unstuck.watching.sentences import (
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6
-
-# Weights that have come down to this share of their length are nearly gone.
-_NOTHING = 0.1
 
 # Optimizers whose losses are remembered before those that are gone are forgotten.
 _MOST_HEARD = 64
@@ -151,20 +144,11 @@ class Alarms:
             self._note(follower, step, said, {"bursts": out.times})
 
     def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str, bool | float]]:
-        """What the record says of how the loss is made and the steps are: a word, a sentence, how much of it."""
         known = self._known(follower, 1, self._heard[follower.number].mean)
         own = [sample for _, _, sample in follower.samples]
         piled = len(recorder.alive) == 1 and len(own) >= FEWEST and all(one.piled for one in own)
         certain = len(own) >= FEWEST or not recorder.reached() or follower.unreached(FEWEST)
-        said = (
-            ("piled", PILED if piled else "", True),
-            ("shifted", SHIFTED if known.shifted else "", True),
-            ("twice", known.twice and f"{known.twice}. {LOGITS}", True),
-            ("crossed", known.crossed and f"{known.crossed}. {ONE_BY_ONE}", True),
-            ("erased", ERASED if known.erased else "", True),
-            ("left_out", untrained(known) if certain and not known.erased else "", known.left_out),
-        )
-        return [one for one in said if one[1]]
+        return hindering(known, piled=piled, certain=certain)
 
     def _idle(self, follower: Follower, step: int) -> None:
         """Say, in a game too, that one of the players is not trained at all."""
@@ -354,7 +338,7 @@ class Alarms:
             wired=self._wired(follower),
         )
         # Weights that are nearly gone pass next to nothing on, which is rounded to zero: no unit need have died.
-        return replace(known, silent=()) if known.silent and follower.shrunk() < _NOTHING else known
+        return replace(known, silent=()) if known.silent and follower.shrunk() < NOTHING else known
 
     def _wired(self, follower: Follower) -> Wiring:
         """What of the model is trained; of one that is gone, what was known last."""
@@ -367,13 +351,14 @@ class Alarms:
 
     def _unsure(self, follower: Follower, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""
-        if look is None and not self.looking.why_not:
-            return TOO_SHORT
-        shrunk, before = follower.shrunk(), self._heard[follower.number].tests.stood_lower()
-        lower = STOOD_LOWER.format(before[0], follower.sign * before[1]) if before else ""
-        if not no_way_down(known, look):
-            return NOT_SURE + lower
-        return NO_WAY_DOWN + (SHRUNK.format(100 * shrunk) if shrunk < _NOTHING else lower)
+        before = self._heard[follower.number].tests.stood_lower()
+        return unsure(
+            known,
+            look,
+            waiting=not self.looking.why_not,
+            shrunk=follower.shrunk(),
+            before=before and (before[0], follower.sign * before[1]),
+        )
 
     def _conclude(
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE
