@@ -18,7 +18,7 @@ from unstuck.watching.graphs.bounded import beyond
 from unstuck.watching.graphs.unrolled import unrolled
 from unstuck.watching.kernels.guard import Guard, obstacle
 from unstuck.watching.looks import COST, FEWEST, PRODUCTS, Looker, differentiable
-from unstuck.watching.models import names_of
+from unstuck.watching.models import as_written, names_of
 from unstuck.watching.others import PATIENCE, foreign, several
 
 # Looks that nothing called for come after this much more time each, and may take half of what all may: the other
@@ -257,7 +257,7 @@ def _talks(loss: Tensor) -> str:
 
 
 def _named(model: nn.Module | None, leaves: list[Tensor]) -> dict[int, str]:
-    return dict(zip(map(id, leaves), names_of(model, leaves), strict=True))
+    return dict(zip(map(id, leaves), map(as_written, names_of(model, leaves)), strict=True))
 
 
 def _fitting(leaves: list[Tensor]) -> int:

@@ -16,8 +16,9 @@ _OWN = frozenset(vars(nn.Module()))
 # Of a list that a module keeps so many entries are looked at: layers that it does not know of are few.
 _MOST_KEPT = 64
 
-# What a compiled module calls the one it was made from.
+# What a compiled module calls the one it was made from, and others what they are put around.
 _COMPILED_FROM = "_orig_mod"
+_AROUND = frozenset({_COMPILED_FROM, "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def inventory(model: nn.Module) -> Inventory:
         if tensor.requires_grad and tensor.grad is not None
     }
     trainable = tuple(
-        (name, id(tensor), tensor.numel())
+        (as_written(name), id(tensor), tensor.numel())
         for name, tensor in (*model.named_parameters(), *((name, one) for (_, name), one in kept.items()))
         if tensor.requires_grad and tensor.numel()  # of a divided one another process may have all
     )
-    places = tuple(dict.fromkeys(place for place, _ in kept))
+    places = tuple(dict.fromkeys(as_written(place) for place, _ in kept))
     return Inventory(trainable, tuple(matrices_of(model)), places)
 
 
@@ -108,6 +109,11 @@ def names_of(model: nn.Module | None, parameters: Sequence[Tensor]) -> list[str]
     return [known.get(id(tensor), f"parameter {number}") for number, tensor in enumerate(parameters)]
 
 
+def as_written(name: str) -> str:
+    """Leave out of a name what PyTorch's wrappers inside a model put there: users do not know it."""
+    return ".".join(part for part in name.split(".") if part not in _AROUND)
+
+
 def layer_of(name: str) -> str:
     """The module that a parameter belongs to."""
     return name.rpartition(".")[0] or name
@@ -119,7 +125,7 @@ def matrices_of(model: nn.Module) -> list[str]:
     An embedding does not: of its rows a batch touches few.
     """
     return [
-        name
+        as_written(name)
         for name, module in model.named_modules()
         if not isinstance(module, nn.Embedding | nn.EmbeddingBag)
         and any(tensor.dim() > 1 for tensor in module.parameters(recurse=False))

@@ -15,6 +15,7 @@ from unstuck.objective.decay import coupled
 from unstuck.objective.shards import local
 from unstuck.watching.models import (
     Inventory,
+    as_written,
     inventory,
     layer_of,
     model_of,
@@ -115,7 +116,8 @@ class Sampler:
         self._outer = None if outer is None else weakref.ref(outer)
         self._model = None if found is None else weakref.ref(found)
         self.size = sum(tensor.numel() for tensor in everything)
-        self._names = dict(zip(map(id, everything), names_of(found, everything), strict=True))
+        names = map(as_written, names_of(found, everything))
+        self._names = dict(zip(map(id, everything), names, strict=True))
         self.reached: set[int] = set()
         self.inventory: Inventory | None = None
         self.close = self.erased = False
