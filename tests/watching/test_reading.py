@@ -257,6 +257,12 @@ def test_where_the_signal_may_be_nothing_the_noise_scale_is_only_bounded_from_be
     assert noise_scale([(1, 1.0, 1.0), (2, None, 1.0), (3, 1.0, None)]) is None
 
 
+def test_where_every_gradient_is_zero_there_is_no_noise_scale():
+    assert noise_scale([(step, 0.0, 0.0) for step in range(50)]) is None
+    assert noise_scale([(step, 0.0, 1.0) for step in range(50)]) is None  # noise beyond all bounds
+    assert noise_scale([(step, 1.0, 0.0) for step in range(50)]).value.value == 0.0
+
+
 class TestTheDescriptionOfTheFile:
     text = (Path(__file__).parents[2] / "docs" / "run-store.md").read_text(encoding="utf-8")
 

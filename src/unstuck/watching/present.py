@@ -74,7 +74,7 @@ def now(connection: sqlite3.Connection, number: int, curve: Sequence[Part], sinc
 
 
 def noise_scale(rows: Sequence[tuple[int, float | None, float | None]]) -> Scale | None:
-    r"""Estimate mean noise over mean signal from samples (step, signal, noise); None for too few.
+    r"""Estimate mean noise over mean signal from samples (step, signal, noise); None for too few, or no gradients.
 
     The error is that of a ratio of means, $s^2 = \sum_i (n_i - r s_i)^2 / (m (m - 1) \bar s^2)$ (Cochran, Sampling
     Techniques, 1977, section 6.4). Noise and signal are not independent, which it accounts for.
@@ -83,7 +83,7 @@ def noise_scale(rows: Sequence[tuple[int, float | None, float | None]]) -> Scale
         (step, s, n) for step, s, n in rows if s is not None and n is not None and max(abs(s), abs(n)) < _HUGE
     ]
     count = len(whole)
-    if count < _SPREAD:
+    if count < _SPREAD or not any(s or n for _, s, n in whole):
         return None
     step = math.fsum(row[0] for row in whole) / count
     signal = math.fsum(row[1] for row in whole) / count

@@ -75,6 +75,23 @@ def test_a_finding_that_needs_no_stall_is_the_headline(tmp_path):
     assert "They creep." in text
 
 
+def test_what_was_found_before_the_loss_surely_stood_still_is_why_it_does(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
+    document = '{"cause": "saddle-point", "confidence": 0.8, "explanation": "All zeros.", "advice": "Draw."}'
+    events = [
+        (0, 256, 25.6, "finding", "saddle-point", document),
+        (0, 280, 28.0, "stall", "it stays", '{"since": 1}'),
+    ]
+    text = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events)))
+    headline = text.split("What was found")[0]
+    assert "The loss has stood still since step 1" in headline
+    assert "All zeros." in headline
+    assert "ended before it was found out why" not in text
+    moved = (0, 290, 29.0, "moving", "it improves again", "{}")
+    text = to_text(read(handmade(tmp_path / "moved.sqlite", steps=steps, events=[*events, moved])))
+    assert "All zeros." not in text.split("What was found")[0]
+
+
 def test_a_killed_run_says_when_it_was_last_heard_of():
     text = to_text(read(killed()))
     assert "was killed after step" in text

@@ -255,9 +255,12 @@ def _telling(kinds: Sequence[str]) -> str:
 
 
 def _findings(recorded: Recorded, course: Course) -> list[Event]:
-    """What was found since the loss stands still, or moves; that something is no number holds for good."""
+    """What was found since the loss last moved again; that something is no number holds for good.
+
+    What is known before the loss surely stands still is not said a second time when it does.
+    """
     told = recorded.told(course.number)
-    last = max((index for index, event in enumerate(told) if event.kind in {"stall", "moving"}), default=-1)
+    last = max((index for index, event in enumerate(told) if event.kind == "moving"), default=-1)
     broken = [event for event in told if event.document.get("cause") == Cause.NON_FINITE.value]
     recent = [event for event in told[last + 1 :] if event.kind == "finding" and event not in broken]
     return broken[:1] + _newest(recent)
