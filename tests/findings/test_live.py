@@ -243,8 +243,34 @@ def test_what_sits_where_it_has_no_slope_is_saturated_unless_there_is_another_wa
     assert "`0`" in found.explanation
     assert "`2`" not in found.explanation
     assert causes(look=replace(LOOK, flat=(("0", 0.5),))) == []
+    assert "Scale the inputs" in found.advice
     bypassed = replace(RECENT, depths=(("in", 1.0), ("0", 0.01), ("2", 0.1)))
     assert causes(bypassed, look) == []
+
+
+def test_units_that_the_steps_have_saturated_are_put_down_to_them():
+    look = replace(LOOK, flat=(("0", 0.97),))
+    then, now = (("0", 0.5), ("2", 1.0)), (("0", 0.001), ("2", 1.0))
+    driven = replace(RECENT, first_depths=then, depths=now, driven=("0",))
+    (found,) = conclude_live(driven, look)
+    assert found.confidence == UNSEEN
+    assert "lower learning rate" in found.advice
+    for other in (
+        {"driven": ()},  # by their inputs
+        {"driven": ("2",)},
+        {"first_depths": now},  # flat from the start
+    ):
+        (found,) = conclude_live(replace(driven, **other), look)
+        assert "lower learning rate" not in found.advice
+    at_once = replace(driven, first_depths=now, first_share=0.5)
+    (found,) = conclude_live(at_once, look)
+    assert "lower learning rate" in found.advice
+
+
+def test_what_saturated_units_make_flat_is_no_plateau_besides():
+    flat = replace(LOOK, gradient_norm=1e-9, lambda_max=sure(1e-9), lambda_min=sure(-1e-10))
+    assert causes(look=flat) == [Cause.PLATEAU]
+    assert causes(look=replace(flat, flat_outputs=(("2", 0.99),))) == [Cause.SATURATED_UNITS]
 
 
 def test_a_loss_that_rose_until_it_was_no_number_was_driven_there_by_its_steps():
@@ -382,6 +408,20 @@ def test_nothing_learnt_since_steps_that_left_nothing_of_the_weights_is_put_down
     ):
         assert conclude_last(replace(hot, **other), None) == ()
     assert conclude_last(hot, LOOK) == ()  # a look sees no way down
+
+
+def test_so_it_is_where_steps_have_made_the_weights_many_times_as_long_as_they_were():
+    far = replace(RECENT, level=2.28, first_share=0.05, grown=85.0)
+    (found,) = conclude_last(far, None)
+    assert found.cause == Cause.STEP_TOO_LARGE
+    assert "85 times as long" in found.explanation
+    for other in (
+        {"grown": 3.0},
+        {"first_share": 1.0},  # from weights of zero
+        {"level": 1.8},
+        {"overshoot": sure(-0.9)},
+    ):
+        assert conclude_last(replace(far, **other), None) == ()
 
 
 def test_what_the_best_step_gains_is_as_sure_as_that_step_and_not_as_a_longer_one():

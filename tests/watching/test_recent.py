@@ -29,5 +29,20 @@ def test_gradients_of_one_length_are_clipped_though_the_bound_may_change():
     assert not summed([sample(length) for length in (1.0, 1.1, 0.9, 1.0, 1.2)]).clipped
 
 
+def grown(then, now, step=0.1):
+    first = Sample(1.0, then, 0.1, *[None] * 8, {"0": Group(1.0, then, step)}, ())
+    last = Sample(1.0, now, 0.1, *[None] * 8, {"0": Group(1.0, now, 0.1)}, ())
+    return summed([first, last])
+
+
+def test_weights_that_are_twice_as_long_or_were_made_anew_at_once_are_those_of_the_steps():
+    assert grown(10.0, 25.0).grown == pytest.approx(2.5)
+    assert grown(10.0, 25.0).driven == ("0",)
+    assert grown(10.0, 15.0).driven == ()
+    assert grown(10.0, 15.0, step=2.0).driven == ("0",)
+    assert grown(10.0, 25.0, step=9.0).driven == ()  # these began at zero, perhaps
+    assert grown(0.0, 25.0).driven == ()
+
+
 def test_the_first_step_is_remembered():
     assert summed([sample(1.0)]).first_share == pytest.approx(0.01)

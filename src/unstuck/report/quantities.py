@@ -76,6 +76,7 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "step": ("step", "plain"),
     "signal": ("squared gradient, without the part that is noise", "plain"),
     "first_step_share": ("length of a first step over that of the weights", "share"),
+    "weights_grown": ("length of the weights over that at the beginning", "times"),
     "promise": ("what a step promises, of the loss", "times"),
     "step_share": ("length of a step over that of the weights", "share"),
     "unchanged_share": ("parameters that a step leaves unchanged", "share"),

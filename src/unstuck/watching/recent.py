@@ -9,6 +9,7 @@ from statistics import median
 from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.findings.live.strides import FROM_ZERO, REPLACES
 from unstuck.findings.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs
@@ -25,6 +26,9 @@ _NOTHING_SEEN = Glimpse()
 
 # Lengths that differ by less are one length, rounded; a scaler may double it now and then.
 _ALIKE = 1e-4
+
+# A vector that is so many times as long as it was is no longer what it was.
+_TWICE = 2.0
 
 # Fewer samples than this have no spread to tell an error from.
 FEWEST = 4
@@ -86,6 +90,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         began=began,
         lowest=lowest,
         first_share=None if first is None else _share(first),
+        grown=_grown(first, samples[-1][2]) if first is not None and samples else None,
+        driven=_driven(first, samples[-1][2]) if first is not None and samples else (),
         signal=_mean(own, lambda sample: sample.signal),
         noise=_mean(own, lambda sample: sample.noise),
         gradient_cosine=_median(own, lambda sample: sample.gradient_cosine),
@@ -149,6 +155,24 @@ def wiring(
         ),
         model.matrices,
         narrow,
+    )
+
+
+def _grown(first: Sample | Group, last: Sample | Group) -> float | None:
+    return last.weight_norm / first.weight_norm if first.weight_norm > 0.0 else None
+
+
+def _driven(first: Sample, last: Sample) -> tuple[str, ...]:
+    """Layers whose weights are twice as long as they were, or that first steps have made anew.
+
+    By the triangle inequality what twice as long a vector has come by is as long as what it was, at least.
+    """
+    return tuple(
+        name
+        for name, then in first.layers.items()
+        if (now := last.layers.get(name)) is not None
+        and then.update_norm <= FROM_ZERO * then.weight_norm
+        and ((_grown(then, now) or 0.0) >= _TWICE or then.update_norm >= REPLACES * then.weight_norm > 0.0)
     )
 
 

@@ -19,6 +19,7 @@ from unstuck.findings.live.logged import (
     zero_layers,
 )
 from unstuck.findings.live.steps import HUGE, shifted
+from unstuck.findings.live.units import saturated_units
 from unstuck.findings.phrases import confidence, estimated, figure, surely_negative
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
@@ -93,7 +94,9 @@ def plateau(recent: Recent, look: Look | None) -> Finding | None:
     """Neither gradient nor curvature could change the loss within the length of the weights."""
     if look is None or recent.stepped or recent.left_out == 1.0:
         return None  # of what does not come to the loss autograd knows nothing, nor of what ends at a step function
-    if any(check(recent, look) is not None for check in (zero_layers, no_slope, mismatched_loss)):
+    if any(
+        check(recent, look) is not None for check in (zero_layers, no_slope, mismatched_loss, saturated_units)
+    ):
         return None  # as far as nothing reaches all is flat
     reach = max(look.weight_norm, 1.0)  # weights of nothing could be anything
     steepest = max(abs(look.lambda_max.value), abs(look.lambda_min.value))

@@ -165,6 +165,9 @@ def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+BEGIN_ANEW = "Begin anew with a lower learning rate, tenfold and more, and warm it up"
+
+
 def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
     """From the last layer to the first the relative gradient falls to less than a thousandth."""
     left = _faded_in(recent.depths)
@@ -179,7 +182,7 @@ def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:
         f"On its way back from `{last}` to `{first}` the gradient shrinks {figure(1.0 / left)} times, relative to "
         f"the weights. So `{first}` is hardly told by the loss how to change."
         + (" At the first steps it did not: they have brought the network there." if came else ""),
-        "Begin anew with a lower learning rate, tenfold and more, and warm it up; if it comes again, normalise."
+        f"{BEGIN_ANEW}; if it comes again, normalise."
         if came
         else "Use ReLU-like units with He initialisation, normalisation layers or residual connections.",
     )

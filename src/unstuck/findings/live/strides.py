@@ -9,8 +9,8 @@ from unstuck.measurements.records.live import Look, Recent
 # its curvature is D^2 / 2L at the least, and the step D / 2L times too long: at 4 it ends no lower than it began.
 PROMISES = 4.0
 
-# Ten steps, each of a tenth of the weights' length, leave nothing of the weights that a run began with. Where one is
-# half as long as they are, these may have begun at zero.
+# Ten steps, each of a tenth of the weights' length, leave nothing of the weights that a run began with; nor do steps
+# that make them ten times as long. Where one is half as long as they are, these may have begun at zero.
 REPLACES, FROM_ZERO = 0.1, 0.5
 
 # A loss above this share of where it began has learnt nothing.
@@ -42,21 +42,33 @@ def overreaching(recent: Recent, _look: Look | None = None) -> Finding | None:
 
 
 def thrown(recent: Recent) -> Finding | None:
-    """The first steps have left nothing of the weights that the run began with, and nothing has been learnt since.
+    """The steps have left nothing of the weights that the run began with, and nothing has been learnt since.
 
     What stands in its way now may be anything: it is asked where nothing else is found.
     """
-    first, began = recent.first_share, recent.began
-    if first is None or not REPLACES <= first <= FROM_ZERO or began is None or leads_down(recent):
+    first, began, grown = recent.first_share, recent.began, recent.grown
+    if first is None or first > FROM_ZERO or began is None or leads_down(recent):
         return None
     if not 0.0 < NOTHING_LEARNT * began < recent.level:
+        return None
+    if first >= REPLACES:
+        evidence = Evidence("first_step_share", first)
+        seen = (
+            f"At the beginning each step changed the weights by {100 * first:.2g} % of their length, so that a "
+            "few of them left nothing of what they were initialised to"
+        )
+    elif grown is not None and grown >= 1.0 / REPLACES:
+        evidence = Evidence("weights_grown", grown)
+        seen = (
+            f"The steps have made the weights {figure(grown)} times as long as they were at the beginning, so that "
+            "next to nothing is left of what they were initialised to"
+        )
+    else:
         return None
     return Finding(
         Cause.STEP_TOO_LARGE,
         UNSEEN,
-        (Evidence("first_step_share", first),),
-        f"At the beginning each step changed the weights by {100 * first:.2g} % of their length, so that a few of "
-        "them left nothing of what they were initialised to; and nothing has been learnt since. Where the run is now "
-        "smaller steps alone may not lead it back.",
+        (evidence,),
+        f"{seen}; and nothing has been learnt since. Where the run is now smaller steps alone may not lead it back.",
         f"Begin anew. {_SMALLER}; warm it up.",
     )

@@ -107,6 +107,8 @@ class Recent:
         clipped: Whether the gradient has the very same length again and again.
         step_share: Median length of an update over that of the weights.
         first_share: The same of the first update that was sampled.
+        grown: Length of the weights at the last sample over that at the first.
+        driven: Names of the layers of whose weights the steps, and not the initialisation, surely have made most.
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
             and no more than at the last sample.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
@@ -150,6 +152,8 @@ class Recent:
     clipped: bool = False
     step_share: float | None = None
     first_share: float | None = None
+    grown: float | None = None
+    driven: tuple[str, ...] = ()
     reach: float | None = None
     descent: float | None = None
     sigma_ratio: float | None = None
