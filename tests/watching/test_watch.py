@@ -364,6 +364,30 @@ def test_a_loss_that_stands_still_is_told_with_its_cause(differentiate, tmp_path
     assert "stall" in kinds
 
 
+def test_inner_derivatives_that_are_mapped_over_tasks_are_no_loss_and_no_trouble(tmp_path):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def loss_of(weights, inputs):
+        return torch.func.functional_call(model, weights, (inputs,)).square().mean()
+
+    def adapted(weights, inputs):
+        gradients = torch.func.grad(loss_of)(weights, inputs)
+        return loss_of({name: weight - 0.1 * gradients[name] for name, weight in weights.items()}, inputs)
+
+    losses = []
+    with watch(model, optimizer, out=tmp_path) as watched:
+        for _ in range(40):
+            tasks = torch.randn(4, 8, 2)
+            loss = torch.func.vmap(adapted, in_dims=(None, 0))(dict(model.named_parameters()), tasks).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert [loss for (loss,) in rows(watched, "SELECT loss FROM steps")] == losses
+    assert rows(watched, "SELECT message FROM events WHERE kind = 'error'") == []
+
+
 def test_a_run_whose_optimizer_is_gone_before_the_end_is_concluded_all_the_same(tmp_path):
     def training():
         model, inputs, labels = problem()

@@ -3,6 +3,7 @@
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -57,7 +58,8 @@ class Own:
         """Remember a loss whose gradients the caller has for himself: he may step along them yet."""
         first = next((gradient for gradient in gradients if gradient is not None), None)
         if loss is not None and first is not None:
-            self.given = weakref.ref(first), loss.item() if loss.is_cpu else loss.detach()
+            with suppress(RuntimeError):  # inside a transform of torch.func, which has no single number
+                self.given = weakref.ref(first), loss.item() if loss.is_cpu else loss.detach()
 
     def taken(self, optimizer: Optimizer) -> list[Any]:
         """The loss whose gradients were given, if the optimizer has them for its own."""
