@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live.creeping import creeping
+from unstuck.findings.live.creeping import creeping, hardly_moved
 from unstuck.findings.live.glance import quadratic_gain
 from unstuck.findings.live.logged import UNSEEN
 from unstuck.findings.live.steps import least_noise
@@ -280,6 +280,14 @@ def test_a_loss_that_rose_until_it_was_no_number_was_driven_there_by_its_steps()
     assert "lower the learning rate" in found.advice
     (found,) = conclude_live(replace(broken, level=0.5), None)
     assert "risen" not in found.explanation
+
+
+def test_steps_that_cannot_have_done_anything_are_said_though_nothing_shows_what_longer_ones_would_do():
+    still = replace(RECENT, since=1, until=2000, step_share=1e-7, descent=1e-9)
+    assert creeping(still, None) is None
+    assert "no more than 0.02 % of their length" in hardly_moved(still)
+    for other in ({"descent": 1e-3}, {"step_share": 1e-3}, {"clipped": True}, {"since": 100}):
+        assert hardly_moved(replace(still, **other)) == ""
 
 
 def test_a_look_along_the_steps_overrules_the_record_on_creeping():

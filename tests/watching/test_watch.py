@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from unstuck import watch
 from unstuck.errors import UnstuckError
-from unstuck.findings.records import Cause
+from unstuck.findings.records import Cause, Finding
 from unstuck.watching import recorder, samples
 from unstuck.watching.files.reading import read
 from unstuck.watching.follower import Follower
@@ -443,6 +443,37 @@ def test_steps_that_cannot_get_anywhere_are_told_though_noise_hides_that_the_los
     ]
     healthy = noisy_targets(rate=1e-2, steps=1100, folder=tmp_path / "healthy")
     assert healthy.findings == ()
+
+
+def test_weights_that_hardly_move_are_noted_where_labels_are_all_noise(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Linear(64, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-7)
+    with watch(model, optimizer, out=tmp_path, share=1e-9) as watched:
+        for _ in range(1100):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(torch.randn(8, 64)), torch.randint(0, 3, (8,))).backward()
+            optimizer.step()
+    said = [message for (message,) in rows(watched, "SELECT message FROM events")]
+    assert sum("hardly moved" in message for message in said) == 1
+
+
+def test_what_has_been_said_of_a_stall_is_written_down_and_not_said_again(tmp_path, capsys):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first, second, third = (
+        Finding(cause, 0.9, (), f"This is {cause}.", "Do.")
+        for cause in (Cause.DEAD_UNITS, Cause.GRADIENT_NOISE, Cause.PLATEAU)
+    )
+    with watch(model, optimizer, out=tmp_path) as watched:
+        train(model, optimizer, inputs, labels, 5)
+        alarms, (follower,) = watched._alarms, watched.recorder.followers
+        for findings in ((first, second), (first, third)):
+            alarms._conclude(follower, 5, findings)
+    said = capsys.readouterr().err
+    assert [said.count(f"This is {one.cause}") for one in (first, second, third)] == [1, 1, 1]
+    assert "gradient-noise: by what is known now this is not a reason any more" in said
+    assert len(rows(watched, "SELECT message FROM events WHERE kind = 'finding'")) == 4
 
 
 def test_a_loss_that_its_first_steps_have_thrown_up_is_noted_once(tmp_path, capsys):

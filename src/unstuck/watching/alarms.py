@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from unstuck.findings.live.creeping import creeping
+from unstuck.findings.live.creeping import creeping, hardly_moved
 from unstuck.findings.live.logged import leads_down, zero_layers
 from unstuck.findings.live.steps import shifted
 from unstuck.findings.live.strides import thrown
@@ -34,6 +34,7 @@ from unstuck.watching.sentences import (
     NOT_SURE,
     SHIFTED,
     TOO_HIGH,
+    WITHDRAWN,
     learnt,
     moves,
     stands_still,
@@ -316,6 +317,8 @@ class Alarms:
         if found is not None:
             self._noted.add((follower.number, "creep"))
             self._conclude(follower, follower.step, (found,))
+        elif follower.step >= HORIZON and (message := hardly_moved(known)):
+            self._note(follower, follower.step, message, {"hardly": True})
 
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""
@@ -364,15 +367,19 @@ class Alarms:
         self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE
     ) -> None:
         self.findings = findings
-        self._told[follower.number] = {finding.cause for finding in findings}
+        told = self._told.get(follower.number, set())
+        self._told[follower.number] = now = {finding.cause for finding in findings}
         if not findings:
             self._event(follower, step, "finding", unsure, {"cause": None})
+        elif gone := sorted(told - now):
+            self._event(follower, step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone})
         for finding in findings:
             message = (
                 f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "
                 f"What to do: {finding.advice}"
             )
-            self._event(follower, step, "finding", message, asdict(finding))
+            # All that holds is written down together, and what is new is said.
+            self._event(follower, step, "finding", message, asdict(finding), aloud=finding.cause not in told)
 
     def _event(
         self,

@@ -130,6 +130,8 @@ class Watch:
             self._say(f"{self.steps:,} steps seen, but not all could be written to {self._store.name}")
         elif self.steps:
             self._say(f"{self.steps:,} steps recorded: unstuck show {self._store.name}")
+        elif self.findings:
+            self._say("no step was made: there is nothing to show")
         else:
             # Processes that spent time of their own may be where the training was.
             hint = "; in processes that the script starts, call unstuck.watch" if _children_worked() else ""

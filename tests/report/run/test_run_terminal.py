@@ -92,6 +92,20 @@ def test_what_was_found_before_the_loss_surely_stood_still_is_why_it_does(tmp_pa
     assert "All zeros." not in text.split("What was found")[0]
 
 
+def test_a_finding_in_the_same_words_is_given_once_and_named_again(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
+    document = (
+        '{"cause": "dead-units", "confidence": 0.8, "explanation": "They are dead.", "advice": "Wake."}'
+    )
+    events = [(0, 200, 20.0, "stall", "it stays", '{"since": 1}')]
+    events += [(0, step, step / 10, "finding", "dead-units", document) for step in (210, 280)]
+    said = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps, events=events))).split(
+        "What was found"
+    )[1]
+    assert said.count("They are dead.") == 1
+    assert "as at step 210" in said
+
+
 def test_a_killed_run_says_when_it_was_last_heard_of():
     text = to_text(read(killed()))
     assert "was killed after step" in text

@@ -46,6 +46,23 @@ def creeping(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+def hardly_moved(recent: Recent) -> str:
+    """Say that the steps cannot have done anything yet, where nothing shows what longer ones would do."""
+    steps, descent = _way(recent), recent.descent
+    if (
+        steps is None
+        or descent is None
+        or recent.clipped
+        or recent.until * descent > NEGLIGIBLE * recent.scale
+    ):
+        return ""
+    return (
+        f"the weights have hardly moved: all {recent.until:,} steps together come to no more than "
+        f"{100 * steps:.2g} % of their length{_NO_PROMISE.rstrip('.')}; unless the loss began where it can end, the "
+        "learning rate is too low, or its warm-up too long"
+    )
+
+
 CLIP_LESS = "to a higher bound, and with a GradScaler after scaler.unscale_(optimizer) only."
 
 

@@ -93,9 +93,9 @@ def _rows(events: tuple[Event, ...] | list[Event]) -> tuple[_Row, ...]:
             f"{event.step:,}",
             seconds(event.time),
             _MARKS.get(event.kind, "is-note"),
-            standing.said(event),
+            said,
         )
-        for number, event in enumerate(events, 1)
+        for number, (event, said) in enumerate(zip(events, standing.listed(events), strict=True), 1)
     )
 
 

@@ -27,8 +27,8 @@ _DAY = 86_400.0
 
 
 # What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
-# that are normalised twice, gradients that pile up.
-_HINDERING = {"left_out", "twice", "crossed", "piled", "erased"}
+# that are normalised twice, gradients that pile up, weights that have hardly moved.
+_HINDERING = {"left_out", "twice", "crossed", "piled", "erased", "hardly"}
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,18 @@ def said(event: Event) -> str:
         rest = f" What to do: {reason.todo}" if reason.todo else ""
         return f"{reason.name} ({reason.sureness}): {reason.explanation or reason.meaning}{rest}"
     return event.message[:1].upper() + event.message[1:]
+
+
+def listed(events: Sequence[Event]) -> list[str]:
+    """What each event says, one under the other; a finding that was given in the same words before is but named."""
+    first: dict[str, Event] = {}
+    texts: list[str] = []
+    for event in events:
+        text = said(event)
+        before = first.setdefault(text, event)
+        again = before is not event and event.document.get("cause") is not None
+        texts.append(f"{_reason(event).name}, as at step {before.step:,}" if again else text)
+    return texts
 
 
 def _noted(recorded: Recorded, course: Course) -> str:

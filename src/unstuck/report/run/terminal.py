@@ -92,14 +92,14 @@ class _Terminal:
     def _events(self, title: str, events: Sequence[Event], *, dim: bool = False) -> list[RenderableType]:
         if not events:
             return []
-        shown = list(enumerate(events, 1))[-_MOST_EVENTS:]
+        shown = list(enumerate(zip(events, standing.listed(events), strict=True), 1))[-_MOST_EVENTS:]
         table = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("right", "left", "right"):
             table.add_column(justify=justify, no_wrap=True, overflow=self._overflow)
         table.add_column(overflow="fold")
-        for number, event in shown:
+        for number, (event, said) in shown:
             style = KINDS.get(event.kind, "")
-            what = self._text(standing.said(event), "dim" if dim else "")
+            what = self._text(said, "dim" if dim else "")
             number_ = "" if dim else str(number)
             where = f"step {event.step:,}", seconds(event.time)
             table.add_row(
