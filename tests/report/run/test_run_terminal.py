@@ -38,6 +38,17 @@ def test_a_loss_that_stays_above_where_it_began_is_not_passed_over(tmp_path, los
     assert title in to_text(read(handmade(tmp_path / "run.sqlite", steps=steps)))
 
 
+def test_a_loss_that_has_stood_lower_is_not_said_to_improve(tmp_path):
+    level = {"falls": lambda step: 3.0 - step / 900, "rises": lambda step: 2.0 + step / 900}
+    texts = {}
+    for name, at in level.items():
+        steps = [(0, step, 0.1 * step, 1, at(step) + 0.2 * (step % 3), 0.1, 0) for step in range(1, 900)]
+        texts[name] = to_text(read(handmade(tmp_path / f"{name}.sqlite", steps=steps)))
+    assert "Nothing says that the loss has stopped improving." in texts["falls"]
+    assert "Nothing says" not in texts["rises"]
+    assert "it stood at 2.2" in texts["rises"]
+
+
 def test_what_is_not_trained_stands_beside_the_loss_that_falls(tmp_path):
     steps = [(0, step, 0.1 * step, 1, 1.0 / step, 0.1, 0) for step in range(1, 300)]
     events = [(0, 128, 12.8, "note", "90 % of the parameters are not trained", '{"left_out": 0.9}')]

@@ -14,8 +14,9 @@ from unstuck.findings.records import Cause
 from unstuck.report.numbers import count, probability, seconds
 from unstuck.report.words import Tone, cause_word
 from unstuck.watching.files.recorded import Course, Event, Recorded
+from unstuck.watching.losses.blocks import MOST
 from unstuck.watching.losses.heights import stays_above
-from unstuck.watching.losses.stalls import FIRST_LOOK
+from unstuck.watching.losses.stalls import FIRST_LOOK, stood_lower
 
 # Fewer samples have no spread, see FEWEST in watching/recent.py.
 _FEWEST = 4
@@ -104,9 +105,16 @@ def _without_stall(recorded: Recorded, course: Course) -> Standing:
         )
         return Standing("The loss stays above where it began", meaning, "unsure", ())
     meaning = "Nothing says that the loss has stopped improving."
+    if (lower := _lower(course)) is not None:
+        meaning = (
+            f"It is not sure whether the loss still improves. But it stands higher than it has: around step "
+            f"{lower[0]:,} it stood at {lower[1]:.4g}."
+        )
     if noted := _noted(recorded, course):
-        return Standing("No stall", f"{meaning} But {noted[0].lower()}{noted[1:]}.", "unsure", ())
-    return Standing("No stall", meaning, "good", ())
+        return Standing(
+            "No stall", f"{meaning} {'And' if lower else 'But'} {noted[0].lower()}{noted[1:]}.", "unsure", ()
+        )
+    return Standing("No stall", meaning, "good" if lower is None else "unsure", ())
 
 
 def worst(recorded: Recorded) -> Standing:
@@ -260,6 +268,20 @@ def _is_high(course: Course) -> bool:
     return high and not (
         len(ends) >= _FEWEST and weighted_mean(ends, [1.0] * len(ends)).surely_below(0.0, sigmas=2.0)
     )
+
+
+def _lower(course: Course) -> tuple[int, float] | None:
+    """Around which step the loss surely stood lower than at the end, and where."""
+    known = [part for part in course.curve if part.mean is not None]
+    width = -(-len(known) // MOST)
+    blocks = [known[first : first + width] for first in range(0, len(known), width)]
+    total = [sum(part.count for part in block) for block in blocks]
+    means = [
+        sum((part.mean or 0.0) * part.count for part in block) / count
+        for block, count in zip(blocks, total, strict=True)
+    ]
+    found = stood_lower(means)
+    return None if found is None else (blocks[int(found[0])][0].first, found[1])
 
 
 def _telling(kinds: Sequence[str]) -> str:

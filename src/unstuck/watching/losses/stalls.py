@@ -79,6 +79,9 @@ _BEGINNING, _SURE = 16, 3.0
 # Blocks that must lie lower than all before, and errors by which: they are asked again and again.
 _LAST, _LOWER = 12, 4.0
 
+# By which it must have stood lower to be worth a word, of the level.
+_WORTH = 0.1
+
 # A change by a smaller share of the loss may be the rounding of its sums.
 _ROUNDING = 1e-9
 
@@ -182,15 +185,8 @@ class Stalls:
 
     def stood_lower(self) -> tuple[int, float] | None:
         """Where it surely stood lower than now, by a tenth and more: middle and mean of the lowest part."""
-        means = self._blocks.means
-        level = mean(means[-_LAST:])
-        parts = [(estimate(means[end - _LAST : end]), end) for end in range(_LAST, len(means) + 1)]
-        if not parts:
-            return None
-        lowest, end = min(parts, key=lambda part: part[0].value)
-        if not lowest.surely_below(level - LEAST_OF_FALL * abs(level), sigmas=_LOWER):
-            return None
-        return round((end - _LAST / 2) * self._blocks.length), lowest.value
+        found = stood_lower(self._blocks.means)
+        return None if found is None else (round(found[0] * self._blocks.length), found[1])
 
     def conclude(self) -> Stall | None:
         """Look once more, at the end: what spacing the looks has put off is not lost."""
@@ -333,3 +329,15 @@ class Stalls:
         self.stall = None
         self._look = max(self._look, math.ceil(self._closed * _SPACING))
         return Moving(self._closed, since * self._blocks.length + 1, recent.value)
+
+
+def stood_lower(means: Sequence[float]) -> tuple[float, float] | None:
+    """Where means of successive blocks surely stood lower than at their end: the middle, in blocks, and the mean."""
+    level = mean(means[-_LAST:])
+    parts = [(estimate(means[end - _LAST : end]), end) for end in range(_LAST, len(means) + 1)]
+    if not parts:
+        return None
+    lowest, end = min(parts, key=lambda part: part[0].value)
+    if not lowest.surely_below(level - _WORTH * abs(level), sigmas=_LOWER):
+        return None
+    return end - _LAST / 2, lowest.value
