@@ -46,7 +46,19 @@ def test_a_loss_that_has_stood_lower_is_not_said_to_improve(tmp_path):
         texts[name] = to_text(read(handmade(tmp_path / f"{name}.sqlite", steps=steps)))
     assert "Nothing says that the loss has stopped improving." in texts["falls"]
     assert "Nothing says" not in texts["rises"]
-    assert "it stood at 2.2" in texts["rises"]
+    both = [(number, *row[1:]) for row in steps for number in (0, 1)]
+    optimizers = [(0, "Adam", "Generator", 10), (1, "SGD", "Critic", 20)]
+    game = to_text(read(handmade(tmp_path / "game.sqlite", steps=both, optimizers=optimizers)))
+    assert "it stood lower" not in game
+    assert "it stood lower, at 2.2" in texts["rises"]
+
+
+def test_heights_that_differ_little_are_written_apart(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 1.609 + 1e-4 * (step % 7), 0.1, 0) for step in range(1, 300)]
+    text = to_text(read(handmade(tmp_path / "run.sqlite", steps=steps)), 80, ascii_only=True)
+    chart = text.split(" loss\n")[1].split("|g|")[0]
+    heights = [row.split("|")[0].strip() for row in chart.splitlines() if "|" in row]
+    assert len({height for height in heights if height}) == 3
 
 
 def test_what_is_not_trained_stands_beside_the_loss_that_falls(tmp_path):
@@ -118,8 +130,8 @@ def test_a_finding_in_the_same_words_is_given_once_and_named_again(tmp_path):
 
 
 def test_a_killed_run_says_when_it_was_last_heard_of():
-    text = to_text(read(killed()))
-    assert "was killed after step" in text
+    text = to_text(read(killed()), 160)
+    assert "was killed, or left by os._exit, after step" in text
     assert "the last row is from" in text
 
 
@@ -176,6 +188,7 @@ def test_a_range_of_decades_is_drawn_on_a_logarithmic_scale():
     assert not spanned([(0.0, -1.0), (1.0, 100.0)]).logarithmic
     assert spanned([(0.0, None), (1.0, math.nan)]) is None
     assert spanned([(0.0, 5.0)]).low < 5.0 < spanned([(0.0, 5.0)]).high
+    assert spanned([(0.0, 0.0)]).low == 0.0  # no length is less
 
 
 def test_a_loss_that_is_next_to_zero_is_no_trouble(tmp_path):

@@ -48,7 +48,7 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
         Cause.NON_FINITE,
         MOST,
         (Evidence("step", float(recent.not_finite)),),
-        f"At step {recent.not_finite} the {recent.broken} was NaN or infinite for the first time. "
+        f"At step {recent.not_finite:,} the {recent.broken} was NaN or infinite for the first time. "
         + (
             "It has been so ever since, at every scale: the GradScaler makes no step any more, and the weights stay "
             "as they are."

@@ -107,9 +107,11 @@ def minus(text: str) -> str:
 
 
 def padded(values: Iterable[float], share: float = 0.12) -> tuple[float, float]:
-    """The range of the finite values, with some air; a range is never empty."""
+    """The range of the finite values, with some air; it is never empty, and nothing but zeros lie at its bottom."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
+    if low == high == 0.0:
+        return -share, 1.0
     air = share * (high - low) or 0.01 * max(abs(low), 1e-12)
     return low - air, high + air
 

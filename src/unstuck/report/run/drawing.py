@@ -33,14 +33,16 @@ class Range:
 
 
 def spanned(points: Points) -> Range | None:
-    """The range of the finite values; None if there is none."""
+    """The range of the finite values, nothing but zeros at its bottom; None if there is none."""
     values = [value for _, value in points if value is not None and math.isfinite(value)]
     if not values:
         return None
     low, high = min(values), max(values)
     if low > 0.0 and high > LOGARITHMIC_FROM * low:
         return Range(low, high, logarithmic=True)
-    air = 0.0 if high > low else 0.05 * abs(high) or 1.0
+    if low == high == 0.0:
+        return Range(0.0, 1.0, logarithmic=False)
+    air = 0.0 if high > low else 0.05 * abs(high)
     return Range(low - air, high + air, logarithmic=False)
 
 

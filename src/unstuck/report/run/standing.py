@@ -105,10 +105,11 @@ def _without_stall(recorded: Recorded, course: Course) -> Standing:
         )
         return Standing("The loss stays above where it began", meaning, "unsure", ())
     meaning = "Nothing says that the loss has stopped improving."
-    if (lower := _lower(course)) is not None:
+    # Of several losses, as in games, none need fall.
+    if (lower := _lower(course) if len(recorded.optimizers) == 1 else None) is not None:
         meaning = (
-            f"It is not sure whether the loss still improves. But it stands higher than it has: around step "
-            f"{lower[0]:,} it stood at {lower[1]:.4g}."
+            f"It is not sure whether the loss still improves: around step {lower[0]:,} it stood lower, at "
+            f"{lower[1]:.4g}. Unless it has become the loss of something else since, steps may have led away."
         )
     if noted := _noted(recorded, course):
         return Standing(
@@ -133,7 +134,7 @@ def state(recorded: Recorded) -> str:
     if recorded.state == "running":
         return f"running: step {steps} after {took}; {last}"
     if recorded.state == "killed":
-        return f"was killed after step {steps}, {took} after its start; {last}"
+        return f"was killed, or left by os._exit, after step {steps}, {took} after its start; {last}"
     if recorded.state == "elsewhere":
         return f"was running on {recorded.detail} at step {steps}; {last}, whether it goes on can be seen only there"
     if recorded.state == "stopped":
