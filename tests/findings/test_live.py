@@ -248,6 +248,15 @@ def test_what_sits_where_it_has_no_slope_is_saturated_unless_there_is_another_wa
     assert causes(bypassed, look) == []
 
 
+def test_layers_that_get_no_gradient_through_saturated_units_are_not_dead():
+    silent = replace(RECENT, silent=("0", "2", "4"))
+    assert causes(silent) == [Cause.DEAD_UNITS]
+    assert causes(silent, replace(LOOK, flat=(("4", 1.0),))) == [Cause.SATURATED_UNITS]
+    both = causes(silent, replace(LOOK, flat=(("0", 1.0),)))  # nothing saturated lies behind the others
+    assert both == [Cause.DEAD_UNITS, Cause.SATURATED_UNITS]
+    assert causes(silent, replace(LOOK, flat=(("4", 0.5),))) == [Cause.DEAD_UNITS]
+
+
 def test_units_that_the_steps_have_saturated_are_put_down_to_them():
     look = replace(LOOK, flat=(("0", 0.97),))
     then, now = (("0", 0.5), ("2", 1.0)), (("0", 0.001), ("2", 1.0))

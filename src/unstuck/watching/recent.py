@@ -9,7 +9,7 @@ from statistics import median
 from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
-from unstuck.findings.live.strides import FROM_ZERO, REPLACES
+from unstuck.findings.live.strides import REPLACES
 from unstuck.findings.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs
@@ -171,7 +171,6 @@ def _driven(first: Sample, last: Sample) -> tuple[str, ...]:
         name
         for name, then in first.layers.items()
         if (now := last.layers.get(name)) is not None
-        and then.update_norm <= FROM_ZERO * then.weight_norm
         and ((_grown(then, now) or 0.0) >= _TWICE or then.update_norm >= REPLACES * then.weight_norm > 0.0)
     )
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from unstuck.findings.layers import FLAT_LAYER
 from unstuck.findings.live.glance import NEGLIGIBLE, critical
 from unstuck.findings.phrases import MOST, confidence, figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
@@ -98,19 +99,31 @@ def mismatched_loss(recent: Recent, look: Look | None) -> Finding | None:
     )
 
 
-def dead_units(recent: Recent, _look: Look | None) -> Finding | None:
-    """No gradient at all comes to a layer, and the weights behind it are not zero."""
-    if not recent.silent:
+def dead_units(recent: Recent, look: Look | None) -> Finding | None:
+    """No gradient at all comes to a layer, and the weights behind it are not zero.
+
+    Nor does it where a tanh or a sigmoid lies so far out that rounding leaves it no slope: these are saturated.
+    """
+    silent = _unexplained(recent.silent, (look or recent.glimpse).flat)
+    if not silent:
         return None
     return Finding(
         Cause.DEAD_UNITS,
         DEAD,
-        (Evidence("silent_layers", float(len(recent.silent))),),
-        f"Not the least gradient comes to {named(recent.silent)}, at any step that was looked at: the units behind "
-        "give nothing on any example, as ReLUs do when their inputs are all negative. No step can wake them up.",
+        (Evidence("silent_layers", float(len(silent))),),
+        f"Not the least gradient comes to {named(silent)}, at any step that was looked at: the units behind "
+        "give nothing on any example, as ReLUs do when their inputs are all negative, or always the same, as a tanh "
+        "or a sigmoid far out. No step can wake them up.",
         "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
         "units (LeakyReLU, ELU) or normalisation before them.",
     )
+
+
+def _unexplained(silent: Sequence[str], flat: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    """Layers without any gradient but those that have units without a slope after them."""
+    saturated = {name for name, share in flat if share >= FLAT_LAYER}
+    last = max((place for place, name in enumerate(silent) if name in saturated), default=-1)
+    return tuple(silent[last + 1 :])
 
 
 def zero_layers(recent: Recent, _look: Look | None) -> Finding | None:
