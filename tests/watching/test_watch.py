@@ -780,6 +780,23 @@ def test_of_several_processes_only_the_first_writes(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def _worker(rank, meet, out):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=out):
+        train(model, optimizer, inputs, labels, 3)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_processes_that_have_met_by_themselves_the_first_writes(tmp_path):
+    torch.multiprocessing.start_processes(
+        _worker, (str(tmp_path / "meet"), str(tmp_path / "runs")), nprocs=2, start_method="fork"
+    )
+    assert len([*(tmp_path / "runs").glob("*.sqlite")]) == 1
+
+
 @pytest.mark.parametrize(
     ("model", "optimizer", "options", "message"),
     [

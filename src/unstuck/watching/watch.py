@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from torch import distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
@@ -146,8 +147,8 @@ class Watch:
         self.close("finished" if error is None else f"{type(error).__name__}: {error}")
 
     def _open(self, folder: Path, about: Mapping[str, object]) -> Store | None:
-        if os.environ.get("RANK", "0") not in {"", "0"}:
-            return None  # of several processes the first writes
+        if not _first():
+            return None
         try:
             return Store(new_path(folder), about, self._say)
         except (RunError, OSError) as error:
@@ -236,6 +237,12 @@ def _unwrapped(optimizer: Any) -> Any:
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     return optimizer
+
+
+def _first() -> bool:
+    """Whether this is the only process of a training, or the first, as whoever has started them has told it."""
+    met = dist.is_available() and dist.is_initialized()
+    return dist.get_rank() == 0 if met else os.environ.get("RANK", "0") in {"", "0"}
 
 
 def _children_worked() -> bool:
