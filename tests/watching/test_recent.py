@@ -35,8 +35,19 @@ def grown(then, now, step=0.1):
     return summed([first, last])
 
 
+def test_what_weights_have_grown_by_is_counted_up_to_where_the_loss_began_to_stand_still():
+    lengths = [(3, 1.0), (10, 5.0), (40, 20.0), (90, 60.0)]
+    samples = [(step, 0.0, Sample(1.0, length, 0.1, *[None] * 8, {}, ())) for step, length in lengths]
+
+    def told(since, known=samples):
+        return recent(known, since=since, until=100, level=1.0, scale=1.0, first=samples[0][2]).grown
+
+    assert [told(since) for since in (1, 5, 40, 95)] == [1.0, 5.0, 20.0, None]
+    assert told(5, samples[1:]) is None  # nobody knows any more
+    assert told(20, samples[1:]) == 20.0
+
+
 def test_weights_that_are_twice_as_long_or_were_made_anew_at_once_are_those_of_the_steps():
-    assert grown(10.0, 25.0).grown == pytest.approx(2.5)
     assert grown(10.0, 25.0).driven == ("0",)
     assert grown(10.0, 15.0).driven == ()
     assert grown(10.0, 15.0, step=2.0).driven == ("0",)

@@ -90,7 +90,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         began=began,
         lowest=lowest,
         first_share=None if first is None else _share(first),
-        grown=_grown(first, samples[-1][2]) if first is not None and samples else None,
+        grown=None if first is None else _grown_before(samples, since, first),
         driven=_driven(first, samples[-1][2]) if first is not None and samples else (),
         signal=_mean(own, lambda sample: sample.signal),
         noise=_mean(own, lambda sample: sample.noise),
@@ -160,6 +160,14 @@ def wiring(
 
 def _grown(first: Sample | Group, last: Sample | Group) -> float | None:
     return last.weight_norm / first.weight_norm if first.weight_norm > 0.0 else None
+
+
+def _grown_before(samples: Sequence[tuple[int, float, Sample]], since: int, first: Sample) -> float | None:
+    """Of the steps before the loss stood still alone: what it does since need not have brought it there."""
+    if not samples or (samples[0][0] >= since and samples[0][2] is not first):
+        return None  # what was sampled then is not remembered any more
+    then = next((sample for step, _, sample in samples if step >= since), None)
+    return None if then is None else _grown(first, then)
 
 
 def _driven(first: Sample, last: Sample) -> tuple[str, ...]:

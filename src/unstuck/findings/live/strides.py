@@ -60,8 +60,8 @@ def thrown(recent: Recent) -> Finding | None:
     elif grown is not None and grown >= 1.0 / REPLACES:
         evidence = Evidence("weights_grown", grown)
         seen = (
-            f"The steps have made the weights {figure(grown)} times as long as they were at the beginning, so that "
-            "next to nothing is left of what they were initialised to"
+            f"Before the loss stood still the steps had made the weights {figure(grown)} times as long as they were "
+            "at the beginning, so that next to nothing was left of what they were initialised to"
         )
     else:
         return None

@@ -107,7 +107,7 @@ class Recent:
         clipped: Whether the gradient has the very same length again and again.
         step_share: Median length of an update over that of the weights.
         first_share: The same of the first update that was sampled.
-        grown: Length of the weights at the last sample over that at the first.
+        grown: Length of the weights where the loss began to stand still over that at the first sample.
         driven: Names of the layers of whose weights the steps, and not the initialisation, surely have made most.
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
             and no more than at the last sample.
