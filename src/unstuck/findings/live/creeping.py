@@ -59,7 +59,7 @@ def hardly_moved(recent: Recent) -> str:
     return (
         f"the weights have hardly moved: all {recent.until:,} steps together come to no more than "
         f"{100 * steps:.2g} % of their length{_NO_PROMISE.rstrip('.')}; unless the loss began where it can end, the "
-        "learning rate is too low, or its warm-up too long"
+        "learning rate is too low, its warm-up too long, or the gradient next to nothing"
     )
 
 
