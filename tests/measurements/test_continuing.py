@@ -14,7 +14,7 @@ from quadratics import Vector, batch, bowl, judge_of, noisy_bowls, symmetric, ve
 from objective.fingerprint import unchanged
 from unstuck import Training
 from unstuck.errors import TrainingError
-from unstuck.measurements.optimizer.continuing import Pace, measure_continuations
+from unstuck.measurements.optimizer.continuing import Beyond, Pace, measure_continuations
 from unstuck.measurements.records import Sample
 from unstuck.objective import Objective, draw
 
@@ -82,7 +82,7 @@ def continuations(training, sample=ALL, pace=LEISURE, beyond=0):
     drawn = draw(training.data, seed=0, enough=lambda *_: False).batches
     known = len(drawn) - beyond
     judge = judge_of(Objective(training, drawn[:known]), exhaustive=sample.exhaustive)
-    return measure_continuations(training.optimizer, judge, sample, pace, further=drawn[known:])
+    return measure_continuations(training.optimizer, judge, sample, pace, beyond=Beyond(drawn[known:]))
 
 
 def plain(rate, theta=(1.0, -2.0, 0.5)):
@@ -315,3 +315,24 @@ def test_where_going_on_explains_enough_no_other_steps_are_taken():
     found = measure_continuations(training.optimizer, judge_of(objective), ALL, LEISURE, explained)
     assert asked == [["going on"]]
     assert found.arms == continuations(training).arms[:1]
+
+
+def by_heart(model, content):
+    """Each batch has a number of its own, which nothing but a step on that batch moves."""
+    return 1.0 + (model.theta[content[0]] - 1.0).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("count", "steps"), [(math.inf, (0, 0, 0)), (1e6, (0, 0, 0)), (16.0, (1, 1, 0)), (8.0, (2, 1, 1))]
+)
+def test_what_judges_is_trained_on_as_often_as_the_run_comes_to_it(count, steps):
+    model = Vector(torch.zeros(8, dtype=torch.float64))
+    data = [(torch.tensor([number]),) for number in range(8)]
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.25
+    )  # each step leaves a quarter of what lies above 1
+    drawn = draw(data, seed=0, enough=lambda *_: False).batches
+    judge = judge_of(Objective(Training(model, by_heart, data, optimizer), drawn[:6]), exhaustive=False)
+    found = measure_continuations(optimizer, judge, PART, LEISURE, beyond=Beyond(drawn[6:], count)).going_on
+    assert found.steps == 10
+    assert found.losses[-1] == pytest.approx(1.0 + sum(0.25**taken for taken in steps) / 3.0)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from unstuck import processes
 from unstuck.measurements.known import Known
-from unstuck.measurements.optimizer.continuing import FURTHER, Pace, measure_continuations
+from unstuck.measurements.optimizer.continuing import FURTHER, Beyond, Pace, measure_continuations
 from unstuck.measurements.records import Continuations, Measurements, Route
 from unstuck.measurements.surveys import Limits
 from unstuck.objective import Batch
-from unstuck.objective.affordable import further
+from unstuck.objective.affordable import count_of, further
 from unstuck.objective.sampling import total_bytes
 from unstuck.training import Training
 
@@ -29,8 +30,8 @@ def go_on(
         return explained(known.measured())
 
     try:
-        more = _further(known, training, limits, pace)
-        _take(known, measure_continuations(optimizer, known.judge, known.sample, pace, asked, further=more))
+        more = Beyond(_further(known, training, limits, pace), processes.agreed(count_of(training.data)))
+        _take(known, measure_continuations(optimizer, known.judge, known.sample, pace, asked, beyond=more))
     except Exception as error:  # a stranger's optimizer may raise anything
         known.omit("continuations", error)
 

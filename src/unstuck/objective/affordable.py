@@ -45,7 +45,7 @@ def affordable(
     """
     first = draw(data, seed=seed, enough=lambda batches, _: batches >= 1)
     size = processes.agreed(float(total_bytes(first.batches[0].content)))
-    count = processes.agreed(_count(data))
+    count = processes.agreed(count_of(data))
 
     def enough(batches: int, examples: int) -> bool:
         # All the data, if they are not much more: then nothing is left to sampling error.
@@ -96,8 +96,8 @@ def _as_before(drawn: Draw, data: Iterable[Any], seed: int) -> Draw:
     return draw(data, seed=seed, enough=lambda batches, _: batches >= count)
 
 
-def _count(data: Any) -> float:
-    """How many batches there are, if the data know."""
+def count_of(data: Any) -> float:
+    """How many batches there are, if the data know; else infinity."""
     try:
         return float(len(data))
     except (TypeError, NotImplementedError):

@@ -78,7 +78,23 @@ class Pace:
     furthest: float = 1.0
 
 
+@dataclass(frozen=True)
+class Beyond:
+    """What the run sees of its data beyond the sample.
+
+    Attributes:
+        batches: Some of them, to train on.
+        count: How many batches an epoch has in all; infinity where that is unknown.
+    """
+
+    batches: Sequence[Batch] = ()
+    count: float = math.inf
+
+
 Explained = Callable[[Continuations], bool]
+
+
+_NOTHING = Beyond()
 
 
 def _unexplained(found: Continuations) -> bool:
@@ -94,14 +110,15 @@ def measure_continuations(
     pace: Pace,
     explained: Explained = _unexplained,
     *,
-    further: Sequence[Batch] = (),
+    beyond: Beyond = _NOTHING,
 ) -> Continuations:
     """Go on from here on copies of parameters and optimizer.
 
     Each arm makes the same number of steps on the same batches in the same order, so that gains are compared
     batch by batch. Where the sample is all the data, it is trained and judged on all of it, as the run is;
     where it is a part, on the half that finds and what there is beyond the sample, and judged on the half that
-    judges. The schedule is not followed.
+    judges, which is trained on as often as the run itself comes to each of its batches: what is never seen is
+    forgotten, as what the run sees is not. The schedule is not followed.
 
     Gains are those of the loss that the run reports. What weight decay adds to it falls by itself as weights shrink,
     and would hide that nothing else does: it is told apart.
@@ -112,14 +129,14 @@ def measure_continuations(
         sample: What the judge's batches are.
         pace: How long it may take.
         explained: Is asked, once it is known what going on gains, whether no other steps could change the answer.
-        further: Batches beyond the sample, to train on.
+        beyond: What there is beyond the sample.
     """
-    return _Race(optimizer, judge, sample, pace, further).run(explained)
+    return _Race(optimizer, judge, sample, pace, beyond).run(explained)
 
 
 class _Race:
     def __init__(
-        self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, further: Sequence[Batch]
+        self, optimizer: Optimizer, judge: Judge, sample: Sample, pace: Pace, beyond: Beyond
     ) -> None:
         everything = tuple(range(len(judge.base)))
         self._decayed, judge = judge.objective, judge.bare
@@ -128,7 +145,7 @@ class _Race:
             judge = Judge(judge.objective, halves, judge.base, judge.floor)
         self._judge, self._optimizer, self._pace = judge, optimizer, pace
         self._whole = sample.whole
-        self._objective = judge.objective.beyond(further)
+        self._objective = judge.objective.beyond(beyond.batches)
         self._finds = judge.halves.finds
         trained = (*self._finds, *range(len(judge.base), len(self._objective.batches)))
         share = math.fsum(judge.objective.weights[index] for index in self._finds)
@@ -136,7 +153,9 @@ class _Race:
         steps = round(passes * len(self._finds))
         steps = steps if sample.whole else min(steps, round(_PASSES * len(trained)))
         steps = min(max(steps, _FEWEST), _MOST)
-        self._order = self._anew([trained[number % len(trained)] for number in range(steps)], sample)
+        judges = [] if sample.whole else [index for index in everything if index not in self._finds]
+        order = _interleaved(trained, judges, steps, len(judges) / beyond.count)
+        self._order = self._anew(order, sample)
         self._whole_order = self._anew(list(self._finds) * _WHOLE_STEPS, sample)
         self._passes = steps / len(trained)
         self._arms: list[Arm] = []
@@ -314,6 +333,19 @@ def _stepped(twin: Twin, only: Sequence[int], *, first: bool) -> Float[Tensor, "
         twin.objective.values(twin.objective.theta, only)
         return None
     return moved if twin.objective.space.finite(moved) else None
+
+
+def _interleaved(many: Sequence[int], few: Sequence[int], steps: int, share: float) -> list[int]:
+    """Go through the many in turn, and at such a share of the steps, evenly spread, through the few."""
+    order: list[int] = []
+    of_few = 0
+    for number in range(1, steps + 1):
+        if few and round(number * share) > of_few:
+            order.append(few[of_few % len(few)])
+            of_few += 1
+        else:
+            order.append(many[(number - 1 - of_few) % len(many)])
+    return order
 
 
 def _marks(steps: int, *, all_of_them: bool) -> set[int]:
