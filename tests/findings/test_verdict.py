@@ -23,7 +23,7 @@ from unstuck.findings.phrases import figure
 from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
-from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice
+from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice, Stability
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.sight import Sight
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
@@ -416,6 +416,36 @@ def test_healthy_is_said_only_when_going_on_surely_gains_and_ever_more(gain, tre
 )
 def test_what_gains_where_going_on_does_not_names_the_cause(others, cause):
     assert stuck(0.0, *others).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "noise", "cause"),
+    [
+        (0.03, 500.0, Cause.GRADIENT_NOISE),
+        (0.5, 500.0, Cause.STEP_TOO_LARGE),
+        (0.03, 5.0, Cause.STEP_TOO_LARGE),  # batches are mostly signal
+    ],
+)
+def test_steps_far_within_what_the_steepest_direction_bears_do_not_bounce_but_are_thrown_about(
+    sharpness, noise, cause
+):
+    routes = (route("gradient", 0.02, 0.02), route("krylov", 0.03, 0.03))
+    lower, carried = (
+        arm("rate", 0.3, factor=0.1),
+        arm("whole", -0.2),
+    )  # by the noise that momentum has gathered
+    found = measurements(
+        routes,
+        None,
+        (),
+        continuations=continued(0.0, lower, carried),
+        noise=replace(measured_noise(), simple=Estimate(noise, 0.1 * noise, 15.0)),
+        stability=Stability("SGD", Estimate(sharpness, 1e-3), 1.0, one_rate=True),
+    )
+    verdict = conclude(found, COST)
+
+    assert verdict.cause is cause
+    assert ("33 times" in verdict.findings[0].explanation) == (cause is Cause.GRADIENT_NOISE)
 
 
 def test_a_rate_that_surely_gains_is_told_though_a_higher_one_gained_more_by_chance():

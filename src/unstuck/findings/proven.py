@@ -5,10 +5,11 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from unstuck.estimate import Estimate, weighted_mean
+from unstuck.findings.noise import mostly_signal
 from unstuck.findings.phrases import of_what, percent
 from unstuck.findings.progress import ABOUT_EQUAL, HEALTHY_PACE, HEALTHY_PASS, MUCH, NEGLIGIBLE, SIGMAS
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
-from unstuck.findings.steps import mostly_signal, thrown_out
+from unstuck.findings.steps import thrown_out
 from unstuck.findings.verdict import EXPLAINS, NAMED, first_named, rank
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.trials import Trial, Trials

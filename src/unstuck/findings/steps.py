@@ -3,6 +3,7 @@
 import math
 
 from unstuck.estimate import Estimate
+from unstuck.findings.noise import jostled, mostly_signal
 from unstuck.findings.phrases import confidence, estimated, figure, of_what, percent, share, surely_negative
 from unstuck.findings.point import leads_down
 from unstuck.findings.progress import (
@@ -56,9 +57,6 @@ UNTRIED = 0.6
 # The looks over which an arm's end is taken; more than so many on the way down are no turn of a bounce (once in 24).
 LATER = 3
 
-# Two thirds of a batch's gradient (of its squared length) are signal where the noise scale is half the batch size.
-MOSTLY_SIGNAL = 0.5
-
 # A rate at which the loss grows by so many times itself is thrown out, however much its looks differ.
 MULTIPLIED = 3.0
 
@@ -107,7 +105,7 @@ def step_too_large(point: Point, measured: Measurements) -> Finding | None:
         return None
     if _outdone(best, measured):
         return _too_large(best, measured, 0.9)
-    if not _stuck(point, measured) or _leapt(best, measured):
+    if not _stuck(point, measured) or _leapt(best, measured) or jostled(measured):
         return None
     found = measured.continuations
     whole = found.named("whole") if found else None
@@ -164,7 +162,10 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     # Few steps on all the data may end above where many on batches wander; but if they gain, and shorter steps on
     # batches get below, then noise it is that keeps the present ones up.
     gains = whole.gain.surely_above(NEGLIGIBLE * measured.scale)
-    if not _surely_better(whole, measured) and not (gains and lower):
+    shaken = lower and jostled(
+        measured
+    )  # whatever momentum has gathered of the noise does to steps on all the data
+    if not _surely_better(whole, measured) and not (gains and lower) and not shaken:
         return None
     scale = noise.simple if noise else None
     return Finding(
@@ -175,11 +176,12 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
             *([Evidence("batch_size", noise.batch)] if noise else []),
             estimated("whole_gain", share(whole.gain, measured)),
             *([_rate(best, measured)] if best else []),
+            *(_stability(measured) if measured.stability else ()),
             *_gains(measured),
         ),
-        f"Steps on single batches do not get the loss down for good: {_ahead(measured)} At the same rate, "
-        f"{whole.steps} steps on the gradient of all the data gain {percent(whole.gain, measured)}. The noise of the "
-        "batches undoes the progress.",
+        f"Steps on single batches do not get the loss down for good: {_ahead(measured)} "
+        f"{_calmer(whole, best if shaken and not gains else None, measured)} The noise of the batches undoes the "
+        "progress.",
         "Lower the learning rate or let it decay, enlarge the batch, or average the weights.",
     )
 
@@ -278,10 +280,18 @@ def _stuck(point: Point, measured: Measurements) -> bool:
     return point.kind is Kind.NOT_CRITICAL and not improves(measured) and not falls(measured)
 
 
-def mostly_signal(measured: Measurements) -> bool:
-    """Whether a batch's gradient is mostly signal: the noise scale lies far below the batch size."""
-    noise = measured.noise
-    return noise is not None and noise.simple is not None and noise.simple.value < MOSTLY_SIGNAL * noise.batch
+def _calmer(whole: Arm, lower: Arm | None, measured: Measurements) -> str:
+    """What shows that it is noise: steps on all the data, or, where momentum carries these up, shorter ones."""
+    if lower is None or measured.stability is None:
+        return (
+            f"At the same rate, {whole.steps} steps on the gradient of all the data gain "
+            f"{percent(whole.gain, measured)}."
+        )
+    times = 1.0 / max(measured.stability.ratio.value, 1e-300)
+    return (
+        f"They are no longer than the steepest direction bears, which is {figure(times)} times as much; and yet at "
+        f"{lower.factor:g} times the rate the same steps gain {percent(lower.gain, measured)}."
+    )
 
 
 def _surely_better(arm: Arm, measured: Measurements) -> bool:
