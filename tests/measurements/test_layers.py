@@ -1,4 +1,5 @@
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -351,6 +352,17 @@ def test_units_that_started_alike_and_learnt_alike_are_copies(noise):
         {"inner.0.weight": expected} if expected else {}
     )
     assert len(layers.alike) == expected
+
+
+@pytest.mark.parametrize("zero", [("first", "second"), ("first",), ("second",), ()])
+def test_two_factors_at_zero_wait_for_each_other_for_ever_and_one_does_not(zero):
+    model = nn.Sequential(OrderedDict(first=nn.Linear(6, 6), act=nn.Tanh(), second=nn.Linear(6, 3)))
+    for name in zero:
+        nn.init.zeros_(model.get_submodule(name).weight), nn.init.zeros_(model.get_submodule(name).bias)
+
+    waiting = {scale.name for scale in look(model).alike if scale.weight == 0.0}
+
+    assert waiting == ({"first.weight", "second.weight"} if len(zero) == 2 else set())
 
 
 def test_rows_that_are_equal_and_get_different_gradients_or_none_are_no_copies():

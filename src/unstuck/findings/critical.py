@@ -193,6 +193,11 @@ def _alike(measured: Measurements) -> str:
     if not measured.alike:
         return ""
     worst = max(measured.alike, key=lambda parameter: parameter.copies)
+    if worst.weight == worst.gradient == 0.0:
+        return (
+            f" All numbers of `{worst.name}` are zero, and so is the gradient that comes to them, for what they are "
+            "multiplied with is zero, too: no step along gradients ever changes that."
+        )
     return (
         f" {100 * worst.copies:.3g} % of the units of `{worst.name}` are copies of each other: with the same weights "
         "and the same gradients they stay so at every step, and do the work of one."

@@ -230,12 +230,14 @@ def _share(mask: Tensor) -> float:
 
 
 def _copies(weight: Tensor, gradient: Tensor) -> float:
-    """Which share of the rows have another's weights and its gradient, which is not zero.
+    """Which share of the rows have another's weights and its gradient, which is not zero unless all of both are.
 
     Rows that started alike part only by rounding, which sums in another order; rows that did not are never so near.
     """
     if weight.ndim < 2 or weight.numel() == 0:  # noqa: PLR2004
         return 0.0
+    if not weight.any() and not gradient.any():
+        return 1.0
     weights, slopes = weight.flatten(1), gradient.flatten(1)
     left = slopes.any(1)
     copies = 0

@@ -100,7 +100,8 @@ class ParameterScale:
         weight: Of the parameter.
         gradient: Of the gradient of the mean loss over the examples seen.
         copies: Share of the units (rows, of a matrix or a convolution) that have the same weights and the same
-            gradient, not zero, as another: no step along gradients tells them apart, ever.
+            gradient, not zero, as another: no step along gradients tells them apart, ever. All, where the whole
+            tensor and its gradient are zero, as of two factors that wait for each other.
     """
 
     name: str
@@ -141,8 +142,10 @@ class Layers:
 
     @property
     def alike(self) -> tuple[ParameterScale, ...]:
-        """The parameters of which most units are copies of each other."""
-        return tuple(parameter for parameter in self.parameters if parameter.copies > _MOST)
+        """The parameters of which most units are copies of each other; at zero, two that wait for each other."""
+        copied = [parameter for parameter in self.parameters if parameter.copies > _MOST]
+        at_zero = [parameter for parameter in copied if parameter.weight == parameter.gradient == 0.0]
+        return tuple(each for each in copied if each not in at_zero or len(at_zero) > 1)
 
     @property
     def learned(self) -> float | None:
