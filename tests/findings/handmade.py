@@ -200,6 +200,11 @@ def planted(kind):
             spectrum(-0.5, 2.0),
             (line("lowest", -0.5), line("highest", 2.0)),
         ),
+        "leaps on flat ground": measurements(
+            (*flat, *down, unshaken),
+            spectrum(-1e-9, 2.0, above=0.1),
+            (line("lowest", 0.0, fall=0.05), line("highest", 2.0)),
+        ),
         "gradient-flat": measurements(
             flat, spectrum(0.1, 2.0), bowl, gradient=Gradient(0.1, 1e-8, 1e-4, 0.001)
         ),

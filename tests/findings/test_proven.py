@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from handmade import COST, arm, continued, measurements, route
+from handmade import COST, arm, continued, measurements, planted, route
 
 from unstuck.estimate import Estimate
 from unstuck.findings.proven import least_gain, with_trials
@@ -73,6 +73,17 @@ def test_a_cause_that_is_left_open_is_settled_by_what_alone_sheds_half_of_the_lo
         assert cause in verdict.remedies[0].treats
         told = verdict.findings[0].evidence[0].value
         assert told in {remedy.gain for remedy in verdict.remedies if cause in remedy.treats}
+
+
+@pytest.mark.parametrize(("gain", "leaps"), [(0.9, True), (-0.1, False)])
+def test_what_is_proved_beside_a_minimum_is_said_to_lead_out_of_it(gain, leaps):
+    verdict = conclude(planted("minimum"), COST)
+    assert verdict.cause is Cause.LOCAL_MINIMUM
+
+    advice = with_trials(verdict, trials(larger_step=gain)).findings[0].advice
+
+    assert ("what was proved" in advice) is leaps
+    assert ("No optimizer" in advice) is not leaps
 
 
 @pytest.mark.parametrize(("half", "resolved"), [(0.002, True), (0.8, False)])

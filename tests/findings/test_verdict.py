@@ -24,6 +24,7 @@ from unstuck.findings.progress import falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
 from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice, Stability
+from unstuck.measurements.records.layers import Activation
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.sight import Sight
 from unstuck.measurements.records.updates import Excluded, SecondMoment, Wiring
@@ -52,6 +53,7 @@ MINIMA = {Kind.MINIMUM, Kind.DEGENERATE_MINIMUM}
         ("degenerate minimum", Kind.DEGENERATE_MINIMUM, Cause.LOCAL_MINIMUM),
         ("plateau", Kind.PLATEAU, Cause.PLATEAU),
         ("curvature that leads nowhere", Kind.PLATEAU, Cause.PLATEAU),
+        ("leaps on flat ground", Kind.PLATEAU, Cause.PLATEAU),
         ("gradient-flat", Kind.GRADIENT_FLAT, Cause.PLATEAU),
         ("not critical", Kind.NOT_CRITICAL, None),
         ("in between", Kind.UNDECIDED, None),
@@ -71,6 +73,17 @@ def test_inputs_and_examples_that_no_output_depends_on_are_told():
     assert not any("No output" in note for note in whole)
     assert any("32 of the 64 numbers" in note for note in cut)
     assert any("31 of the 32 examples" in note for note in one)
+
+
+@pytest.mark.parametrize(("silent", "told"), [(0.9, "64 relu units after `2`"), (0.1, "inverted mask")])
+def test_examples_that_units_are_silent_on_are_not_put_down_to_an_index(silent, told):
+    units = Activation("2", "relu", "rectifier", 64, 32, 0.4, 0.0, 0.9, 0.1, silent)
+    layers = Layers(32, (units,), (), (), 2.3)
+    found = replace(planted("minimum"), sight=Sight(64, 0, 32, 29), layers=layers)
+
+    (note,) = (note for note in conclude(found, COST).notes if "No output" in note)
+
+    assert told in note
 
 
 def test_curvature_of_a_loss_that_is_one_number_wherever_it_is_looked_at_is_rounding():
@@ -445,7 +458,7 @@ def test_steps_far_within_what_the_steepest_direction_bears_do_not_bounce_but_ar
     verdict = conclude(found, COST)
 
     assert verdict.cause is cause
-    assert ("33 times" in verdict.findings[0].explanation) == (cause is Cause.GRADIENT_NOISE)
+    assert ("33 times as long" in verdict.findings[0].explanation) == (cause is Cause.GRADIENT_NOISE)
 
 
 def test_a_rate_that_surely_gains_is_told_though_a_higher_one_gained_more_by_chance():

@@ -1,13 +1,14 @@
 """Critical points: a saddle, a minimum, a maximum, a plateau."""
 
 from unstuck.estimate import Estimate
-from unstuck.findings.phrases import MOST, estimated, percent, share, surely_negative
+from unstuck.findings.phrases import MOST, estimated, figure, percent, share, surely_negative
 from unstuck.findings.point import (
     TOLERANCE,
     curvature_gain,
     first_order_gain,
     is_flat,
     leads_down,
+    leaps_along_flat_ground,
     shakes_loose,
 )
 from unstuck.findings.progress import improves
@@ -17,6 +18,9 @@ from unstuck.measurements.records import Measurements
 # Where decay takes a hundredth of each weight at each step, what is learnt is forgotten within a hundred: sooner than
 # any usual average of the gradients, and some hundred times sooner than with usual rates and coefficients.
 FORGETTING = 0.01
+
+# A certificate that leaves less open than a millionth of the steepest curvature leaves nothing open to a reader.
+ROUNDING = 1e-6
 
 # How sure it is that a floor is reached which was searched for on one batch or two.
 AT_FLOOR = 0.9
@@ -98,12 +102,17 @@ def local_minimum(point: Point, measured: Measurements) -> Finding | None:
             Evidence("lambda_max", spectrum.lambda_max if spectrum else 0.0),
             *_slope(measured),
         ),
-        "No step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
-        f"downwards by more than {certificate.tolerance:.2g} of the steepest.{flat}{owed}",
+        "No short step lowers the loss: not along the gradient, not corrected for curvature, and no direction curves "
+        f"downwards{_but_for(certificate.tolerance)}.{flat}{owed}",
         (_less_decay(measured) or ("Let the weights decay less, if this loss must fall. " if owed else ""))
         + "No optimizer will lower this loss from here: change the model, the regularisation, the data or the "
         "starting point, or accept this loss.",
     )
+
+
+def _but_for(tolerance: float) -> str:
+    """What the certificate leaves open, if that is more than rounding."""
+    return f" by more than {tolerance:.2g} of the steepest" if tolerance > ROUNDING else ""
 
 
 def _nothing_left(measured: Measurements) -> Finding:
@@ -180,6 +189,12 @@ def _why_flat(point: Point, measured: Measurements) -> str:
         return (
             "Gradient and curvature are both negligible: moving by the whole length of the weights would hardly "
             "change the loss."
+        )
+    escape = measured.route("escape")
+    if escape is not None and leaps_along_flat_ground(measured, spectrum):
+        return (
+            "Most directions are flat, and nothing leads down from here: only a leap along them, and a descent from "
+            f"there, gets lower (by {percent(escape.gain, measured)}, at a distance of {figure(escape.distance)})."
         )
     return (
         "Neither the gradient nor the curvature leads down: following the one, or a direction in which the loss "

@@ -31,6 +31,9 @@ USUAL = 0.05
 # gradient-flat when more than 0.9 of g is out of reach of H, which this is a stricter form of.
 KERNEL = 0.01
 
+# Where more than half of all directions are flat, what lies far off along them is no way down from here.
+MOSTLY_FLAT = 0.5
+
 # It is remarkable only if the slope, did it go on for the length of the weights, would take this share of the loss.
 PROMISING = 0.1
 
@@ -214,7 +217,7 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
     if control is not None and control.gain.surely_above(NEGLIGIBLE * measured.scale):
         return Kind.NOT_CRITICAL
     nowhere = _leads_nowhere(measured)
-    if nowhere and is_flat(measured, spectrum):
+    if (nowhere and is_flat(measured, spectrum)) or leaps_along_flat_ground(measured, spectrum):
         return Kind.PLATEAU
     if nowhere and _gradient_flat(measured):
         return Kind.GRADIENT_FLAT
@@ -224,6 +227,14 @@ def _without_way_down(measured: Measurements, spectrum: Spectrum) -> Kind:
         # Curvature that is negative and leads nowhere: neither a minimum nor a way down.
         return Kind.DEGENERATE_MINIMUM if _all_got(measured) else Kind.PLATEAU
     return _minimum(measured, spectrum)
+
+
+def leaps_along_flat_ground(measured: Measurements, spectrum: Spectrum) -> bool:
+    """Whether most directions are flat, and only a leap along them, with no curvature to lead it, gets lower."""
+    escape, flat = measured.route("escape"), 1.0 - spectrum.above.value - spectrum.below.value
+    mostly = flat - 3.0 * (spectrum.above.stderr + spectrum.below.stderr) > MOSTLY_FLAT
+    lower = escape is not None and escape.gain.surely_above(NEGLIGIBLE * measured.scale)
+    return measured.complete and mostly and lower and not leads_down(measured)
 
 
 def _all_got(measured: Measurements) -> bool:

@@ -79,21 +79,33 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     remedies = tuple(
         remedy for trial in trials.tried if (remedy := as_remedy(trial, trials.least)) is not None
     )
-    ordered = _reordered(verdict.findings, remedies)
+    ordered = _leapt_out(_reordered(verdict.findings, remedies), remedies)
     notes = [*verdict.notes, *_notes(verdict, trials, remedies)]
-    if ordered == verdict.findings:
+    if not ordered:
         return replace(verdict, remedies=remedies, trials=trials, notes=tuple(notes))
     first = ordered[0]
-    notes.append(f"By the trials the removal of {first.cause} gains most; it is therefore named first.")
+    if first.cause is not verdict.findings[0].cause:
+        notes.append(f"By the trials the removal of {first.cause} gains most; it is therefore named first.")
+        verdict = replace(verdict, cause=first.cause, confidence=first.confidence)
     return replace(
         verdict,
-        cause=first.cause,
-        confidence=first.confidence,
         findings=ordered,
         remedies=remedies,
         trials=trials,
         notes=tuple(notes),
     )
+
+
+def _leapt_out(findings: tuple[Finding, ...], remedies: Sequence[Remedy]) -> tuple[Finding, ...]:
+    """Where the bottom of a valley is named and something helps all the same, it leads out of that valley: say so."""
+    if not findings or findings[0].cause is not Cause.LOCAL_MINIMUM or not any(r.helps for r in remedies):
+        return findings
+    first = findings[0]
+    advice = (
+        "Do what was proved, if that is to be had: it does not lead down from here, but over what surrounds this "
+        "place, to another where the loss is lower. Or change the model, the data or the starting point."
+    )
+    return (replace(first, advice=advice), *findings[1:])
 
 
 def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:

@@ -289,8 +289,8 @@ def _calmer(whole: Arm, lower: Arm | None, measured: Measurements) -> str:
         )
     times = 1.0 / max(measured.stability.ratio.value, 1e-300)
     return (
-        f"They are no longer than the steepest direction bears, which is {figure(times)} times as much; and yet at "
-        f"{lower.factor:g} times the rate the same steps gain {percent(lower.gain, measured)}."
+        f"The steepest direction bears steps {figure(times)} times as long, so that these bounce between no walls; "
+        f"and yet at {lower.factor:g} times the rate as many gain {percent(lower.gain, measured)}."
     )
 
 

@@ -241,10 +241,25 @@ def _of_sight(measured: Measurements) -> list[str]:
         )
     if found.unheeded > UNHEEDED * found.examples:
         notes.append(
-            f"No output depends on {found.unheeded:,} of the {found.examples:,} examples of a batch. Look for an "
-            "index that takes one example where it is meant to take one step of each, and for an inverted mask."
+            f"No output depends on {found.unheeded:,} of the {found.examples:,} examples of a batch. "
+            f"{_unheeded_for(measured)}"
         )
     return notes
+
+
+def _unheeded_for(measured: Measurements) -> str:
+    """Why examples do not arrive: units that are silent on them, or else what only the code can tell."""
+    within = [each for each in measured.layers.activations if not each.output] if measured.layers else []
+    worst = max(within, key=lambda each: each.silent, default=None)
+    if worst is not None and worst.silent > UNHEEDED:
+        return (
+            f"All {worst.units:,} {worst.op} units after `{worst.name}` are flat on {100 * worst.silent:.3g} % of "
+            "the examples, and let nothing of them through."
+        )
+    return (
+        "Look for an index that takes one example where it is meant to take one step of each, and for an inverted "
+        "mask."
+    )
 
 
 def _of_decay(measured: Measurements) -> list[str]:

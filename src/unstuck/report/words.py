@@ -48,7 +48,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.LOCAL_MINIMUM: Word(
         "Local minimum",
-        "The gradient has vanished and the loss rises in every direction: there is no way down from here.",
+        "Neither the slope nor the curvature leads down from here, and there is nothing else to follow.",
         "If this loss is not good enough, change the model, the data or the start; more steps will not help.",
         "settled",
     ),
