@@ -1,11 +1,16 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from runs import verdict_of
 
+from unstuck.findings.records import Remedy
+from unstuck.measurements.records.updates import Momentum
 from unstuck.report.costs import cost_line
 from unstuck.report.eigenvalues import certificate_words
+from unstuck.report.facts import place
+from unstuck.report.headline import headline
 from unstuck.report.terminal import render, to_text
 from unstuck.report.words import measurement_name
 
@@ -130,3 +135,23 @@ def test_the_dearest_measurements_are_named_in_their_order():
     )
     assert line.split("most of it for ")[1].startswith(measurement_name(dearest.name))
     assert "," in line
+
+
+def test_what_is_proved_is_advised_though_the_cause_is_open(undecided):
+    proved = Remedy("larger-step", "learning rate times 10", 0.3, 0.2, 0.4)
+
+    open_, cured = (headline(each) for each in (undecided, replace(undecided, remedies=(proved,))))
+
+    assert open_.todo.startswith("Give it more")
+    assert cured.todo.startswith("Do what was proved")
+
+
+def test_the_longest_step_of_plain_descent_is_not_told_of_one_with_momentum(saddle):
+    gradient = replace(saddle.measured.gradient, stable=0.13)
+    names = [
+        [fact.label for fact in place(replace(saddle, measured=measured))]
+        for momentum in (None, Momentum(1.0))
+        for measured in [replace(saddle.measured, gradient=gradient, momentum=momentum)]
+    ]
+
+    assert ["longest stable step" in each for each in names] == [True, False]

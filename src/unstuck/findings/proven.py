@@ -155,7 +155,7 @@ def _doubted(verdict: Verdict, trials: Trials) -> Verdict:
     findings = tuple(sorted(findings, key=rank))
     cause, confidence = first_named(findings)
     gone = sorted({finding.cause for finding in findings} - kept)
-    note = f"On copies {', '.join(gone)} was taken away and nothing changed by it: it is less sure for that."
+    note = f"On copies {', '.join(gone)} was taken away, and that gained nothing: it is less sure for that."
     return replace(
         verdict,
         cause=cause,

@@ -141,7 +141,7 @@ def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
             *_stability(measured),
             *_gains(measured),
         ),
-        f"There is a way down, but the steps overshoot: {_ahead(measured)} At {best.factor:g} times the learning "
+        f"The steps overshoot: {_ahead(measured)} At {best.factor:g} times the learning "
         f"rate the same steps gain {percent(best.gain, measured)}. The run bounces between the walls of a valley.",
         f"Lower the learning rate to {best.factor:g} times what it is, or let it decay.",
     )

@@ -114,12 +114,17 @@ def _scaled(name: str, treats: frozenset[Cause], factor: float, known: Situation
     return Treatment(
         name,
         treats,
-        f"{what} times {factor:.3g}{told}",
+        f"{what} times {_times(factor)}{told}",
         (_line(known.training.optimizer, factor),),
         "line search (Nocedal & Wright, 2006, chapter 3) and trials at several rates",
         lambda run: run.scale_rate(factor),
         rated=True,
     )
+
+
+def _times(factor: float) -> str:
+    """Large factors are powers of ten, and read as such in full."""
+    return f"{factor:,.0f}" if factor >= 1e3 else f"{factor:.3g}"  # noqa: PLR2004
 
 
 def _line(optimizer: Optimizer | None, factor: float) -> str:

@@ -98,7 +98,8 @@ def place(verdict: Verdict) -> tuple[Fact, ...]:
                 "of the largest there is along it; near zero would mean gradient-flat",
             )
         )
-    if gradient.stable is not None:
+    # Of plain descent: momentum bears longer steps, as the sharpness over its limit says.
+    if gradient.stable is not None and measured.momentum is None:
         facts.append(
             Fact(
                 "longest stable step",

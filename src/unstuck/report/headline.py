@@ -6,7 +6,7 @@ from unstuck.findings.records import Cause, Finding, Verdict
 from unstuck.report import tried
 from unstuck.report.facts import Fact, evidence
 from unstuck.report.numbers import probability
-from unstuck.report.words import Tone, cause_word, kind_sentence
+from unstuck.report.words import DO_WHAT_IS_PROVED, Tone, cause_word, kind_sentence
 
 STILL_FALLING = "Still falling"
 FALLS_ALL_THE_SAME = (
@@ -44,14 +44,15 @@ class Other:
 def headline(verdict: Verdict) -> Headline:
     """Say what the verdict is; a finding's own words go before the general ones."""
     word = cause_word(verdict.cause)
-    finding = main_finding(verdict)
+    finding, best = main_finding(verdict), tried.best(verdict)
+    usual = DO_WHAT_IS_PROVED if best is not None and verdict.cause is None else word.todo
     return Headline(
         title=word.name,
         sureness="" if verdict.cause is None else f"{probability(verdict.confidence)} sure",
         meaning=word.meaning,
         explanation=_unanswered(verdict) if finding is None else finding.explanation,
-        todo=word.todo if finding is None or not finding.advice else finding.advice,
-        proved="" if (best := tried.best(verdict)) is None else tried.in_words(best),
+        todo=usual if finding is None or not finding.advice else finding.advice,
+        proved="" if best is None else tried.in_words(best),
         kind=kind_sentence(verdict.point.kind),
         tone=word.tone,
     )

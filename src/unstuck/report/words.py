@@ -33,6 +33,10 @@ UNSURE = Word(
     "unsure",
 )
 
+DO_WHAT_IS_PROVED = (
+    "Do what was proved. To learn the cause as well, give it a larger budget or a larger sample."
+)
+
 CAUSES: dict[Cause, Word] = {
     Cause.HEALTHY: Word(
         "Healthy",
