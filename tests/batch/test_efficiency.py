@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from batch.courses import by_law, course, trial
 from unstuck.batch.course import Arm, Course, Trial
 from unstuck.batch.efficiency import (
-    LONG,
     best_rate,
     fit,
     level_of,
@@ -18,6 +17,7 @@ from unstuck.batch.efficiency import (
     updates_to,
     wrong_rate,
 )
+from unstuck.batch.records import LONG
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 NEVER = 1e9

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from unstuck.batch.compare import Comparison, Plan
 from unstuck.batch.course import Arm, standing
-from unstuck.batch.efficiency import LONG, wrong_rate
+from unstuck.batch.efficiency import wrong_rate
+from unstuck.batch.records import LONG
 from unstuck.batch.scan import SCAN, Scan
 
 

@@ -25,7 +25,7 @@ ORDERS = 4
 # What the first pass gives each branch: so many updates of the run's own size.
 _FIRST = 8
 
-# After so many updates of the run's own size a wrong rate is believed; the first few favour large steps.
+# Rates are tried for so many updates of the run's own size; the first few favour large steps.
 _SETTLED = 60
 
 # Share of the time for branches that trying rates may take before sizes are compared. Where the run's looks wrong all

@@ -8,7 +8,6 @@ from scipy.special import stdtrit
 
 from unstuck.batch.course import Course
 from unstuck.batch.efficiency import (
-    LONG,
     best_rate,
     fit,
     level_of,
@@ -16,7 +15,7 @@ from unstuck.batch.efficiency import (
     options,
     suspected_rate,
 )
-from unstuck.batch.records import Answer, Decision, Noise, Option, WrongRate
+from unstuck.batch.records import LONG, Answer, Decision, Noise, Option, WrongRate
 
 # Where the loss has moved by less than this share there is nothing to compare sizes by.
 _MOVED = 0.01
@@ -53,11 +52,9 @@ def decide(
     if course is None:
         return Decision(Answer.NOT_RESOLVED, f"{reason}; {_guess(noise, seconds)}")
     if wrong := suspected_rate(course):
-        sure = wrong.after >= LONG
-        answer, why = (
-            (Answer.WRONG_RATE, _mend_first(wrong)) if sure else (Answer.NOT_RESOLVED, _suspected(wrong))
-        )
-        return Decision(answer, why, rate=wrong.factor)
+        if wrong.settled:
+            return Decision(Answer.WRONG_RATE, _mend_first(wrong), rate=wrong.factor)
+        return Decision(Answer.NOT_RESOLVED, _suspected(wrong), rate=wrong.factor)
     rate = best_rate(course.scanned())
     level = level_of(course, target)
     if level is None or _gained(course) < _MOVED:

@@ -31,10 +31,6 @@ _ALIKE = 2
 # A rate is wrong if the best one gets in this share of the updates to where the run's own comes at last.
 _SURELY_FASTER = 0.5
 
-# With fewer updates than this momentum has hardly set in and the noise has hardly been met. What is good for the
-# whole run may be a larger size; and small rates are ahead where the noise is great, large ones where it is not.
-LONG = 30
-
 # A loss that is higher by no more than this share is none the worse (Merrill et al., 2025, section 3.1).
 TOLERANCE = 0.01
 
@@ -112,7 +108,7 @@ def _near(halves: int) -> bool:
 def wrong_rate(course: Course) -> WrongRate | None:
     """Say how wrong the run's rate is; None where it is not, or not surely, or was not followed for long enough."""
     found = suspected_rate(course)
-    return found if found is not None and found.after >= LONG else None
+    return found if found is not None and found.settled else None
 
 
 def suspected_rate(course: Course) -> WrongRate | None:

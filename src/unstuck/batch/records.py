@@ -8,6 +8,10 @@ from unstuck.batch.course import Course
 from unstuck.estimate import Estimate
 from unstuck.measurements.records import Order
 
+# With fewer updates than this momentum has hardly set in and the noise has hardly been met. What is good for the
+# whole run may be a larger size; and small rates are ahead where the noise is great, large ones where it is not.
+LONG = 30
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -192,6 +196,11 @@ class WrongRate:
     near: float
     anew: bool
     after: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether they were followed for long enough."""
+        return self.after >= LONG
 
 
 class Answer(StrEnum):

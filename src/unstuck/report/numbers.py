@@ -1,12 +1,10 @@
 """Numbers as people read them: three significant digits, the error beside them, sensible units."""
 
 import math
-from collections.abc import Sequence
 
 from unstuck.estimate import Estimate
 
 DIGITS = 3
-_MOST_DIGITS = 8  # where it takes more to tell heights apart, they are as good as the same
 PLAIN = (1e-4, 1e6)  # magnitudes in between are written without an exponent
 NOTHING = "not measured"
 TIMES = "\u00d7"
@@ -30,13 +28,10 @@ def significant(value: float | None, digits: int = DIGITS) -> str:
     return f"{mantissa}e{exponent}"
 
 
-def told_apart(values: Sequence[float]) -> list[str]:
-    """Write different numbers with as many significant digits as it takes to tell them apart, and some at least."""
-    for digits in range(DIGITS, _MOST_DIGITS):
-        texts = [significant(value, digits) for value in values]
-        if len(set(texts)) == len(set(values)):
-            return texts
-    return [significant(value, _MOST_DIGITS) for value in values]
+def digits(low: float, top: float) -> int:
+    """Of numbers within that range, so many that they are told apart; where they hardly differ these are many."""
+    largest = max(abs(low), abs(top))
+    return DIGITS + max(round(math.log10(largest / (top - low))), 0) if top > low else DIGITS
 
 
 def with_error(estimate: Estimate | None, scale: float = 1.0) -> str:

@@ -11,10 +11,11 @@ from torch import nn
 from unstuck import Training, supervised, surface
 from unstuck.estimate import Estimate
 from unstuck.landscape.pictures import Interpolation
+from unstuck.report.numbers import digits
 from unstuck.report.surface import facts
 from unstuck.report.surface.document import to_document, to_json
 from unstuck.report.surface.figures import available, figure
-from unstuck.report.surface.heights import digits, filled, span
+from unstuck.report.surface.heights import filled, span
 from unstuck.report.surface.page import to_html
 from unstuck.report.surface.terminal import to_text
 from unstuck.report.surface.words import reading

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unstuck.batch.efficiency import LONG
-from unstuck.batch.records import Answer, Noise, Option, Scale, Sizing, Timing, seconds_per_update
+from unstuck.batch.records import LONG, Answer, Noise, Option, Scale, Sizing, Timing, seconds_per_update
 from unstuck.report.facts import Fact
 from unstuck.report.numbers import NOTHING, TIMES, count, memory, percent, seconds, significant, with_error
 from unstuck.report.words import Tone

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from unstuck.report.numbers import seconds, told_apart
+from unstuck.report.numbers import digits, seconds, significant
 from unstuck.report.plainly import in_ascii
 from unstuck.report.run.drawing import Points, Range, averaged, column_of, drawn, spanned
 from unstuck.report.run.standing import marks, stalled
@@ -106,5 +106,8 @@ def _labels(range_: Range, height: int) -> list[str]:
         if range_.logarithmic
         else range_.low + share * (range_.high - range_.low)
     )
-    labels[0], labels[middle], labels[-1] = told_apart((range_.high, between, range_.low))
+    many = digits(range_.low, range_.high)
+    labels[0], labels[middle], labels[-1] = (
+        significant(value, many) for value in (range_.high, between, range_.low)
+    )
     return labels

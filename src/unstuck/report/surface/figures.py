@@ -11,8 +11,8 @@ from unstuck.errors import MeasurementError
 from unstuck.landscape.pictures import Path, Plane, View
 from unstuck.report.figures.theme import DOWN, FAR, MARK, UP, minus, style
 from unstuck.report.figures.theme import cut as cut_line
-from unstuck.report.numbers import with_error
-from unstuck.report.surface.heights import Heights, cut, digits, filled, modelled, span, through
+from unstuck.report.numbers import digits, with_error
+from unstuck.report.surface.heights import Heights, cut, filled, modelled, span, through
 from unstuck.report.surface.words import PLANES
 
 # Its lightness goes with the loss, so that it can be read in grey; for the colour-blind, too.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from unstuck.landscape.pictures import Plane, Sheet, seen, span_of
-from unstuck.report.numbers import DIGITS
 
 # Heights that differ by less than so many times what they are known to are the same, and the picture is then as high
 # as so many: nothing is to be seen in it but rounding.
@@ -37,12 +36,6 @@ def level(plane: Plane) -> float | None:
     losses = [value for value in seen(plane.training) if math.isfinite(value)]
     error = plane.interpolation.error if plane.interpolation is not None else 0.0
     return error if losses and max(losses) - min(losses) < _SAME * error else None
-
-
-def digits(low: float, top: float) -> int:
-    """Of a loss within that range, so many that its levels are told apart; where it hardly differs these are many."""
-    largest = max(abs(low), abs(top))
-    return DIGITS + max(round(math.log10(largest / (top - low))), 0) if top > low else DIGITS
 
 
 def modelled(plane: Plane, here: float) -> Heights | None:

@@ -8,9 +8,9 @@ from unstuck.landscape.pictures import Axis, Plane, View
 from unstuck.report import laid
 from unstuck.report.facts import Fact, listed
 from unstuck.report.lines import cost_line, subject_line
-from unstuck.report.numbers import significant
+from unstuck.report.numbers import digits, significant
 from unstuck.report.surface import facts
-from unstuck.report.surface.heights import digits, filled, span
+from unstuck.report.surface.heights import filled, span
 from unstuck.report.surface.words import PLANES, reading
 from unstuck.report.text import as_text
 
