@@ -15,6 +15,7 @@ from unstuck.diagnosis import Diagnosis
 from unstuck.findings.records import Verdict
 from unstuck.landscape.ground import limits_of
 from unstuck.measurements.division import unwrapped
+from unstuck.measurements.optimizer.schedule import rate_of
 from unstuck.objective import Batch, Objective
 from unstuck.objective.casts import casts_kept
 from unstuck.objective.pace import threads_kept
@@ -24,7 +25,7 @@ from unstuck.progress import Told, untold
 from unstuck.remedies.afterwards import LEFT, left, schedule_note
 from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.records import End
-from unstuck.remedies.run import Run, rate_of
+from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 from unstuck.trials import choice

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import figure
-from unstuck.findings.progress import falls
+from unstuck.findings.progress import ahead, falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
 from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice, Stability
@@ -63,6 +63,17 @@ def test_each_row_of_the_decision_table_holds(row, kind, cause):
     verdict = conclude(planted(row), COST)
     assert verdict.point.kind is kind
     assert verdict.cause is cause
+
+
+def test_where_the_schedule_changes_the_rate_meanwhile_it_is_said_to_what():
+    found = continued(0.3)
+    texts = [
+        ahead(replace(planted("not critical"), continuations=replace(found, arms=(replace(arm, led=led),))))
+        for arm in found.arms
+        for led in (1.0, 40.0)
+    ]
+    assert "schedule" not in texts[0]
+    assert "takes the learning rate to 40 times the present one, gain" in texts[1]
 
 
 def test_inputs_and_examples_that_no_output_depends_on_are_told():

@@ -12,12 +12,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlat
 import unstuck
 from remedies.test_treatments import network, run_of, training
 from unstuck.errors import UnstuckError
+from unstuck.measurements.optimizer.schedule import rate_of
 from unstuck.remedies import regularising, rules
 from unstuck.remedies.afterwards import left, schedule_note
 from unstuck.remedies.catalogue import proposed
 from unstuck.remedies.commit import commit
 from unstuck.remedies.points import leave_saddle
-from unstuck.remedies.run import forgetting, forgotten, rate_of
+from unstuck.remedies.run import forgetting, forgotten
 from unstuck.remedies.treatment import Left, Situation, together
 
 # What of a run no state_dict holds.

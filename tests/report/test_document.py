@@ -275,6 +275,7 @@ SCHEMA = {
                     "slopes": LOSSES,
                     "paired": (MAYBE_ESTIMATE, None),
                     "shrunk": (*NUMBER, None),
+                    "led": NUMBER,
                 }
             ],
             "epochs": NUMBER,

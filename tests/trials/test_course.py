@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from objective.fingerprint import unchanged
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
+from unstuck.measurements.optimizer.schedule import updates_per_schedule_step
 from unstuck.measurements.records import Sample
 from unstuck.objective import Objective, draw
-from unstuck.remedies.run import Run, updates_per_schedule_step
+from unstuck.remedies.run import Run
 from unstuck.trials.course import Course, Held
 from unstuck.trials.orders import Orders
 

@@ -1,6 +1,7 @@
 """Does going on as before lead anywhere, and would anything else that was tried lead much further?"""
 
 from unstuck.estimate import Estimate
+from unstuck.findings.phrases import figure, of_what, percent
 from unstuck.measurements.records import Arm, Measurements
 from unstuck.measurements.records.continuations import descending
 
@@ -37,6 +38,9 @@ ABOUT_EQUAL = 0.75
 # sweep by factors of 3 would not tell them apart, and the best rate itself changes as much in the course of a run).
 # So is the decay that is left out.
 FASTER = 3.0
+
+# A schedule that changes the rate by less on the way is not worth a word.
+LED = 1.1
 
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
 SIGMAS = 2.0
@@ -121,3 +125,17 @@ def best_change(measured: Measurements, *, line: bool = True) -> Estimate:
     routes = [measured.route("gradient")] if line else []
     gains = [*(arm.descent for arm in arms), *(route.gain for route in routes if route)]
     return max(gains, key=lambda gain: gain.value, default=Estimate(0.0, 0.0))
+
+
+def ahead(measured: Measurements) -> str:
+    """Say what going on gains, and where the schedule leads meanwhile."""
+    arm = going_on(measured)
+    if arm is None:
+        return "what going on gains was not measured."
+    led = f", over which the schedule takes the learning rate to {figure(arm.led)} times the present one,"
+    steps = f"{arm.steps} steps{led if not 1.0 / LED < arm.led < LED else ''}"
+    shrinks = f" (what weight decay adds to it falls by {percent(Estimate(arm.shrunk, 0.0), measured)})"
+    beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
+    if arm.gain.value < 0.0:
+        return f"in the next {steps} the loss rises by {percent(-arm.gain, measured)}{beside}."
+    return f"the next {steps} gain {percent(arm.gain, measured)} of {of_what(measured)}{beside}."

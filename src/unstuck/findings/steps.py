@@ -4,13 +4,14 @@ import math
 
 from unstuck.estimate import Estimate
 from unstuck.findings.noise import jostled, mostly_signal
-from unstuck.findings.phrases import confidence, estimated, figure, of_what, percent, share, surely_negative
+from unstuck.findings.phrases import confidence, estimated, figure, percent, share, surely_negative
 from unstuck.findings.point import leads_down
 from unstuck.findings.progress import (
     ABOUT_EQUAL,
     CREEPS,
     FASTER,
     LOOKS,
+    ahead,
     best_change,
     creeps,
     falls,
@@ -86,7 +87,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
         Cause.STEP_TOO_SMALL,
         sure if point.kind is Kind.NOT_CRITICAL else min(sure, OPEN),
         (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
-        f"The loss falls, but the steps are tiny: {_ahead(measured)} At {figure(best.factor)} times the rate the "
+        f"The loss falls, but the steps are tiny: {ahead(measured)} At {figure(best.factor)} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
         raising(best, measured),
     )
@@ -141,7 +142,7 @@ def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
             *_stability(measured),
             *_gains(measured),
         ),
-        f"The steps overshoot: {_ahead(measured)} At {best.factor:g} times the learning "
+        f"The steps overshoot: {ahead(measured)} At {best.factor:g} times the learning "
         f"rate the same steps gain {percent(best.gain, measured)}. The run bounces between the walls of a valley.",
         f"Lower the learning rate to {best.factor:g} times what it is, or let it decay.",
     )
@@ -179,7 +180,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
             *(_stability(measured) if measured.stability else ()),
             *_gains(measured),
         ),
-        f"Steps on single batches do not get the loss down for good: {_ahead(measured)} "
+        f"Steps on single batches do not get the loss down for good: {ahead(measured)} "
         f"{_calmer(whole, best if shaken and not gains else None, measured)} The noise of the batches undoes the "
         "progress.",
         "Lower the learning rate or let it decay, enlarge the batch, or average the weights.",
@@ -212,7 +213,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
             *([Evidence("best_over_stable_step", beyond)] if beyond else []),
             *_gains(measured),
         ),
-        f"Steep and flat directions want different step lengths, and no single rate serves both: {_ahead(measured)} "
+        f"Steep and flat directions want different step lengths, and no single rate serves both: {ahead(measured)} "
         f"The best of all rates that were tried gains {percent(_best_of_rates(measured), measured)}, {words} "
         f"{percent(corrected, measured)}.",
         "Normalise the inputs or layers, switch to an adaptive optimizer (Adam), or add momentum.",
@@ -246,7 +247,7 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
         Cause.HEALTHY,
         min(sure, UNTRIED) if bounces or not known or measured.subject.hooked else sure,
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
-        f"The run is not stuck: {_ahead(measured)} {_sooner(best, measured, known=known)}",
+        f"The run is not stuck: {ahead(measured)} {_sooner(best, measured, known=known)}",
         f"Go on; about {figure(borne(best, measured))} times the learning rate may get there sooner."
         if best
         else "Go on.",
@@ -358,17 +359,6 @@ def _beyond(measured: Measurements) -> float:
         return 0.0
     far = best.multiple / stable
     return far if far > BEYOND_STABLE and best.multiple > BEYOND_STABLE and stable < FAR_OFF else 0.0
-
-
-def _ahead(measured: Measurements) -> str:
-    arm = going_on(measured)
-    if arm is None:
-        return "what going on gains was not measured."
-    shrinks = f" (what weight decay adds to it falls by {percent(Estimate(arm.shrunk, 0.0), measured)})"
-    beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
-    if arm.gain.value < 0.0:
-        return f"in the next {arm.steps} steps the loss rises by {percent(-arm.gain, measured)}{beside}."
-    return f"the next {arm.steps} steps gain {percent(arm.gain, measured)} of {of_what(measured)}{beside}."
 
 
 def _best_of_rates(measured: Measurements) -> Estimate:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from unstuck.remedies.run import Run, rate_of
+from unstuck.measurements.optimizer.schedule import rate_of
+from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, Treatment
 
 LEFT = {

@@ -3,20 +3,18 @@
 import copy
 import inspect
 import math
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unstuck.errors import MeasurementError
+from unstuck.measurements.optimizer.schedule import Schedule
 from unstuck.measurements.optimizer.steps import Twin
 from unstuck.objective import Objective
 from unstuck.objective.sampling import Batch
@@ -24,9 +22,6 @@ from unstuck.objective.shards import local
 from unstuck.training import Training
 
 Update = tuple[Batch, ...]
-
-# How far the ratio of the two counts of steps may be from what is usual: a step or two may have been skipped.
-_ROUGHLY = 0.1
 
 
 class Run:
@@ -61,9 +56,7 @@ class Run:
         self.thawed: frozenset[str] = frozenset()
         self.dtype: torch.dtype | None = None
         self.exchanged = False
-        self._every = updates_per_schedule_step(training)
-        self._scheduler = _copied(training.scheduler, self.twin)
-        self._made = 0
+        self._schedule = Schedule(training, self.twin)
 
     @property
     def objective(self) -> Objective:
@@ -84,12 +77,12 @@ class Run:
         # Whatever scheduled the rates of the old one has nothing to say to the new one.
         self.twin.optimizer = other
         self.exchanged = True
-        self._scheduler = None
+        self._schedule.scheduler = None
 
     @property
     def scheduler(self) -> Any:
         """The copy of the scheduler; None where there is none, or where it does not suit the optimizer any more."""
-        return self._scheduler
+        return self._schedule.scheduler
 
     def updates(self, batches: Sequence[Batch]) -> list[Update]:
         """Give the batches of each update."""
@@ -108,11 +101,7 @@ class Run:
 
     def change_rate(self, change: Callable[[Any], Any]) -> None:
         """Change every learning rate, and what a scheduler computes it from."""
-        for group in self.optimizer.param_groups:
-            group |= {key: change(group[key]) for key in ("lr", "initial_lr") if key in group}
-        for scheduler in _nested(self._scheduler):
-            if hasattr(scheduler, "base_lrs"):
-                scheduler.base_lrs = [change(rate) for rate in scheduler.base_lrs]
+        self._schedule.change_rate(self.optimizer, change)
 
     def scale_rate(self, factor: float) -> None:
         """Multiply every learning rate, and what a scheduler computes it from."""
@@ -131,7 +120,7 @@ class Run:
             self.dtype = dtype
             self.look_at(self.objective.batches)
         self.twin = Twin(self.objective, cast("Optimizer", self.training.optimizer), dtype)
-        self._follow()
+        self._schedule.set_for(self.optimizer)
 
     def thaw(self, names: AbstractSet[str]) -> list[Tensor]:
         """Let frozen parameters of these names be part of it; gives all the copies that the optimizer lacks."""
@@ -158,12 +147,7 @@ class Run:
     def forget(self) -> None:
         """Let the optimizer begin anew with the rates and settings that it has."""
         self.twin.optimizer = forgotten(self.optimizer)
-        self._follow()
-
-    def _follow(self) -> None:
-        """Let the schedule go on with the present optimizer, which is another object of the same kind."""
-        for nested in _nested(self._scheduler):
-            nested.optimizer = self.optimizer
+        self._schedule.set_for(self.optimizer)
 
     def step(self, update: Update, share: float, spend: Callable[[Batch], None]) -> None:
         """Make one update, `share` of the way; only inside a session of the objective."""
@@ -172,29 +156,9 @@ class Run:
             for batch in update:
                 spend(batch)
         else:
-            with self._scaled(factor):
+            with self.twin.scaled(factor):
                 self._update(update, spend)
-        self._made += 1
-        if self._scheduler is not None and self._every and self._made % self._every == 0:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the copy cannot know that the optimizer has made steps
-                self._scheduler.step()
-
-    @contextmanager
-    def _scaled(self, factor: float) -> Generator[None]:
-        """Multiply the rates for the length of a block, and the lengths of steps that an optimizer keeps."""
-        if factor == 1.0:
-            yield
-            return
-        groups = [group for group in self.optimizer.param_groups if "lr" in group]
-        rates = [group["lr"] for group in groups]
-        for group in groups:
-            group["lr"] = group["lr"] * factor
-        self.twin.scale_lengths(factor)
-        yield
-        self.twin.scale_lengths(1.0 / factor)
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
+        self._schedule.step()
 
     def _update(self, update: Update, spend: Callable[[Batch], None]) -> None:
         if self.skip:
@@ -257,11 +221,6 @@ def forgotten(optimizer: Optimizer) -> Optimizer:
     return fresh
 
 
-def rate_of(optimizer: Optimizer) -> float | None:
-    """The rate of the first group that has one other than 0."""
-    return next((float(group["lr"]) for group in optimizer.param_groups if group.get("lr")), None)
-
-
 def forgetting(optimizer: Optimizer | None) -> tuple[str, ...]:
     """The lines of code that let an optimizer begin anew with the rates that it has, its schedule with it."""
     if isinstance(optimizer, torch.optim.Adagrad):  # makes its state with itself
@@ -272,25 +231,6 @@ def forgetting(optimizer: Optimizer | None) -> tuple[str, ...]:
             '        optimizer.state[p]["sum"].fill_(group["initial_accumulator_value"])',
         )
     return ("optimizer.state.clear()",)
-
-
-def updates_per_schedule_step(training: Training) -> int | None:
-    """How many updates the run makes between two steps of its scheduler; None where that cannot be told.
-
-    An adaptive optimizer counts its updates, a scheduler its own steps; the ratio is 1, or as many as an epoch has
-    batches. Where nothing tells, or the schedule was left behind, the rate is better left as it is than run through
-    an epoch's schedule in so many updates.
-    """
-    scheduler, optimizer = training.scheduler, training.optimizer
-    if scheduler is None or optimizer is None or isinstance(scheduler, ReduceLROnPlateau):
-        return None
-    scheduled = float(getattr(scheduler, "last_epoch", 0) or 0)
-    counts = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
-    if scheduled < 1.0 or not counts:
-        return None
-    ratio = max(counts) / scheduled
-    usual = (1, len(training.data)) if isinstance(training.data, Sized) else (1,)
-    return next((each for each in usual if abs(ratio - each) <= _ROUGHLY * each), None)
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -304,26 +244,3 @@ def _one_each(batches: Sequence[Batch]) -> list[Update]:
 def _constant(share: float) -> float:
     del share
     return 1.0
-
-
-def _copied(scheduler: Any, twin: Twin) -> Any:
-    """Copy a scheduler so that it sets the rates of the copied optimizer; None if it cannot be copied."""
-    if scheduler is None:
-        return None
-    memo: dict[int, Any] = {id(optimizer): twin.optimizer for optimizer in _optimizers(scheduler)}
-    try:
-        return copy.deepcopy(scheduler, memo)
-    except Exception:  # a stranger's; the rate then stays as it is
-        return None
-
-
-def _optimizers(scheduler: Any) -> list[Any]:
-    return [each.optimizer for each in _nested(scheduler) if hasattr(each, "optimizer")]
-
-
-def _nested(scheduler: Any) -> list[Any]:
-    """A scheduler and those that it is made of, as SequentialLR and ChainedScheduler are."""
-    if scheduler is None:
-        return []
-    parts: Sequence[Any] = getattr(scheduler, "_schedulers", ())
-    return [scheduler, *(deeper for part in parts for deeper in _nested(part))]

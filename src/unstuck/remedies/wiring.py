@@ -7,7 +7,8 @@ import torch
 
 from unstuck.findings.records import Cause
 from unstuck.measurements.model.letting import Attached, StraightThrough, letting_through
-from unstuck.remedies.run import Run, rate_of
+from unstuck.measurements.optimizer.schedule import rate_of
+from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
 from unstuck.training import Training
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
+from unstuck.measurements.optimizer.schedule import Schedule
 from unstuck.measurements.optimizer.steps import Twin
 from unstuck.measurements.records import Arm, Continuations, Sample
 from unstuck.measurements.records.continuations import descending
@@ -118,7 +119,8 @@ def measure_continuations(
     batch by batch. Where the sample is all the data, it is trained and judged on all of it, as the run is;
     where it is a part, on the half that finds and what there is beyond the sample, and judged on the half that
     judges, which is trained on as often as the run itself comes to each of its batches: what is never seen is
-    forgotten, as what the run sees is not. The schedule is not followed.
+    forgotten, as what the run sees is not. Where it can be told when the run's schedule makes a step, the rates are
+    what it sets, times the arm's factor.
 
     Gains are those of the loss that the run reports. What weight decay adds to it falls by itself as weights shrink,
     and would hide that nothing else does: it is told apart.
@@ -245,7 +247,7 @@ class _Race:
         order = self._whole_order if whole else self._order
         batches = [order[first : first + size] for first in range(0, len(order), size)]
         twin = Twin(self._objective, self._optimizer)
-        twin.scale_rate(factor)
+        schedule = Schedule(self._objective.replay.training, twin)
         marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []
         penalties: list[float] = []
@@ -254,14 +256,16 @@ class _Race:
         theta = self._judge.objective.theta
         moved: Tensor | None = torch.zeros_like(theta)
         for number, only in enumerate(batches, start=1):
-            moved = None if moved is None else _stepped(twin, only, first=number == 1)
+            with twin.scaled(factor):
+                moved = None if moved is None else _stepped(twin, only, first=number == 1)
+            schedule.step()
             slopes.append(math.inf if moved is None else twin.slope)
             values.append(math.inf if moved is None else twin.value)
             if number in marks:
                 looks.append(self._look(theta, moved))
                 penalties.append(math.inf if moved is None else self._decayed.penalty(theta + moved))
         shrunk = self._decayed.penalty(theta) - math.fsum(penalties[-_LATER:]) / _LATER
-        arm = self._judged(name, factor, looks, slopes, values, shrunk)
+        arm = replace(self._judged(name, factor, looks, slopes, values, shrunk), led=schedule.led)
         self._arms.append(arm)
         return arm
 

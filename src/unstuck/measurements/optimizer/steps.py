@@ -95,12 +95,21 @@ class Twin:
         """The copied state of each parameter, to be changed at will."""
         return [cast("State", self.optimizer.state.get(parameter, {})) for parameter in self.copies]
 
-    def scale_rate(self, factor: float) -> None:
-        """Multiply the learning rate of every group that has one, and what stands in its place."""
-        for group in self.optimizer.param_groups:
-            if "lr" in group:
-                group["lr"] = group["lr"] * factor
+    @contextmanager
+    def scaled(self, factor: float) -> Generator[None]:
+        """Multiply the rates for the length of a block, and the lengths of steps that an optimizer keeps."""
+        if factor == 1.0:
+            yield
+            return
+        groups = [group for group in self.optimizer.param_groups if "lr" in group]
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] = group["lr"] * factor
         self.scale_lengths(factor)
+        yield
+        self.scale_lengths(1.0 / factor)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def scale_lengths(self, factor: float) -> None:
         """Multiply the lengths of steps that are kept of each parameter: the rate is but what they began with.
