@@ -23,7 +23,16 @@ from unstuck.findings.phrases import figure
 from unstuck.findings.progress import ahead, falls
 from unstuck.findings.records import Cause, Kind
 from unstuck.findings.verdict import EXPLAINS, NAMED, conclude, explained
-from unstuck.measurements.records import Gradient, Labels, Layers, Noise, ParameterScale, Slice, Stability
+from unstuck.measurements.records import (
+    Continuations,
+    Gradient,
+    Labels,
+    Layers,
+    Noise,
+    ParameterScale,
+    Slice,
+    Stability,
+)
 from unstuck.measurements.records.layers import Activation
 from unstuck.measurements.records.outputs import Outputs
 from unstuck.measurements.records.sight import Sight
@@ -74,6 +83,42 @@ def test_where_the_schedule_changes_the_rate_meanwhile_it_is_said_to_what():
     ]
     assert "schedule" not in texts[0]
     assert "takes the learning rate to 40 times the present one, gain" in texts[1]
+
+
+def cut_short(going_on, along, multiple, *, stderr=0.02, others=()):
+    """Three batches judge, and the time was over before other rates came to their turn."""
+    few = Estimate(along, stderr, 2.0)
+    first = arm(gain=going_on)
+    wide = 0.4 * abs(going_on)
+    first = replace(first, gain=Estimate(going_on, wide, 2.0), trend=Estimate(0.5 * going_on, wide, 2.0))
+    line_ = replace(route("gradient", along, along), gain=few, multiple=multiple)
+    return replace(
+        measurements((line_, replace(line_, name="krylov")), None, ()),
+        continuations=Continuations((first, *others), 1.0),
+        complete=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("going_on", "along", "multiple", "suspicion"),
+    [
+        (0.4, 0.3, 0.5, Cause.HEALTHY),
+        (0.0001, 0.09, 4000.0, Cause.STEP_TOO_SMALL),
+        (-0.03, 0.15, 0.05, Cause.STEP_TOO_LARGE),
+        (0.0001, 0.09, 2.0, None),  # steps of about the right length
+        (0.0001, 0.03, 4000.0, None),  # within two errors of nothing
+    ],
+)
+def test_what_was_cut_short_says_what_it_speaks_for_and_names_no_cause(going_on, along, multiple, suspicion):
+    verdict = conclude(cut_short(going_on, along, multiple), COST)
+    assert verdict.cause is None
+    assert [finding.cause for finding in verdict.findings] == ([suspicion] if suspicion else [])
+
+
+def test_nothing_is_suspected_where_other_rates_were_tried_or_the_measurement_came_to_its_end():
+    tried = cut_short(0.0001, 0.09, 4000.0, others=(arm("rate", 0.001, factor=10.0),))
+    assert conclude(tried, COST).findings == ()
+    assert conclude(replace(cut_short(0.0001, 0.09, 4000.0), complete=True), COST).findings == ()
 
 
 def test_inputs_and_examples_that_no_output_depends_on_are_told():

@@ -9,6 +9,7 @@ from unstuck.findings.phrases import of_what, percent
 from unstuck.findings.point import classify
 from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Finding, Point, Verdict
+from unstuck.findings.suspected import suspected
 from unstuck.measurements.records import Cost, Measurements, Subject
 
 CHECKS = (
@@ -90,6 +91,8 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
     if measured.alike and measured.spectrum is None:
         found = [_unless_confined(finding) for finding in found]
+    if not found and not measured.complete and (one := suspected(measured)):
+        found = [one]
     findings = tuple(_surest(sorted(found, key=rank)))
     return _verdict(measured, cost, point, findings)
 
