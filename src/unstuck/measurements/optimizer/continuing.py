@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.measurements.judging import Halves, Judge
-from unstuck.measurements.optimizer.schedule import Schedule
+from unstuck.measurements.optimizer.schedule import Schedule, updates_per_schedule_step
 from unstuck.measurements.optimizer.steps import Twin
 from unstuck.measurements.records import Arm, Continuations, Sample
 from unstuck.measurements.records.continuations import descending
@@ -147,6 +147,10 @@ class _Race:
             judge = Judge(judge.objective, halves, judge.base, judge.floor)
         self._judge, self._optimizer, self._pace = judge, optimizer, pace
         self._whole = sample.whole
+        training = judge.objective.replay.training
+        # A schedule that is not followed need not be copied: a stranger's may hold anything.
+        followed = updates_per_schedule_step(training) is not None
+        self._training = training if followed else replace(training, scheduler=None)
         self._objective = judge.objective.beyond(beyond.batches)
         self._finds = judge.halves.finds
         trained = (*self._finds, *range(len(judge.base), len(self._objective.batches)))
@@ -247,7 +251,7 @@ class _Race:
         order = self._whole_order if whole else self._order
         batches = [order[first : first + size] for first in range(0, len(order), size)]
         twin = Twin(self._objective, self._optimizer)
-        schedule = Schedule(self._objective.replay.training, twin)
+        schedule = Schedule(self._training, twin)
         marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []
         penalties: list[float] = []
