@@ -453,6 +453,19 @@ def test_a_run_that_creeps_is_surely_healthy_only_where_higher_rates_were_tried(
     assert sure(0.3) > 0.9
 
 
+def test_a_run_that_creeps_is_not_surely_healthy_where_a_higher_rate_probably_gains_several_times_more():
+    def first(gain, stderr):
+        rate = arm("rate", gain, factor=10.0, stderr=stderr)
+        return stuck(0.005, rate).findings[0]
+
+    perhaps, chance, less = first(0.05, 0.014), first(0.05, 0.04), first(0.012, 0.004)
+    assert perhaps.cause is chance.cause is less.cause is Cause.HEALTHY
+    assert perhaps.confidence < 0.7
+    assert "may gain 5 %, but that is not sure" in perhaps.explanation
+    assert min(chance.confidence, less.confidence) > 0.9
+    assert "No remedy" in chance.explanation
+
+
 @pytest.mark.parametrize(("lower", "told"), [(0.6, True), (0.3, False)])
 def test_a_lower_rate_that_gets_a_run_several_times_further_is_told_and_leaves_a_doubt(lower, told):
     measured = replace(planted("not critical"), continuations=continued(0.15, arm("rate", lower, factor=0.1)))

@@ -11,6 +11,7 @@ from unstuck.findings.progress import (
     CREEPS,
     FASTER,
     LOOKS,
+    SIGMAS,
     ahead,
     best_change,
     creeps,
@@ -242,12 +243,14 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     best = _faster(measured)
     known = not creeps(measured) or _best_rate(measured, higher=True) is not None
     bounces = best is not None and best.factor < 1.0
+    perhaps = _perhaps_faster(measured) if best is None and creeps(measured) else None
     sure = surely_negative(-arm.trend)
+    unsure = bounces or not known or perhaps is not None or measured.subject.hooked
     return Finding(
         Cause.HEALTHY,
-        min(sure, UNTRIED) if bounces or not known or measured.subject.hooked else sure,
+        min(sure, UNTRIED) if unsure else sure,
         (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
-        f"The run is not stuck: {ahead(measured)} {_sooner(best, measured, known=known)}",
+        f"The run is not stuck: {ahead(measured)} {_sooner(best, perhaps, measured, known=known)}",
         f"Go on; about {figure(borne(best, measured))} times the learning rate may get there sooner."
         if best
         else "Go on.",
@@ -265,7 +268,24 @@ def _faster(measured: Measurements) -> Arm | None:
     return next(found, None)
 
 
-def _sooner(best: Arm | None, measured: Measurements, *, known: bool) -> str:
+def _perhaps_faster(measured: Measurements) -> Arm | None:
+    """The lowest higher rate that gains several times more by what was measured, though that is not sure."""
+    own, found = going_on(measured), measured.continuations
+    higher = [arm for arm in found.arms if arm.name == "rate" and arm.factor > 1.0] if found else []
+    probably = (
+        arm
+        for arm in sorted(higher, key=lambda arm: arm.factor)
+        if own and arm.gain.value > FASTER * own.gain.value and arm.extra.value > SIGMAS * arm.extra.stderr
+    )
+    return next(probably, None)
+
+
+def _sooner(best: Arm | None, perhaps: Arm | None, measured: Measurements, *, known: bool) -> str:
+    if best is None and perhaps is not None:
+        return (
+            f"At {figure(perhaps.factor)} times the rate the same steps may gain {percent(perhaps.gain, measured)}, "
+            "but that is not sure."
+        )
     if best is None:
         return "No remedy is called for." if known else "Whether a higher rate would gain more was not tried."
     return (
