@@ -30,6 +30,46 @@ def test_an_optimizer_of_some_of_the_parameters_is_accepted():
     assert Training(model, print, zoo.batches(5), optimizer).optimizer is optimizer
 
 
+def momentum_and_schedule():
+    model = zoo.perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+
+def test_what_accelerate_wraps_around_optimizer_and_scheduler_is_taken_off():
+    accelerate = pytest.importorskip("accelerate")
+    model, optimizer, scheduler = momentum_and_schedule()
+    wrapped = accelerate.Accelerator(cpu=True).prepare(optimizer, scheduler)
+    assert wrapped[0] is not optimizer
+    training = Training(model, print, zoo.batches(5), *wrapped)
+    assert training.optimizer is optimizer
+    assert training.scheduler is scheduler
+
+
+def test_what_lightning_wraps_around_an_optimizer_is_taken_off():
+    lightning = pytest.importorskip("lightning")
+    model, optimizer, _ = momentum_and_schedule()
+    wrapped = lightning.pytorch.core.optimizer.LightningOptimizer(optimizer)
+    assert Training(model, print, zoo.batches(5), wrapped).optimizer is optimizer
+    _, wrapped = lightning.Fabric(accelerator="cpu", devices=1).setup(model, optimizer)
+    assert wrapped is not optimizer
+    assert Training(model, print, zoo.batches(5), wrapped).optimizer is optimizer
+
+
+def test_an_optimizer_with_a_rule_of_its_own_around_another_is_left():
+    class Ahead(torch.optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+            super().__init__(optimizer.param_groups, {})
+
+        def step(self, closure=None):
+            return self.optimizer.step(closure)
+
+    model, optimizer, _ = momentum_and_schedule()
+    ahead = Ahead(optimizer)
+    assert Training(model, print, zoo.batches(5), ahead).optimizer is ahead
+
+
 def test_making_a_training_reads_no_data():
     class Watched(list):
         def __iter__(self):

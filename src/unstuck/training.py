@@ -14,6 +14,10 @@ from unstuck.errors import TrainingError
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
+# Packages whose training loops wrap optimizers and schedulers, and what they call the real ones.
+_WRAPPERS = {"accelerate", "lightning", "pytorch_lightning", "lightning_fabric"}
+_WRAPPED = ("scheduler", "_scheduler", "optimizer", "_optimizer")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -25,8 +29,9 @@ class Training:
         data: Gives the training batches each time it is iterated: a DataLoader or a list. A batch is what one step of
             the optimizer sees: with gradients accumulated over four backward passes, hand over batches of four times
             the size.
-        optimizer: Any `torch.optim.Optimizer`, with its state.
-        scheduler: The learning-rate scheduler, if there is one.
+        optimizer: Any `torch.optim.Optimizer`, with its state. What Accelerate (and with it Transformers' Trainer) or
+            Lightning wrap around one is taken off: its steps depend on where their own loop stands.
+        scheduler: The learning-rate scheduler, if there is one; out of its wrapper, too.
         validation: Batches the run does not train on, like `data`.
         clip: The norm to which the run shortens longer gradients before each step (`max_norm` of
             `torch.nn.utils.clip_grad_norm_`); None: it does not.
@@ -53,6 +58,8 @@ class Training:
         _check_batches("data", self.data)
         if self.validation is not None:
             _check_batches("validation", self.validation)
+        object.__setattr__(self, "optimizer", _unwrapped(self.optimizer))
+        object.__setattr__(self, "scheduler", _unwrapped(self.scheduler))
         if self.optimizer is not None:
             _check_optimizer(self.optimizer, self.model)
         if self.clip is not None and not _is_positive(self.clip):
@@ -160,6 +167,18 @@ def _check_optimizer(optimizer: object, model: nn.Module) -> None:
             "type, and compute in the narrow one by torch.autocast"
         )
         raise TrainingError(msg)
+
+
+def _unwrapped(wrapper: Any) -> Any:
+    """Give the optimizer or scheduler that a training loop's own wrapper passes everything on to.
+
+    Wrappers of others are left: those may have a rule of their own, as lookahead and SAM have.
+    """
+    if not any(kind.__module__.split(".")[0] in _WRAPPERS for kind in type(wrapper).__mro__):
+        return wrapper
+    held = vars(wrapper)
+    inner = next((held[name] for name in _WRAPPED if hasattr(held.get(name), "step")), None)
+    return wrapper if inner is None else _unwrapped(inner)
 
 
 def _is_wider_copy(tensor: Tensor, parameter: Tensor) -> bool:

@@ -82,7 +82,7 @@ def test_where_the_schedule_changes_the_rate_meanwhile_it_is_said_to_what():
         for led in (1.0, 40.0)
     ]
     assert "schedule" not in texts[0]
-    assert "takes the learning rate to 40 times the present one, gain" in texts[1]
+    assert "raises the learning rate 40 times, gain" in texts[1]
 
 
 def cut_short(going_on, along, multiple, *, stderr=0.02, others=()):

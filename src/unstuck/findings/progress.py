@@ -39,7 +39,7 @@ ABOUT_EQUAL = 0.75
 # So is the decay that is left out.
 FASTER = 3.0
 
-# A schedule that changes the rate by less on the way is not worth a word.
+# A schedule that raises the rate by less on the way is not worth a word.
 LED = 1.1
 
 # As sure as two standard errors: whether a run still falls is asked of a few looks at a noisy curve.
@@ -132,8 +132,8 @@ def ahead(measured: Measurements) -> str:
     arm = going_on(measured)
     if arm is None:
         return "what going on gains was not measured."
-    led = f", over which the schedule takes the learning rate to {figure(arm.led)} times the present one,"
-    steps = f"{arm.steps} steps{led if not 1.0 / LED < arm.led < LED else ''}"
+    led = f", over which the schedule raises the learning rate {figure(arm.led)} times,"
+    steps = f"{arm.steps} steps{led if arm.led > LED else ''}"
     shrinks = f" (what weight decay adds to it falls by {percent(Estimate(arm.shrunk, 0.0), measured)})"
     beside = shrinks if arm.shrunk > NEGLIGIBLE * measured.scale else ""
     if arm.gain.value < 0.0:

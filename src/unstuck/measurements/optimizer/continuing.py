@@ -120,7 +120,8 @@ def measure_continuations(
     where it is a part, on the half that finds and what there is beyond the sample, and judged on the half that
     judges, which is trained on as often as the run itself comes to each of its batches: what is never seen is
     forgotten, as what the run sees is not. Where it can be told when the run's schedule makes a step, the rates are
-    what it sets, times the arm's factor.
+    what it sets, times the arm's factor, but no lower than the present ones: whether those are too low is what is
+    asked, and where a schedule comes to its end no multiple of what it sets would answer it.
 
     Gains are those of the loss that the run reports. What weight decay adds to it falls by itself as weights shrink,
     and would hide that nothing else does: it is told apart.
@@ -251,7 +252,7 @@ class _Race:
         order = self._whole_order if whole else self._order
         batches = [order[first : first + size] for first in range(0, len(order), size)]
         twin = Twin(self._objective, self._optimizer)
-        schedule = Schedule(self._training, twin)
+        schedule, present = Schedule(self._training, twin), twin.rates()
         marks = _marks(len(batches), all_of_them=not self._arms)
         looks: list[list[float]] = []
         penalties: list[float] = []
@@ -260,7 +261,7 @@ class _Race:
         theta = self._judge.objective.theta
         moved: Tensor | None = torch.zeros_like(theta)
         for number, only in enumerate(batches, start=1):
-            with twin.scaled(factor):
+            with twin.scaled(factor, present):
                 moved = None if moved is None else _stepped(twin, only, first=number == 1)
             schedule.step()
             slopes.append(math.inf if moved is None else twin.slope)

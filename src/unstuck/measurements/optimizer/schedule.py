@@ -26,6 +26,7 @@ class Schedule:
     """A copy of the run's scheduler, which sets the rates of a copied optimizer as the run goes on.
 
     Attributes:
+        led: The highest rate so far over that of the beginning, of the first group that had one other than 0.
         scheduler: The copy; None where there is none, or where it cannot be copied, as a stranger's may not.
         every: How many updates lie between two of its steps; None where that cannot be told: the rates then stay.
     """
@@ -34,11 +35,7 @@ class Schedule:
         self.every = updates_per_schedule_step(training)
         self.scheduler = _copied(training.scheduler, twin)
         self._optimizer, self._begun, self._made = twin.optimizer, rate_of(twin.optimizer), 0
-
-    @property
-    def led(self) -> float:
-        """The learning rate over that of the beginning, of the first group that had one other than 0."""
-        return (rate_of(self._optimizer) or 0.0) / self._begun if self._begun else 1.0
+        self.led = 1.0
 
     def step(self) -> None:
         """One more update has been made; past the end of the schedule, as OneCycleLR has one, the rates stay."""
@@ -50,6 +47,8 @@ class Schedule:
                     self.scheduler.step()
             except Exception:  # a stranger's may raise anything
                 self.every = None
+            if self._begun:
+                self.led = max(self.led, (rate_of(self._optimizer) or 0.0) / self._begun)
 
     def set_for(self, optimizer: Optimizer) -> None:
         """Go on with another optimizer object of the same kind."""

@@ -91,20 +91,30 @@ class Twin:
             for key, value in state.items():
                 state[key] = tree_map(self._cast, value)  # LBFGS keeps lists of tensors
 
+    def rates(self) -> list[float]:
+        """The learning rates of the groups that have one."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
+
     def states(self) -> list[State]:
         """The copied state of each parameter, to be changed at will."""
         return [cast("State", self.optimizer.state.get(parameter, {})) for parameter in self.copies]
 
     @contextmanager
-    def scaled(self, factor: float) -> Generator[None]:
-        """Multiply the rates for the length of a block, and the lengths of steps that an optimizer keeps."""
-        if factor == 1.0:
-            yield
-            return
+    def scaled(self, factor: float, least: Sequence[float] = ()) -> Generator[None]:
+        """Multiply the rates for the length of a block, and the lengths of steps that an optimizer keeps.
+
+        Args:
+            factor: What they are multiplied by.
+            least: Rates below which those of the groups do not fall before that; none: wherever they are.
+        """
         groups = [group for group in self.optimizer.param_groups if "lr" in group]
         rates = [group["lr"] for group in groups]
-        for group in groups:
-            group["lr"] = group["lr"] * factor
+        held = [max(*pair) for pair in zip(rates, least, strict=True)] if least else rates
+        if factor == 1.0 and held == rates:
+            yield
+            return
+        for group, rate in zip(groups, held, strict=True):
+            group["lr"] = rate * factor
         self.scale_lengths(factor)
         yield
         self.scale_lengths(1.0 / factor)

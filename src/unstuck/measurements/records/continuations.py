@@ -27,7 +27,7 @@ class Arm:
         paired: By how much each batch's own loss, before the step on it, is lower in the last whole pass than in the
             first; None where fewer than two passes over all the data were made.
         shrunk: Decrease of what weight decay adds to the loss, which is no part of the gains.
-        led: The learning rate at the end over that of the beginning, where the run's schedule changes it on the way.
+        led: The highest learning rate on the way over that of the beginning, where the run's schedule raises it.
     """
 
     name: str
