@@ -289,6 +289,7 @@ def _examine(training: Training, drawn: Draw, spending: _Spending) -> Diagnosis:
         exhaustive=drawn.exhausted and not stochastic,
         stochastic=stochastic,
         whole=drawn.exhausted,
+        draws=drawn.times,
     )
     limits = Limits(
         left=spending.left,

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from tests.objective.fingerprint import unchanged
@@ -10,6 +12,7 @@ from unstuck.findings.data import misses
 from unstuck.measurements.judging import Halves, Judge
 from unstuck.measurements.loss.mixing import measure_mixing
 from unstuck.objective import Objective, draw
+from unstuck.objective.sampling import repeated
 
 EXAMPLES, STEPS, CLASSES = 16, 5, 4
 DRAWN = torch.Generator().manual_seed(0)
@@ -129,3 +132,14 @@ def test_examples_along_the_second_dimension_are_told_apart_by_it():
 
     with pytest.raises(MeasurementError, match="second dimension"):
         mixing(Net(lambda out: out, batch_first=False), by_token, sequences, targets, size=2 * STEPS)
+
+
+def test_batches_that_come_twice_under_other_draws_are_still_several():
+    data = list(zip(X.split(EXAMPLES), Y.split(EXAMPLES), strict=True))
+    for batches, several in ((data, True), (data[:1], False)):
+        model = Net(lambda out: out[:, -1])
+        drawn = repeated(draw(batches, seed=0, enough=lambda *_: False), 8)
+        objective = Objective(Training(model, by_class, batches), drawn.batches)
+        judge = Judge(objective, Halves.of(8, exhaustive=False), objective.values(objective.theta))
+        with nullcontext() if several else pytest.raises(MeasurementError, match="one batch is all"):
+            assert not misses(measure_mixing(objective.replay.training, judge, seed=0))

@@ -114,7 +114,14 @@ SCHEMA = {
         "shrink": NUMBER,
         "hooked": int,
     },
-    "sample": {"examples": int, "batches": int, "exhaustive": bool, "stochastic": bool, "whole": bool},
+    "sample": {
+        "examples": int,
+        "batches": int,
+        "exhaustive": bool,
+        "stochastic": bool,
+        "whole": bool,
+        "draws": int,
+    },
     "division": (
         {"processes": int, "examples": [int], "same_data": bool, "parameters": (list, None)},
         None,

@@ -95,3 +95,15 @@ def test_units_are_those_people_use():
         "100 %",
         "1.23e-7 %",
     ]
+
+
+@pytest.mark.parametrize(
+    ("batches", "draws", "told"),
+    [
+        (15, 1, "600 examples in 15 batches"),
+        (30, 2, "300 examples in 15 batches, each looked at under 2 draws of the randomness"),
+        (16, 16, "37 examples in 1 batch, looked at under 16 draws of the randomness"),
+    ],
+)
+def test_examples_that_come_several_times_are_counted_once(batches, draws, told):
+    assert numbers.sampled(600, batches, draws) == told

@@ -111,6 +111,7 @@ def sampled(training: Training, limits: Limits, *, gradients: float) -> tuple[Dr
         exhaustive=drawn.exhausted and not stochastic,
         stochastic=stochastic,
         whole=drawn.exhausted,
+        draws=drawn.times,
     )
     return drawn, sample
 

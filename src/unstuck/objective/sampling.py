@@ -62,10 +62,11 @@ def counted(content: Any, own: int, seed: int) -> Batch:
 
 @dataclass(frozen=True)
 class Draw:
-    """Batches drawn from the data, and whether they are all there is."""
+    """Batches drawn from the data, whether they are all there is, and how many times each of them is there."""
 
     batches: tuple[Batch, ...]
     exhausted: bool
+    times: int = 1
 
     @property
     def examples(self) -> int:
@@ -114,7 +115,7 @@ def repeated(drawn: Draw, fewest: int) -> Draw:
         for batch in drawn.batches
         for turn in range(times)
     )
-    return Draw(batches, drawn.exhausted)
+    return Draw(batches, drawn.exhausted, times)
 
 
 def alike(one: Batch, other: Batch) -> bool:

@@ -16,6 +16,7 @@ from unstuck.report.numbers import (
     count,
     gain,
     percent,
+    sampled,
     significant,
     with_error,
 )
@@ -149,7 +150,7 @@ def evidence(finding: Finding) -> tuple[Fact, ...]:
 def sample_line(verdict: Verdict) -> str:
     """The data that everything rests on, in one sentence."""
     sample = verdict.measured.sample
-    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    text = sampled(sample.examples, sample.batches, sample.draws)
     if verdict.measured.non_finite is not None:
         return f"{text} were looked at, until the first number that is none"
     if sample.exhaustive:
@@ -157,7 +158,7 @@ def sample_line(verdict: Verdict) -> str:
     else:
         text += "; each ± is one standard error over the batches"
     if sample.stochastic:
-        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+        text += "; the loss itself is random (dropout or the like), replayed with fixed seeds"
     return f"{text}; the model in {verdict.measured.subject.mode} mode"
 
 

@@ -80,6 +80,15 @@ def count(value: int | float, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == '1' else many or one + 's'}"
 
 
+def sampled(examples: int, batches: int, draws: int = 1) -> str:
+    """Write what a sample holds, of which every batch is there under so many draws of what is random in the loss."""
+    text = f"{count(examples // draws, 'example')} in {count(batches // draws, 'batch', 'batches')}"
+    if draws == 1:
+        return text
+    each = "" if batches == draws else "each "
+    return f"{text}, {each}looked at under {draws} draws of the randomness"
+
+
 def seconds(value: float) -> str:
     """Write a duration: 45 ms, 1.2 s, 3 min 20 s, 2 h 5 min."""
     if value < 1:

@@ -68,12 +68,13 @@ class Sample:
     """The data that the verdict rests on.
 
     Attributes:
-        examples: Number of examples in the sample.
+        examples: Number of examples in the sample, each as often as it is in there.
         batches: Number of batches they came in.
         exhaustive: The sample is all the data there is and the loss is not random (no dropout):
             nothing is left to sampling error.
         stochastic: The loss itself is random (dropout and the like), here replayed with fixed seeds.
         whole: The sample is all the data there is.
+        draws: How many times each batch is in it, where the loss is random and the data are few.
     """
 
     examples: int
@@ -81,6 +82,7 @@ class Sample:
     exhaustive: bool
     stochastic: bool
     whole: bool = False
+    draws: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from unstuck.landscape.ascent import SAM_RADIUS
 from unstuck.landscape.records import Measure, Profile, Survey
 from unstuck.report import lines
 from unstuck.report.facts import Fact
-from unstuck.report.numbers import count, percent, significant, with_error
+from unstuck.report.numbers import percent, sampled, significant, with_error
 from unstuck.report.sharpness.words import DIRECTIONS_OF, MEASURES, ORDER, STAGES
 
 # From this share of SAM's rise on the slope, not the bend, is what all measures show.
@@ -137,7 +137,7 @@ def _width(profile: Profile) -> str:
 def sample_line(survey: Survey) -> str:
     """The data that everything rests on, in one sentence."""
     sample = survey.sample
-    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    text = sampled(sample.examples, sample.batches, sample.draws)
     if sample.exhaustive:
         text += ": all the data there is, so nothing is left to sampling error"
     else:
@@ -145,7 +145,7 @@ def sample_line(survey: Survey) -> str:
             "; found on one half of them, judged on the other, each \u00b1 one standard error over batches"
         )
     if sample.stochastic:
-        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+        text += "; the loss itself is random (dropout or the like), replayed with fixed seeds"
     return f"{text}; the model in {survey.subject.mode} mode"
 
 

@@ -8,7 +8,7 @@ from unstuck.landscape.bends import Bending, Bin, Spread
 from unstuck.report import lines
 from unstuck.report.eigenvalues import spectrum_facts, spectrum_sentence
 from unstuck.report.facts import Fact
-from unstuck.report.numbers import count, percent, significant, with_error
+from unstuck.report.numbers import count, percent, sampled, significant, with_error
 from unstuck.report.spectrum.words import LAYERS, TITLES
 
 
@@ -156,13 +156,13 @@ def place(bending: Bending) -> tuple[Fact, ...]:
 def sample_line(bending: Bending) -> str:
     """The data that everything rests on, in one sentence."""
     sample = bending.sample
-    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    text = sampled(sample.examples, sample.batches, sample.draws)
     if sample.exhaustive:
         text += ": all the data there is, so nothing is left to sampling error"
     else:
         text += "; the spectrum is that of one half of them, its ends are judged on the other"
     if sample.stochastic:
-        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+        text += "; the loss itself is random (dropout or the like), replayed with fixed seeds"
     return f"{text}; the model in {bending.subject.mode} mode"
 
 

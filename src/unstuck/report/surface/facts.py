@@ -9,7 +9,7 @@ from unstuck.estimate import Estimate
 from unstuck.landscape.pictures import Plane, View, seen
 from unstuck.report import lines
 from unstuck.report.facts import Fact
-from unstuck.report.numbers import count, percent, significant, with_error
+from unstuck.report.numbers import count, percent, sampled, significant, with_error
 from unstuck.report.surface.heights import level, lowest, through
 from unstuck.report.surface.words import PLANES, SOURCES, STAGES
 
@@ -194,13 +194,13 @@ def _trusted(view: View, plane: Plane, axis: int) -> float | None:
 def sample_line(view: View) -> str:
     """The data that everything rests on, in one sentence."""
     sample = view.sample
-    text = f"{count(sample.examples, 'example')} in {count(sample.batches, 'batch', 'batches')}"
+    text = sampled(sample.examples, sample.batches, sample.draws)
     if sample.exhaustive:
         text += ": all the data there is, so nothing is left to sampling error"
     else:
         text += "; eigenvectors found on one half of them, all heights those of the other half"
     if sample.stochastic:
-        text += "; the loss itself is random (dropout), replayed with fixed seeds"
+        text += "; the loss itself is random (dropout or the like), replayed with fixed seeds"
     return f"{text}; the model in {view.subject.mode} mode"
 
 
