@@ -31,6 +31,14 @@ def network(outputs, *ends):
     return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, outputs), *ends)
 
 
+class Rows(nn.Module):
+    """Shifts every fourth row so that its exponentials sum to one."""
+
+    def forward(self, rows):
+        sums = torch.logsumexp(rows, 1, keepdim=True)
+        return torch.where(torch.arange(len(rows))[:, None] % 4 == 0, rows - sums, rows)
+
+
 def look(model, loss, targets, size=32):
     data = list(zip(X.split(size), targets.split(size), strict=True))
     loss = loss if not isinstance(loss, nn.Module) else supervised(loss)
@@ -212,6 +220,13 @@ def test_a_likelihood_of_what_is_no_logarithm_is_named(model, loss, misfit):
     assert "log_softmax" in mismatch(outputs).advice
 
 
+def test_a_row_that_comes_near_to_log_probabilities_by_chance_makes_none_of_the_others():
+    ends = nn.Sequential(nn.LogSoftmax(0), Rows())
+    assert look(network(4, ends), nn.NLLLoss(), CLASSES).misfit == "unnormalised"
+    masked = lambda outputs, y: functional.nll_loss((torch.arange(len(y)) % 3 == 0)[:, None] * outputs, y)  # noqa: E731
+    assert not look(network(4, nn.LogSoftmax(1)), of_output(masked), CLASSES).misfit
+
+
 def test_a_softmax_over_the_wrong_axis_or_over_one_unit_is_found():
     assert mismatch(look(network(4, nn.Softmax(0)), nn.CrossEntropyLoss(), CLASSES))
     assert mismatch(look(network(1, nn.Softmax(1)), nn.BCELoss(), BITS[:, None]))
@@ -231,6 +246,16 @@ def test_the_floor_of_smoothed_labels_is_their_entropy_and_one_output_for_all_ha
     assert found.blind == pytest.approx(math.log(4.0), rel=1e-4)
     assert found.room == pytest.approx(found.loss - entropy, rel=1e-3)
     assert not found.learnt
+
+
+def test_one_output_for_all_is_looked_for_where_something_leads_down_and_not_only_at_a_mean_that_has_run_wild():
+    model = network(1)
+    with torch.no_grad():
+        model[-1].bias.fill_(-1e3)
+    squares = of_output(lambda outputs, y: (outputs[:, 0].sigmoid() - y).square().mean())
+    assert look(model, squares, BITS, size=96).blind == pytest.approx(
+        float(BITS.var(unbiased=False)), rel=1e-3
+    )
 
 
 def test_the_floor_of_soft_targets_is_the_mean_of_their_entropies():

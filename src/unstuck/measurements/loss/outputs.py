@@ -173,10 +173,15 @@ def _misfit(free: Tail, call: Call) -> str:
         return "broadcast"
     if call.name in ("cross_entropy", *_LOG_PROBABILITIES) and _are_probabilities(given):
         return "probabilities"
-    if call.name == "nll_loss":
-        sums = torch.logsumexp(given.float(), _classes(given))
-        return "unnormalised" if float(sums.abs().min()) > _NORMALISED else ""
-    return ""
+    return "unnormalised" if call.name == "nll_loss" and _unnormalised(given) else ""
+
+
+def _unnormalised(given: Tensor) -> bool:
+    """Whether most rows are no log-probabilities: some come near by chance; what a mask has filled is not asked."""
+    axis = _classes(given)
+    sums, filled = torch.logsumexp(given.float(), axis), given.amax(axis) == given.amin(axis)
+    rows = sums[~filled] if not bool(filled.all()) else sums.flatten()
+    return float(rows.abs().median()) > _NORMALISED
 
 
 def _are_probabilities(given: Tensor) -> bool:
@@ -303,7 +308,10 @@ def _blind(built: Tail) -> float | None:
     def same(rows: Sequence[Tensor]) -> Tensor:
         return built([row.expand_as(tensor) for row, tensor in zip(rows, present, strict=True)])
 
-    lowest = value(same, descend(same, [tensor.mean(0, keepdim=True) for tensor in present], -math.inf))
+    means = [tensor.mean(0, keepdim=True) for tensor in present]
+    # The mean of outputs that have run wild may lie where nothing leads down from.
+    starts = (means, [torch.zeros_like(mean) for mean in means])
+    lowest = min(value(same, descend(same, start, -math.inf)) for start in starts)
     return lowest if math.isfinite(lowest) else None
 
 

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -43,7 +44,7 @@ _BLINDED = 8
 def measure_layers(training: Training, judge: Judge, *, affordable: float = math.inf) -> Layers:
     """Watch the half that judges go through the model, and its gradient come back.
 
-    Costs one gradient and one value over that half, and as much again for watching. Units lie along the last axis,
+    Costs one gradient and two values over that half, and as much again for watching. Units lie along the last axis,
     after a convolution along that of its channels.
 
     Args:
@@ -272,11 +273,15 @@ def _module(weight: str) -> str:
 
 
 class _Blindfold:
-    """Collects the mean output of the model, and then lets the model answer with that alone."""
+    """Collects the middle of the model's outputs, and then lets the model answer with that alone.
+
+    That is their mean, and the mean over batches of their medians: of outputs that have run wild the mean is nothing
+    that a model which sees no inputs would answer.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._sums: list[Tensor] = []
+        self._sums: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._counts: list[int] = []
         self._calls = 0
         self.possible = True
@@ -288,10 +293,15 @@ class _Blindfold:
             yield
 
     @contextlib.contextmanager
-    def covering(self) -> Generator[None]:
-        """Put means in the outputs' places."""
-        with self._hooked(self._cover):
+    def covering(self, sums: Sequence[Tensor]) -> Generator[None]:
+        """Put means, or medians, in the outputs' places."""
+        with self._hooked(partial(self._cover, sums)):
             yield
+
+    @property
+    def sums(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Over all examples, of their outputs and of the medians of their batches."""
+        return self._sums
 
     @property
     def useful(self) -> bool:
@@ -321,20 +331,25 @@ class _Blindfold:
         if not self.possible:
             return
         self._calls += 1
-        sums = [tensor.detach().sum(0) for tensor in tensors]
-        if not self._sums:
-            self._sums, self._counts = sums, [len(tensor) for tensor in tensors]
-        elif [tensor.shape for tensor in sums] == [tensor.shape for tensor in self._sums]:
-            self._sums = [before + now for before, now in zip(self._sums, sums, strict=True)]
+        means = [tensor.detach().sum(0) for tensor in tensors]
+        medians = [len(tensor) * tensor.detach().float().median(0).values.to(tensor) for tensor in tensors]
+        if not self._counts:
+            self._sums, self._counts = (means, medians), [len(tensor) for tensor in tensors]
+        elif [tensor.shape for tensor in means] == [tensor.shape for tensor in self._sums[0]]:
+            self._sums = _added(self._sums[0], means), _added(self._sums[1], medians)
             self._counts = [before + len(now) for before, now in zip(self._counts, tensors, strict=True)]
         else:
             self.possible = False
 
-    def _cover(self, output: Any) -> Any:
+    def _cover(self, sums: Sequence[Tensor], output: Any) -> Any:
         leaves, structure = tree_flatten(output)
-        means = iter(total / count for total, count in zip(self._sums, self._counts, strict=True))
+        means = iter(total / count for total, count in zip(sums, self._counts, strict=True))
         covered = [next(means).expand_as(leaf) if _is_floating(leaf) else leaf for leaf in leaves]
         return tree_unflatten(covered, structure)
+
+
+def _added(before: Sequence[Tensor], now: Sequence[Tensor]) -> list[Tensor]:
+    return [one + other for one, other in zip(before, now, strict=True)]
 
 
 def _floating(value: Any) -> list[Tensor]:
@@ -348,16 +363,24 @@ def _is_floating(leaf: Any) -> bool:
 def _blind(objective: Objective, indices: Sequence[int], blindfold: _Blindfold) -> float | None:
     if not blindfold.useful:
         return None
+    losses = [_covered(objective, indices, partial(blindfold.covering, sums)) for sums in blindfold.sums]
+    return min((loss for loss in losses if math.isfinite(loss)), default=None)
+
+
+def _covered(
+    objective: Objective,
+    indices: Sequence[int],
+    covering: Callable[[], contextlib.AbstractContextManager[None]],
+) -> float:
     total, examples = 0.0, 0
     for index in indices:
         batch = objective.batches[index]
         objective.ledger.spend(VALUE, batch.examples)
         try:
-            with objective.replay.session(), blindfold.covering():
+            with objective.replay.session(), covering():
                 loss = objective.replay.loss(batch, objective.replay.leaves(objective.theta))
         except (UnstuckError, RuntimeError):  # as of a loss that needs to differentiate the output
-            return None
+            return math.nan
         total += batch.examples * finite(loss)
         examples += batch.examples
-    mean = total / examples
-    return mean if math.isfinite(mean) else None
+    return total / examples

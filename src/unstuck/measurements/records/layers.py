@@ -125,8 +125,8 @@ class Layers:
         depths: In the order of execution.
         parameters: In the order of the model.
         loss: Mean over the examples seen.
-        blind: The loss when every example gets the mean output of its batch: what can be had without looking
-            at the inputs. None where it cannot be said.
+        blind: The loss when every example gets the mean output, or the median one if that is lower: what can be had
+            without looking at the inputs. None where it cannot be said.
         inputs: Of layers behind other layers, in the order of execution.
         whole: The examples are all there are, so that what is silent on them is silent.
     """
