@@ -304,6 +304,14 @@ def test_parameters_that_the_optimizer_misses_need_not_outdo_a_run_that_creeps()
         assert (frozen_parameters(POINT, measured) is not None) == named
 
 
+@pytest.mark.parametrize(("trained", "named"), [(0.6, False), (0.4, True)])
+def test_what_the_optimizer_misses_must_outdo_the_best_step_of_the_rest_where_the_run_falls(trained, named):
+    missed = (Excluded("unlisted", ("a",), 50),)
+    wiring = Wiring(missed, 100, Estimate(0.5, 1e-6), Estimate(trained, 1e-6), Estimate(0.1, 1e-6))
+    measured = handmade.measurements((), None, (), wiring=wiring, continuations=handmade.continued(0.3))
+    assert (frozen_parameters(POINT, measured) is not None) == named
+
+
 @pytest.mark.parametrize(("gain", "named"), [(0.6, False), (0.2, True)])
 def test_what_is_frozen_on_purpose_is_not_missed_where_the_rest_gains_as_much_at_another_rate(gain, named):
     going_on = handmade.continued(0.05, handmade.arm("rate", gain, factor=10.0))

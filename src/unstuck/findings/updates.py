@@ -82,6 +82,10 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     # Leaving out is fine as long as the run gets on, or would at another rate: a single step of the others must outdo
     # all that it gains, unless it creeps and nobody meant to leave them out.
     most = max(arm.gain.value, best_change(measured, line=False).value) if arm else 0.0
+    if improves(measured) and not creeps(measured):
+        most = max(
+            most, own
+        )  # like for like: where the run falls, other rates may not have been tried at all
     behind = excluded.value > most if arm else not improves(measured)
     behind = behind or (accident and creeps(measured))
     surely = extra.surely_above(0.0)
