@@ -374,3 +374,15 @@ def test_what_rounding_leaves_of_a_gradient_that_has_vanished_is_not_said_to_be_
     assert torch.autograd.grad(loss(model, batches[0]), model.phase)[0].any()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     assert reasons(look(Training(model, loss, batches, optimizer))) == {}
+
+
+@pytest.mark.parametrize(("given", "share"), [({}, 0.01), ({"lr": 0.1}, None)])
+def test_how_far_a_plateau_schedule_has_come_down_is_told_by_what_the_only_group_began_with(given, share):
+    model = network()
+    groups = [{"params": model[0].parameters(), **given}, {"params": model[2].parameters()}]
+    optimizer = torch.optim.SGD(groups if given else model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    for _ in range(3):
+        scheduler.step(1.0)
+    found = look(Training(model, LOSS, data(), optimizer, scheduler))
+    assert found.rate_share == (None if share is None else pytest.approx(share))

@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console
 from runs import verdict_of
 
+from unstuck.estimate import Estimate
 from unstuck.findings.records import Remedy
-from unstuck.measurements.records.updates import Momentum
+from unstuck.measurements.records.continuations import Arm, Continuations
+from unstuck.measurements.records.updates import Forgetting, Momentum
 from unstuck.report.costs import cost_line
 from unstuck.report.eigenvalues import certificate_words
 from unstuck.report.facts import place
@@ -155,3 +157,13 @@ def test_the_longest_step_of_plain_descent_is_not_told_of_one_with_momentum(sadd
     ]
 
     assert ["longest stable step" in each for each in names] == [True, False]
+
+
+@pytest.mark.parametrize("gain", [0.2, 0.0])
+def test_decay_that_undoes_what_steps_learn_is_told_where_no_cause_has_a_word_for_it(undecided, gain):
+    nothing, fresh = Estimate(0.0, 1e-3), Estimate(gain, 1e-3)
+    forgetting = Forgetting(share=0.05, steps=20, present_gain=nothing, fresh_gain=fresh, extra=fresh)
+    arm = Arm("going on", 1.0, 20, nothing, nothing, nothing, (0, 20), (1.0, 1.0))
+    measured = replace(undecided.measured, forgetting=forgetting, continuations=Continuations((arm,), 4.0))
+    told = headline(replace(undecided, measured=measured))
+    assert ("decay" in told.explanation, "decay" in told.todo) == (gain > 0.0, gain > 0.0)

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Finding, Verdict
 from unstuck.report import tried
 from unstuck.report.facts import Fact, evidence
 from unstuck.report.numbers import probability
-from unstuck.report.words import DO_WHAT_IS_PROVED, Tone, cause_word, kind_sentence
+from unstuck.report.words import DO_WHAT_IS_PROVED, LESS_DECAY, UNSURE, Tone, cause_word, kind_sentence
 
 STILL_FALLING = "Still falling"
 FALLS_ALL_THE_SAME = (
@@ -45,7 +46,7 @@ def headline(verdict: Verdict) -> Headline:
     """Say what the verdict is; a finding's own words go before the general ones."""
     word = cause_word(verdict.cause)
     finding, best = main_finding(verdict), tried.best(verdict)
-    usual = DO_WHAT_IS_PROVED if best is not None and verdict.cause is None else word.todo
+    usual = _unnamed(verdict, proved=best is not None) if verdict.cause is None else word.todo
     return Headline(
         title=word.name,
         sureness="" if verdict.cause is None else f"{probability(verdict.confidence)} sure",
@@ -89,9 +90,17 @@ def _other(finding: Finding, *, named: bool) -> Other:
     )
 
 
+def _unnamed(verdict: Verdict, *, proved: bool) -> str:
+    if undoes(verdict.measured):
+        return LESS_DECAY
+    return DO_WHAT_IS_PROVED if proved else UNSURE.todo
+
+
 def _unanswered(verdict: Verdict) -> str:
     if verdict.cause is not None:
         return ""
+    if undoes(verdict.measured):
+        return "No cause has a word for it: weight decay undoes what the steps learn. By how much stands at the end."
     if not verdict.measured.complete:
         return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
     if verdict.measured.omitted:

@@ -37,6 +37,8 @@ DO_WHAT_IS_PROVED = (
     "Do what was proved. To learn the cause as well, give it a larger budget or a larger sample."
 )
 
+LESS_DECAY = "Let the weights decay less."
+
 CAUSES: dict[Cause, Word] = {
     Cause.HEALTHY: Word(
         "Healthy",

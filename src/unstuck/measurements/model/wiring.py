@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from unstuck.errors import MeasurementError
 from unstuck.estimate import Estimate
@@ -65,7 +66,7 @@ def measure_wiring(training: Training, judge: Judge) -> Wiring:
         scalars=sum(slot.parameter.numel() for slot in slots),
         scheduled=training.scheduler is not None
         or any("initial_lr" in group for group in _groups(training.optimizer)),
-        rate_share=_rate_share(training.optimizer),
+        rate_share=_rate_share(training),
         begun=_has_begun(training),
     )
     if judge.objective.space.parts is not None:
@@ -92,12 +93,17 @@ def _groups(optimizer: Optimizer | None) -> list[dict[str, Any]]:
     return optimizer.param_groups if optimizer else []
 
 
-def _rate_share(optimizer: Optimizer | None) -> float | None:
+def _rate_share(training: Training) -> float | None:
+    groups = _groups(training.optimizer)
     shares = [
         float(group["lr"]) / float(group["initial_lr"])
-        for group in _groups(optimizer)
+        for group in groups
         if float(group.get("initial_lr", 0.0)) > 0.0
     ]
+    if not shares and isinstance(training.scheduler, ReduceLROnPlateau) and len(groups) == 1:
+        # It keeps no note of where it began; of a single group the optimizer does.
+        given = float(training.optimizer.defaults.get("lr", 0.0)) if training.optimizer else 0.0
+        shares = [float(groups[0]["lr"]) / given] if given > 0.0 else []
     return min(shares, default=None)
 
 
