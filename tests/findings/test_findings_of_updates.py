@@ -12,6 +12,7 @@ from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
 from unstuck.findings.progress import undoes
+from unstuck.findings.rates import raising
 from unstuck.findings.records import Cause, Kind, Point
 from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
 from unstuck.findings.verdict import NAMED, conclude
@@ -279,6 +280,17 @@ def test_a_run_that_falls_is_stale_where_sigma_remembers_what_was_not_its_own_wa
         (), None, (), second_moment=moment, continuations=handmade.continued(0.2), layers=layers
     )
     assert (stale_second_moment(POINT, measured) is not None) == named
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.9, True), (0.1, False)])
+def test_what_steps_are_divided_by_without_any_gradient_is_to_be_lowered_first(share, told):
+    moment = SecondMoment("Adagrad", Estimate(5.0, 0.1), "", 16, Estimate(0.001, 1e-6), SURE, SURE)
+    moment = replace(moment, added="initial_accumulator_value", added_share=share)
+    going_on = handmade.continued(0.001, handmade.arm("rate", 0.5, factor=1000.0))
+    measured = handmade.measurements((), None, (), second_moment=moment, continuations=going_on)
+    stale = stale_second_moment(POINT, measured)
+    for advice in (stale.advice, raising(going_on.arms[1], measured)):
+        assert advice.startswith("Lower `initial_accumulator_value`: it makes up 90 %") is told
 
 
 def test_a_run_that_creeps_is_stale_where_a_fresh_scale_gains_a_decade_more():

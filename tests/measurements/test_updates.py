@@ -224,6 +224,26 @@ def test_the_weighted_median_and_its_error_do_not_depend_on_where_the_parameters
     assert part.value == pytest.approx(whole.value, abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("make", "setting", "large"),
+    [
+        (lambda ps: torch.optim.Adam(ps, lr=1e-6, eps=10.0), "eps", True),
+        (lambda ps: torch.optim.Adam(ps, lr=1e-6), "eps", False),
+        (lambda ps: torch.optim.RMSprop(ps, lr=1e-6, eps=10.0), "eps", True),
+        (
+            lambda ps: torch.optim.Adagrad(ps, initial_accumulator_value=1e4),
+            "initial_accumulator_value",
+            True,
+        ),
+        (torch.optim.Adagrad, "initial_accumulator_value", False),
+    ],
+)
+def test_what_no_gradient_has_made_of_sigma_is_told_by_its_setting(make, setting, large):
+    found = measured(measure_second_moment, run(make, 20))
+    assert found.added == setting
+    assert (found.added_share > 0.9) if large else (found.added_share < 0.01)
+
+
 def reason(training):
     found = measured(measure_second_moment, training)
     assert found.ratio is None

@@ -239,6 +239,17 @@ def test_where_a_step_sees_all_the_data_it_is_corrected_for_curvature_at_what_it
         assert rules.quasi_newton(other) == []
 
 
+def test_a_fresh_adagrad_does_not_begin_again_with_a_sum_that_no_gradient_has_made():
+    made = training(make=lambda p: torch.optim.Adagrad(p, lr=0.02, initial_accumulator_value=1e4))
+    run = run_of(made)
+    fresh = named(rules.refresh(known(made)), "refresh")
+    fresh.apply(run)
+    assert all(not bool(state["sum"].any()) for state in run.optimizer.state.values())
+    assert all(float(state["sum"].min()) >= 1e4 for state in made.optimizer.state.values())
+    exec("\n".join(fresh.code), {"optimizer": made.optimizer})  # noqa: S102 - the lines that a user is given
+    assert all(not bool(state["sum"].any()) for state in made.optimizer.state.values())
+
+
 def test_a_fresh_state_is_fresh_and_the_settings_stay():
     for make in (
         lambda p: torch.optim.Adagrad(p, lr=0.02),

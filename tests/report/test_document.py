@@ -232,6 +232,8 @@ SCHEMA = {
             "fresh_gain": (ESTIMATE, None),
             "extra": (ESTIMATE, None),
             "assumed": bool,
+            "added": str,
+            "added_share": MAYBE,
         },
         None,
     ),

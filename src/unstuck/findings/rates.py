@@ -12,6 +12,19 @@ FAR_OFF = 100.0
 GROWN = 1e6
 
 
+# What no gradient has made is most of sigma.
+MOSTLY_ADDED = 0.5
+
+
+def of_no_gradient(measured: Measurements) -> str:
+    """What to do where most of what steps are divided by comes from a setting and not from gradients, or ""."""
+    moment = measured.second_moment
+    if moment is None or moment.added_share is None or moment.added_share < MOSTLY_ADDED:
+        return ""
+    part = f"{100.0 * moment.added_share:.3g} %"
+    return f"Lower `{moment.added}`: it makes up {part} of what each step is divided by, and comes from no gradient"
+
+
 def raising(best: Arm, measured: Measurements) -> str:
     """What to do about steps that are too small, by what makes them so."""
     past, wiring = measured.past, measured.wiring
@@ -27,6 +40,8 @@ def raising(best: Arm, measured: Measurements) -> str:
             f"Raise the step sizes that Rprop keeps and the bounds they are kept within, about {figure(best.factor)} "
             "times: its learning rate is but what they began with."
         )
+    if lower := of_no_gradient(measured):
+        return f"{lower}. Or raise the learning rate, about {figure(borne(best, measured))} times."
     clip, norm = measured.subject.clip, measured.gradient.norm
     if clip is not None and norm > clip:
         return (

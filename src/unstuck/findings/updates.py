@@ -4,6 +4,7 @@ import math
 
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, of_what, percent, share
 from unstuck.findings.progress import best_change, creeps, going_on, improves
+from unstuck.findings.rates import of_no_gradient
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.updates import NonFinite, Wiring
@@ -261,8 +262,16 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
         f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
         f"{percent(fresh, measured)} of {of_what(measured)} instead of {percent(present, measured)}.",
-        "Reset the second moment (build the optimizer anew, with a short warm-up), "
-        + ("or let it forget sooner: Adam or RMSprop for Adagrad, a smaller beta2." if high else "and clip."),
+        _refreshing(measured, high=high),
+    )
+
+
+def _refreshing(measured: Measurements, *, high: bool) -> str:
+    if high and (lower := of_no_gradient(measured)):
+        return f"{lower}; then build the optimizer anew."
+    anew = "Reset the second moment (build the optimizer anew, with a short warm-up), "
+    return anew + (
+        "or let it forget sooner: Adam or RMSprop for Adagrad, a smaller beta2." if high else "and clip."
     )
 
 

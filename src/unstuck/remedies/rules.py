@@ -1,6 +1,7 @@
 """Other rules in the place of the optimizer's: momentum, a rate for each parameter, a fresh state."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -22,6 +23,9 @@ _ADAM_RATES = (1e-3, 1e-2)
 
 # Iterations of one step of L-BFGS, and pairs that it remembers (Liu & Nocedal 1989: more than twenty hardly help).
 _INNER, _PAIRS = 10, 20
+
+# What Adagrad calls the sum of squares that it begins with.
+_BEGUN = "initial_accumulator_value"
 
 # What a state is called that holds a scale for each parameter.
 _SCALES = ("exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
@@ -100,16 +104,29 @@ def refresh(known: Situation) -> Sequence[Treatment]:
     optimizer = known.training.optimizer
     if optimizer is None or not optimizer.state:
         return []
-    return [
-        Treatment(
-            "refresh",
-            frozenset({Cause.STALE_SECOND_MOMENT, Cause.NON_FINITE}),
-            f"a fresh state for {type(optimizer).__name__}",
-            forgetting(optimizer),
-            "Kingma & Ba, 2015, section 3; Reddi et al., 2018",
-            lambda run: run.forget(),
-        )
-    ]
+    fresh = Treatment(
+        "refresh",
+        frozenset({Cause.STALE_SECOND_MOMENT, Cause.NON_FINITE}),
+        f"a fresh state for {type(optimizer).__name__}",
+        forgetting(optimizer),
+        "Kingma & Ba, 2015, section 3; Reddi et al., 2018",
+        lambda run: run.forget(),
+    )
+    begun = [float(group.get(_BEGUN, 0.0)) for group in optimizer.param_groups]
+    if not isinstance(optimizer, torch.optim.Adagrad) or not any(begun):
+        return [fresh]
+    lines = ("for group in optimizer.param_groups:", f'    group["{_BEGUN}"] = 0.0', *fresh.code)
+    # What a scale begins with is of no gradient, and a fresh one begins with it again.
+    change = f"{fresh.change}, whose sum of squares begins at 0 and not at {max(begun):g}"
+    return [replace(fresh, change=change, code=lines, apply=_emptied)]
+
+
+def _emptied(run: Run) -> None:
+    for group in run.optimizer.param_groups:
+        group[_BEGUN] = 0.0
+    run.forget()
+    for state in run.optimizer.state.values():
+        state["sum"].zero_()
 
 
 def _adam(training: Training, rate: float) -> Treatment:

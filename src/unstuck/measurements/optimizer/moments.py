@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.estimate import Estimate
-from unstuck.measurements.optimizer.second_moments import as_number, holds, is_known, weight
+from unstuck.measurements.optimizer.second_moments import as_number, holds, is_known, share_added, weight
 from unstuck.measurements.optimizer.steps import State
 from unstuck.objective import Objective
 from unstuck.objective.decay import by_parameter
@@ -87,6 +87,21 @@ class Moments:
         spread = math.hypot(*(value - mean for value in values))
         degrees = len(values) - 1
         return Estimate(whole, math.sqrt(degrees / len(values)) * spread, float(degrees))
+
+    def added(self, groups: Sequence[Squares]) -> float:
+        """Give which share of sigma no gradient has made: the mean, weighted by the present root mean squares."""
+        present, space = self._together(groups), self._objective.space
+        totals = torch.zeros(2, dtype=torch.float64)
+        for number, state in enumerate(self._states):
+            if not state or not present.count:
+                continue
+            stored = local(state.get(f"max_{self._key}", state[self._key]).detach()).double()
+            meant = self._mean(present, number).to(stored).sqrt()
+            share = share_added(self._groups[number], stored, self._factor(number))
+            known = share.isfinite() & meant.isfinite()
+            totals += torch.stack([(share * meant)[known].sum(), meant[known].sum()]).cpu()
+        part, whole = space.reduce(totals).tolist()
+        return part / whole if whole > 0.0 else 0.0
 
     def refresh(self, states: Sequence[State], groups: Sequence[Squares]) -> None:
         """Put the present mean of squares in the place of the second moment, and begin the momentum anew.

@@ -24,6 +24,15 @@ KEYS: dict[type[Optimizer], str] = {
     torch.optim.Adamax: "exp_inf",
 }
 
+# What these put into sigma is of no gradient, by the settings that say how much.
+_ADDED: dict[type[Optimizer], str] = {
+    torch.optim.Adagrad: "initial_accumulator_value",
+    **dict.fromkeys(
+        (torch.optim.RMSprop, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam),
+        "eps",
+    ),
+}
+
 # What strangers' optimizers call the running mean of squared gradients. A bare "sum" or "v" may be anything;
 # it is compared all the same, for nothing follows from it unless the steps with a fresh one gain more.
 _LIKELY = ("exp_avg_sq", "square_avg", "second_moment", "v", "sum")
@@ -73,6 +82,19 @@ def weight(group: Mapping[str, Any], state: Mapping[str, Any], key: str) -> floa
         beta = as_number(cast("Sequence[Any]", betas)[-1])
         return 1.0 - beta**step if 0.0 <= beta < 1.0 else 1.0
     return 1.0
+
+
+def added_by(optimizer: Optimizer) -> str:
+    """Name the setting that puts into sigma what no gradient has made; "" if none is known."""
+    return _ADDED.get(type(optimizer), "")
+
+
+def share_added(group: Mapping[str, Any], stored: Tensor, factor: float) -> Tensor:
+    """Give which share of each number's sigma that is, of the optimizers for which `added_by` names a setting."""
+    if "initial_accumulator_value" in group:
+        return (as_number(group["initial_accumulator_value"]) / stored).sqrt().clamp(max=1.0)
+    eps = as_number(group.get("eps"))
+    return eps / ((stored / factor).sqrt() + eps)
 
 
 def as_number(value: Any) -> float:

@@ -1,6 +1,7 @@
 """What the optimizer's update would be without rounding, and with a scale that fits the present gradients."""
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from unstuck import processes
 from unstuck.estimate import Estimate
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.optimizer.moments import Moments
-from unstuck.measurements.optimizer.second_moments import known_key
+from unstuck.measurements.optimizer.second_moments import added_by, known_key
 from unstuck.measurements.optimizer.steps import Twin
 from unstuck.measurements.records.updates import Precision, SecondMoment
 from unstuck.objective import Objective
@@ -124,14 +125,17 @@ def measure_second_moment(training: Training, judge: Judge) -> SecondMoment | No
     ratio = moments.ratio(groups)
     if ratio is None:
         return SecondMoment(name, None, "there is no gradient, or no scale, to compare", assumed=assumed)
+    added = added_by(optimizer)
+    share = moments.added(groups) if added else None
+    compared = SecondMoment(name, ratio, assumed=assumed, added=added, added_share=share)
     if abs(ratio.value) < _WORTH_TRYING_RATIO:
-        return SecondMoment(name, ratio, assumed=assumed)
+        return compared
     order = short_walk(judge)
     present = Twin(judge.objective, optimizer).walk(order)
     fresh = Twin(judge.objective, optimizer)
     moments.refresh(fresh.states(), groups)
-    found = gains(judge.bare, present, fresh.walk(order))
-    return SecondMoment(name, ratio, "", len(order), *found, assumed=assumed)
+    gained, fresh_gained, extra = gains(judge.bare, present, fresh.walk(order))
+    return replace(compared, steps=len(order), present_gain=gained, fresh_gain=fresh_gained, extra=extra)
 
 
 def _missing(training: Training, objective: Objective) -> str:

@@ -125,6 +125,10 @@ class SecondMoment:
         fresh_gain: The same with sigma replaced by the present root mean square.
         extra: The second less the first, batch by batch.
         assumed: The optimizer is not one of PyTorch's; what is taken for its second moment is so by its name.
+        added: The setting that puts into sigma what no gradient has made, "eps" or "initial_accumulator_value"; "" if
+            none is known.
+        added_share: Which share of sigma that is: the mean over the parameters, weighted by the present root mean
+            square of their gradients.
     """
 
     optimizer: str
@@ -135,6 +139,8 @@ class SecondMoment:
     fresh_gain: Estimate | None = None
     extra: Estimate | None = None
     assumed: bool = False
+    added: str = ""
+    added_share: float | None = None
 
 
 @dataclass(frozen=True)
