@@ -143,11 +143,20 @@ def test_a_remedy_that_is_proved_together_with_other_steps_is_made_with_them(dia
 
 def test_what_gained_more_and_is_a_change_of_the_code_is_told(diagnosis):
     verdict = diagnosis.verdict
-    code = replace(verdict.remedies[0], name="scale-inputs", change="every input scaled", gain=0.999)
-    proved = replace(diagnosis, verdict=replace(verdict, remedies=(code, *verdict.remedies)))
-    treated = unstuck.treat(stuck(), proved)
-    assert treated.remedy == verdict.remedies[0].name
-    assert any(note.startswith("in its trial scale-inputs gained more, 99.9 %") for note in treated.notes)
+    made = replace(verdict.remedies[0], low=0.5, high=0.998)
+    code = replace(made, name="scale-inputs", change="every input scaled", gain=0.9995)
+    for low, told in ((0.999, True), (0.997, False)):
+        proved = replace(
+            diagnosis, verdict=replace(verdict, remedies=(replace(code, low=low, high=1.0), made))
+        )
+        treated = unstuck.treat(stuck(), proved)
+        assert treated.remedy == made.name
+        notes = [
+            note
+            for note in treated.notes
+            if note.startswith("in its trial scale-inputs gained more, 100.0 %")
+        ]
+        assert bool(notes) is told
 
 
 def test_what_the_run_clips_to_it_clips_to_afterwards(diagnosis):

@@ -66,10 +66,10 @@ def _proved(every: Sequence[Treatment], verdict: Verdict) -> Treatment:
 
 
 def passed_over(verdict: Verdict, taken: Treatment) -> str | None:
-    """What gained more than what was made, and cannot be made in place."""
+    """What surely gained more than what was made, and cannot be made in place."""
     made = next((each for each in verdict.remedies if each.change == taken.change), None)
     best = max((each for each in verdict.remedies if each.helps), key=lambda each: each.gain, default=None)
-    if made is None or best is None or best.gain <= made.gain:
+    if made is None or best is None or best.low <= made.high:
         return None
     gains = f"{100 * best.gain:.1f} % against {100 * made.gain:.1f} %"
     return f"in its trial {best.name} gained more, {gains}: {best.change}"
