@@ -59,3 +59,9 @@ def of_what(measured: Measurements) -> str:
 def percent(gain: Estimate, measured: Measurements) -> str:
     """A gain in percent of what `of_what` says."""
     return f"{100 * share(gain, measured).value:.3g} %"
+
+
+def gains_of(measured: Measurements) -> tuple[Evidence, ...]:
+    """What the routes gain that steps are compared by, as evidence."""
+    routes = [measured.route(name) for name in ("now", "ahead", "gradient", "krylov")]
+    return tuple(estimated(f"{route.name}_gain", share(route.gain, measured)) for route in routes if route)

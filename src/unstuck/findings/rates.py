@@ -1,8 +1,9 @@
-"""Which higher rate to advise, and in which words."""
+"""Which other rate gains most, which higher one to advise, and in which words."""
 
 import math
 
 from unstuck.findings.phrases import figure
+from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.measurements.records import Arm, Measurements
 
 # Two decades below the best rate there is no doubt left that the steps are too small.
@@ -64,3 +65,16 @@ def borne(best: Arm, measured: Measurements) -> float:
         return best.factor
     shown = best.steps * math.log(2.0 * best.factor / stable - 1.0) > math.log(GROWN)
     return best.factor if shown else stable
+
+
+def best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
+    """The higher or the lower rate that gains most; of higher ones that gain about as much the lowest."""
+    arms = measured.continuations.arms if measured.continuations else ()
+    tried = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
+    # What gains most may do so by chance, beside one that surely gains.
+    rates = [arm for arm in tried if arm.extra.surely_above(0.0)] or tried
+    best = max(rates, key=lambda arm: arm.gain.value, default=None)
+    if best is None or not higher:
+        return best
+    enough = ABOUT_EQUAL * best.gain.value
+    return min((arm for arm in rates if arm.gain.value >= enough), key=lambda arm: arm.factor, default=best)

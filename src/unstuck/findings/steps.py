@@ -1,26 +1,23 @@
-"""The optimizer's steps: too large, too small, noisy, one rate for unequal directions, or just right."""
+"""The optimizer's steps: too large, too small, noisy, or one rate for unequal directions."""
 
 import math
 
 from unstuck.estimate import Estimate
 from unstuck.findings.noise import jostled, mostly_signal
-from unstuck.findings.phrases import confidence, estimated, figure, percent, share, surely_negative
+from unstuck.findings.phrases import confidence, estimated, figure, gains_of, percent, share
 from unstuck.findings.point import leads_down
 from unstuck.findings.progress import (
-    ABOUT_EQUAL,
     CREEPS,
     FASTER,
     LOOKS,
-    SIGMAS,
     ahead,
     best_change,
     creeps,
     falls,
     going_on,
     improves,
-    undoes,
 )
-from unstuck.findings.rates import FAR_OFF, borne, raising
+from unstuck.findings.rates import FAR_OFF, best_rate, raising
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
 from unstuck.measurements.records.continuations import descending
@@ -52,10 +49,6 @@ MANY = 10.0
 # Within so many lengths of the weights: further off it is another network, and not these directions are unequal.
 NEARBY = 3.0
 
-# How sure it is that a run that creeps is in good health where there was no time to try higher rates, one that a
-# lower rate would get much further, and any where hooks may change the gradients of its own steps.
-UNTRIED = 0.6
-
 # The looks over which an arm's end is taken; more than so many on the way down are no turn of a bounce (once in 24).
 LATER = 3
 
@@ -68,7 +61,7 @@ BEYOND_STABLE = 10.0
 
 def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     """A rate ten or more times higher gains several times more, and the run creeps."""
-    arm, best = going_on(measured), _best_rate(measured, higher=True)
+    arm, best = going_on(measured), best_rate(measured, higher=True)
     if arm is None or best is None or not best.extra.surely_above(0.0):
         return None
     if not (point.kind is Kind.NOT_CRITICAL or (point.kind is Kind.UNDECIDED and _far_off(best, measured))):
@@ -87,7 +80,7 @@ def step_too_small(point: Point, measured: Measurements) -> Finding | None:
     return Finding(
         Cause.STEP_TOO_SMALL,
         sure if point.kind is Kind.NOT_CRITICAL else min(sure, OPEN),
-        (Evidence("best_rate_factor", best.factor), _rate(best, measured), *_gains(measured)),
+        (Evidence("best_rate_factor", best.factor), _rate(best, measured), *gains_of(measured)),
         f"The loss falls, but the steps are tiny: {ahead(measured)} At {figure(best.factor)} times the rate the "
         f"same number of steps gains {percent(best.gain, measured)}. The run creeps.",
         raising(best, measured),
@@ -102,7 +95,7 @@ def _far_off(best: Arm, measured: Measurements) -> bool:
 
 def step_too_large(point: Point, measured: Measurements) -> Finding | None:
     """The loss does not fall, not even on the gradient of all the data, and it does at a lower rate."""
-    best = _best_rate(measured, higher=False)
+    best = best_rate(measured, higher=False)
     if best is None or not _surely_better(best, measured) or not _better_enough(best, measured):
         return None
     if _outdone(best, measured):
@@ -141,7 +134,7 @@ def _too_large(best: Arm, measured: Measurements, sure: float) -> Finding:
             Evidence("best_rate_factor", best.factor),
             _rate(best, measured),
             *_stability(measured),
-            *_gains(measured),
+            *gains_of(measured),
         ),
         f"The steps overshoot: {ahead(measured)} At {best.factor:g} times the learning "
         f"rate the same steps gain {percent(best.gain, measured)}. The run bounces between the walls of a valley.",
@@ -155,7 +148,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
     whole = found.named("whole") if found else None
     if whole is None or not _stuck(point, measured) or mostly_signal(measured):
         return None
-    noise, best = measured.noise, _best_rate(measured, higher=False)
+    noise, best = measured.noise, best_rate(measured, higher=False)
     lower = best is not None and _surely_better(best, measured)
     # Where a run still comes down, steps on all the data must show it, too: what momentum swings about is no noise.
     enough = _better_enough if _surely_better(whole, measured) else _far_better
@@ -179,7 +172,7 @@ def gradient_noise(point: Point, measured: Measurements) -> Finding | None:
             estimated("whole_gain", share(whole.gain, measured)),
             *([_rate(best, measured)] if best else []),
             *(_stability(measured) if measured.stability else ()),
-            *_gains(measured),
+            *gains_of(measured),
         ),
         f"Steps on single batches do not get the loss down for good: {ahead(measured)} "
         f"{_calmer(whole, best if shaken and not gains else None, measured)} The noise of the batches undoes the "
@@ -212,7 +205,7 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
         (
             Evidence("krylov_over_best_rate", ratio),
             *([Evidence("best_over_stable_step", beyond)] if beyond else []),
-            *_gains(measured),
+            *gains_of(measured),
         ),
         f"Steep and flat directions want different step lengths, and no single rate serves both: {ahead(measured)} "
         f"The best of all rates that were tried gains {percent(_best_of_rates(measured), measured)}, {words} "
@@ -229,71 +222,7 @@ def _corrected(krylov: Route, measured: Measurements) -> tuple[Estimate, str]:
     return krylov.gain, "one step corrected for curvature"
 
 
-def healthy(point: Point, measured: Measurements) -> Finding | None:
-    """The optimizer goes on gaining, and no other rate gains far more."""
-    arm = going_on(measured)
-    others = (step_too_small, step_too_large)
-    if (
-        arm is None
-        or not improves(measured)
-        or undoes(measured)
-        or any(check(point, measured) for check in others)
-    ):
-        return None
-    best = _faster(measured)
-    known = not creeps(measured) or _best_rate(measured, higher=True) is not None
-    bounces = best is not None and best.factor < 1.0
-    perhaps = _perhaps_faster(measured) if best is None and creeps(measured) else None
-    sure = surely_negative(-arm.trend)
-    unsure = bounces or not known or perhaps is not None or measured.subject.hooked
-    return Finding(
-        Cause.HEALTHY,
-        min(sure, UNTRIED) if unsure else sure,
-        (Evidence("gain_per_step", share(arm.gain, measured).value / arm.steps), *_gains(measured)),
-        f"The run is not stuck: {ahead(measured)} {_sooner(best, perhaps, measured, known=known)}",
-        f"Go on; about {figure(borne(best, measured))} times the learning rate may get there sooner."
-        if best
-        else "Go on.",
-    )
-
-
-def _faster(measured: Measurements) -> Arm | None:
-    """A higher rate, or else a lower one, that surely gains several times more, though the present one gains."""
-    own, rates = going_on(measured), (_best_rate(measured, higher=higher) for higher in (True, False))
-    found = (
-        best
-        for best in rates
-        if own and best and best.extra.surely_above(0.0) and best.gain.surely_above(FASTER * own.gain.value)
-    )
-    return next(found, None)
-
-
-def _perhaps_faster(measured: Measurements) -> Arm | None:
-    """The lowest higher rate that gains several times more by what was measured, though that is not sure."""
-    own, found = going_on(measured), measured.continuations
-    higher = [arm for arm in found.arms if arm.name == "rate" and arm.factor > 1.0] if found else []
-    probably = (
-        arm
-        for arm in sorted(higher, key=lambda arm: arm.factor)
-        if own and arm.gain.value > FASTER * own.gain.value and arm.extra.value > SIGMAS * arm.extra.stderr
-    )
-    return next(probably, None)
-
-
-def _sooner(best: Arm | None, perhaps: Arm | None, measured: Measurements, *, known: bool) -> str:
-    if best is None and perhaps is not None:
-        return (
-            f"At {figure(perhaps.factor)} times the rate the same steps may gain {percent(perhaps.gain, measured)}, "
-            "but that is not sure."
-        )
-    if best is None:
-        return "No remedy is called for." if known else "Whether a higher rate would gain more was not tried."
-    return (
-        f"At {figure(best.factor)} times the rate the same steps would gain {percent(best.gain, measured)}."
-    )
-
-
-CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small, healthy)
+CHECKS = (step_too_large, gradient_noise, ill_conditioned, step_too_small)
 
 
 def _stuck(point: Point, measured: Measurements) -> bool:
@@ -350,18 +279,6 @@ def _leapt(best: Arm, measured: Measurements) -> bool:
     return lower and len(since) > LATER and descending(since)
 
 
-def _best_rate(measured: Measurements, *, higher: bool) -> Arm | None:
-    arms = measured.continuations.arms if measured.continuations else ()
-    tried = [arm for arm in arms if arm.name == "rate" and (arm.factor > 1.0) is higher]
-    # What gains most may do so by chance, beside one that surely gains.
-    rates = [arm for arm in tried if arm.extra.surely_above(0.0)] or tried
-    best = max(rates, key=lambda arm: arm.gain.value, default=None)
-    if best is None or not higher:
-        return best
-    enough = ABOUT_EQUAL * best.gain.value
-    return min((arm for arm in rates if arm.gain.value >= enough), key=lambda arm: arm.factor, default=best)
-
-
 def thrown_out(measured: Measurements, *, above: float = 1.0, to: float = math.inf) -> bool:
     """Whether some higher rate, by a factor in this range, surely raises the loss, or multiplies it."""
     arms = measured.continuations.arms if measured.continuations else ()
@@ -398,8 +315,3 @@ def _stability(measured: Measurements) -> tuple[Evidence, ...]:
         return (estimated("sharpness_over_limit", measured.stability.ratio),)
     stable = measured.gradient.stable
     return (Evidence("eta_lambda_max", 2.0 / stable),) if stable else ()
-
-
-def _gains(measured: Measurements) -> tuple[Evidence, ...]:
-    routes = [measured.route(name) for name in ("now", "ahead", "gradient", "krylov")]
-    return tuple(estimated(f"{route.name}_gain", share(route.gain, measured)) for route in routes if route)

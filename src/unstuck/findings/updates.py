@@ -84,9 +84,7 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     # all that it gains, unless it creeps and nobody meant to leave them out.
     most = max(arm.gain.value, best_change(measured, line=False).value) if arm else 0.0
     if improves(measured) and not creeps(measured):
-        most = max(
-            most, own
-        )  # like for like: where the run falls, other rates may not have been tried at all
+        most = max(most, own)  # like for like: where a run falls, other rates may not have been tried
     behind = excluded.value > most if arm else not improves(measured)
     behind = behind or (accident and creeps(measured))
     surely = extra.surely_above(0.0)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unstuck.findings import critical, data, generalization, layers, order, steps, updates
+from unstuck.findings import critical, data, generalization, health, layers, order, steps, updates
 from unstuck.findings.phrases import of_what, percent
 from unstuck.findings.point import classify
 from unstuck.findings.progress import undoes
@@ -20,6 +20,7 @@ CHECKS = (
     *generalization.CHECKS,
     *critical.CHECKS,
     *steps.CHECKS,
+    *health.CHECKS,
 )
 
 # Below this no cause is named: the evidence does not favour it over all others together.
