@@ -181,7 +181,8 @@ def test_gradients_that_are_gone_after_the_step_give_no_sample_and_no_error():
 
 def test_gradients_that_the_step_itself_clears_are_not_called_erased():
     weight = parameter(1.0)
-    sampler = Sampler(torch.optim.SGD([weight], lr=0.1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    sampler = Sampler(optimizer)
     for _ in range(4):
         weight.grad = vector(1.0)
         sampler.micro_batch()
@@ -189,6 +190,34 @@ def test_gradients_that_the_step_itself_clears_are_not_called_erased():
         weight.grad = None
         sampler.after()
         assert not sampler.erased
+
+
+@pytest.mark.parametrize("gone", [None, 0.0])
+def test_gradients_that_come_within_the_step_are_not_called_erased_where_none_were_there_before(gone):
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    sampler = Sampler(optimizer)
+    for _ in range(4):
+        weight.grad = None if gone is None else vector(gone)  # as before a validation, by zero_grad()
+        sampler.before()
+        weight.grad = vector(1.0)  # by the closure
+        sampler.micro_batch()
+        sampler.after()
+        assert not sampler.erased
+
+
+def test_gradients_that_are_gone_when_the_optimizer_steps_are_called_erased():
+    weight = parameter(1.0)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    sampler, seen = Sampler(optimizer), set()
+    for _ in range(4):
+        weight.grad = vector(1.0)
+        sampler.micro_batch()
+        weight.grad = None
+        sampler.before()
+        sampler.after()
+        seen.add(sampler.erased)
+    assert True in seen
 
 
 @pytest.mark.parametrize("cleared", [True, False])

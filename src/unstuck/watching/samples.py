@@ -122,7 +122,7 @@ class Sampler:
         self.inventory: Inventory | None = None
         self.close = self.erased = False
         self.missed = 0
-        self._probing = self._came = self._had = False
+        self._probing = self._came = self._had = self._within = False
         self._tensors: list[Tensor] = []
         self._left: Tensor | None = None  # the weights after step k-1
         self._before: Tensor | None = None
@@ -158,9 +158,7 @@ class Sampler:
         """Before a step: remember the weights, if it is step k."""
         if self.close:
             # A step may itself clear what it has used.
-            self._had = any(
-                tensor.grad is not None and bool(local(tensor.grad).any()) for tensor in self.parameters()
-            )
+            self._had, self._within = self._has(), True
         if self._last is not None:
             self._before = self._thinned(self._tensors)
             if self._left is not None:
@@ -180,9 +178,15 @@ class Sampler:
             self.reached |= came
         if self._last is not None and self._complete():
             self._micro.append(self._gradients())
+        if self._within:  # a closure's, which the step is made from
+            self._had = self._had or self._has()
+
+    def _has(self) -> bool:
+        return any(tensor.grad is not None and bool(local(tensor.grad).any()) for tensor in self.parameters())
 
     def after(self) -> Sample | None:
         """After a step: begin, go on, or give the sample, which is `close` no more."""
+        self._within = False
         if not self.close:
             self._begin()
         elif self._probing:
