@@ -18,11 +18,14 @@ from torch.nn import functional
 
 from unstuck import watch
 from unstuck.errors import UnstuckError
+from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Finding
+from unstuck.measurements.records.live import Look
 from unstuck.watching import recorder, samples
 from unstuck.watching.files.reading import read
 from unstuck.watching.follower import Follower
 from unstuck.watching.kernels import guard
+from unstuck.watching.losses.stalls import Stall
 from unstuck.watching.watch import Watch
 
 
@@ -474,6 +477,39 @@ def test_what_has_been_said_of_a_stall_is_written_down_and_not_said_again(tmp_pa
     assert [said.count(f"This is {one.cause}") for one in (first, second, third)] == [1, 1, 1]
     assert "gradient-noise: by what is known now this is not a reason any more" in said
     assert len(rows(watched, "SELECT message FROM events WHERE kind = 'finding'")) == 4
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_that_nothing_is_found_any_more_gainsays_what_has_been_said_only_by_a_look(looked, tmp_path, capsys):
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    nil = Estimate(0.0, 0.0)
+    look = Look(20, 1.0, 1.0, nil, nil, 0.0, 51, None, None, None, None, 0.0, 1.0, 0.0, 4, 52.0, 0.1)
+    with watch(model, optimizer, out=tmp_path, share=1e-9) as watched:
+        train(model, optimizer, inputs, labels, 20)
+        watched._store.flush()
+        alarms, (follower,) = watched._alarms, watched.recorder.followers
+        alarms.standing[follower.number] = Stall(20, 1, 1.0, nil, 0.0, rising=False)
+        alarms._told[follower.number] = {Cause.PLATEAU}
+        alarms._ending = True
+        alarms.diagnose(follower, look if looked else None)
+    said = capsys.readouterr().err
+    assert ("plateau: by what is known now this is not a reason any more" in said) is looked
+    assert ("not sure why" in said) is looked
+
+
+def test_after_a_loss_that_is_no_number_any_more_nothing_is_found_at_the_end(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.7)
+    inputs, targets = torch.rand(64, 64), functional.one_hot(torch.arange(64) % 10).float()
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(300):
+            optimizer.zero_grad()
+            (5.0 * functional.mse_loss(model(inputs), targets)).backward()
+            optimizer.step()
+    assert [finding.cause for finding in watched.findings] == [Cause.NON_FINITE]
+    assert len(rows(watched, "SELECT message FROM events WHERE kind = 'finding'")) == 1
 
 
 def test_a_loss_that_its_first_steps_have_thrown_up_is_noted_once(tmp_path, capsys):

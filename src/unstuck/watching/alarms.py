@@ -84,8 +84,7 @@ class Alarms:
     def hear(self, follower: Follower, step: int, loss: float, rate: float | None) -> None:
         """Test whether the loss still falls."""
         if not math.isfinite(loss):
-            if follower.loss is not None and follower.number not in self._broken:
-                self._break(follower, step, "loss")
+            self._hear_none(follower, step)
             return
         heard = self._heard.get(follower.number) or self._begin(follower, loss)
         self._clock += 1
@@ -104,6 +103,12 @@ class Alarms:
         told = heard.tests.add(loss, rate)
         if told is not None:
             self._tell(follower, told)
+
+    def _hear_none(self, follower: Follower, step: int) -> None:
+        if follower.number in self._heard:
+            self._heard[follower.number].finite = False
+        if follower.loss is not None and follower.number not in self._broken:
+            self._break(follower, step, "loss")
 
     def _tell(self, follower: Follower, told: Stall | Moving) -> None:
         if isinstance(told, Stall):
@@ -278,6 +283,8 @@ class Alarms:
             return False
         findings = findings or conclude_last(known, look)
         follower.wanted = False
+        if look is None and not findings and self._told[follower.number]:
+            return True  # what has been said is not gainsaid by a record that bears it out a little less
         if shifted(known, look):
             self._note(follower, follower.step, SHIFTED, {"shifted": True})
         if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
@@ -289,8 +296,8 @@ class Alarms:
         self._ending = True
         for follower in self._followers():
             heard = self._heard.get(follower.number)
-            if self._refuses(follower):
-                continue
+            if self._refuses(follower) or (heard is not None and not heard.finite):
+                continue  # nothing comes after that
             stall = self.standing.get(follower.number)
             if follower.wanted:
                 self.diagnose(follower, self.look if self._whose is follower else None)
@@ -369,10 +376,10 @@ class Alarms:
         self.findings = findings
         told = self._told.get(follower.number, set())
         self._told[follower.number] = now = {finding.cause for finding in findings}
+        if gone := sorted(told - now):
+            self._event(follower, step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone})
         if not findings:
             self._event(follower, step, "finding", unsure, {"cause": None})
-        elif gone := sorted(told - now):
-            self._event(follower, step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone})
         for finding in findings:
             message = (
                 f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "

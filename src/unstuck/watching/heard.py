@@ -17,6 +17,7 @@ class Heard:
         self.rate: float | None = None  # when the steps last doubled
         self.rates: tuple[float, float] | None = None  # the highest, and the last
         self.loss = self.lowest = first  # the last one, and the lowest
+        self.finite = True  # the very last loss
         self.wired = Wiring()
 
     def take(self, loss: float, rate: float | None) -> None:
@@ -25,7 +26,7 @@ class Heard:
         if rate is not None and (self.rates is None or rate != self.rates[1]):
             self.rates = (rate if self.rates is None else max(rate, self.rates[0]), rate)
         self.beginning.add(loss)
-        self.loss, self.lowest = loss, min(loss, self.lowest)
+        self.loss, self.lowest, self.finite = loss, min(loss, self.lowest), True
 
     @property
     def mean(self) -> float:
