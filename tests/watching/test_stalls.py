@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstuck.watching.losses.stalls import FALSE_ALARMS, FIRST_LOOK, LEAST_OF_LEVEL, Moving, Stall, Stalls
+from unstuck.watching.losses.stalls import (
+    FALSE_ALARMS,
+    FIRST_LOOK,
+    LEAST_OF_LEVEL,
+    PACE_ERRORS,
+    Moving,
+    Stall,
+    Stalls,
+)
 
 laws = settings(deadline=None, derandomize=True, max_examples=25)
 
@@ -152,6 +160,50 @@ def test_where_a_loss_stood_lower_is_known_also_long_afterwards():
     step, level = stalls.stood_lower()
     assert step == pytest.approx(350, abs=60)
     assert level == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("high", "since", "known"), [(3.0, 800, True), (1.8, 800, False), (3.0, 980, False)])
+def test_a_loss_that_ends_at_more_than_twice_what_it_stood_at_is_known_to(high, since, known):
+    stalls = Stalls()
+    for loss in (white(1000) * np.where(np.arange(1000) < since, 1.0, high)).tolist():
+        stalls.add(loss)
+    found = stalls.stood_half_as_high()
+    assert (found is not None) is known
+    if found is not None:
+        assert found[0] < since
+        assert found[1] == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_was_lower_before_the_rate_rose_is_not_where_a_loss_stood_at_this_rate():
+    stalls = Stalls()
+    for step, loss in enumerate((white(1000) * np.where(np.arange(1000) < 500, 1.0, 3.0)).tolist()):
+        stalls.add(loss, 0.1 if step < 500 else 0.5)
+    assert stalls.stood_half_as_high() is None
+
+
+@pytest.mark.parametrize("fall", [0.0, 0.1])
+@pytest.mark.parametrize("noise", [0.01, 0.3])
+def test_how_fast_a_loss_falls_is_known_with_its_error(fall, noise):
+    steps, off = np.arange(1, 4001), []
+    for seed in range(12):
+        stalls = Stalls()
+        for loss in ((2.0 - fall * np.log2(steps)) * white(4000, seed=seed, noise=noise)).tolist():
+            stalls.add(loss)
+        pace = stalls.pace()
+        level = 2.0 - fall * np.log2(steps[2000:]).mean()
+        assert pace.level == pytest.approx(level, rel=5 * noise / math.sqrt(2000) + 0.01)
+        bounds = [one.value + one.margin(PACE_ERRORS) for one in (pace.falls, pace.lately)]
+        assert bounds[0] <= bounds[1]
+        off.append(abs(pace.lately.value - fall / level) < pace.lately.margin(2.0) + 0.03 * fall)
+    assert sum(off) >= 10
+
+
+def test_of_a_loss_that_is_not_positive_no_pace_is_known():
+    stalls = Stalls()
+    for loss in (white(1000) - 2.0).tolist():
+        stalls.add(loss)
+    assert stalls.pace() is None
+    assert Stalls().pace() is None
 
 
 def test_a_loss_that_has_only_fallen_has_not_stood_lower_before():

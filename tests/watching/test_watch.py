@@ -21,10 +21,11 @@ from unstuck.errors import UnstuckError
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Look
-from unstuck.watching import recorder, samples
+from unstuck.watching import alarms, recorder, samples
 from unstuck.watching.files.reading import read
 from unstuck.watching.follower import Follower
 from unstuck.watching.kernels import guard
+from unstuck.watching.knowing import wired
 from unstuck.watching.losses.stalls import Stall
 from unstuck.watching.watch import Watch
 
@@ -422,7 +423,7 @@ def test_layers_of_zeros_are_told_from_the_record_of_a_run_too_short_for_a_look(
             optimizer.step()
     assert [finding.cause for finding in watched.findings] == [Cause.SADDLE_POINT]
     (said,) = rows(watched, "SELECT message FROM events WHERE kind = 'finding'")
-    assert "`0`, `2` are exactly zero" in said[0]
+    assert "`0`, `2` that are trained are exactly zero" in said[0]
 
 
 def noisy_targets(*, rate, steps, folder, noise=30.0):
@@ -470,9 +471,9 @@ def test_what_has_been_said_of_a_stall_is_written_down_and_not_said_again(tmp_pa
     )
     with watch(model, optimizer, out=tmp_path) as watched:
         train(model, optimizer, inputs, labels, 5)
-        alarms, (follower,) = watched._alarms, watched.recorder.followers
+        own, (follower,) = watched._alarms, watched.recorder.followers
         for findings in ((first, second), (first, third)):
-            alarms._conclude(follower, 5, findings)
+            own._conclude(follower, 5, findings)
     said = capsys.readouterr().err
     assert [said.count(f"This is {one.cause}") for one in (first, second, third)] == [1, 1, 1]
     assert "gradient-noise: by what is known now this is not a reason any more" in said
@@ -488,14 +489,85 @@ def test_that_nothing_is_found_any_more_gainsays_what_has_been_said_only_by_a_lo
     with watch(model, optimizer, out=tmp_path, share=1e-9) as watched:
         train(model, optimizer, inputs, labels, 20)
         watched._store.flush()
-        alarms, (follower,) = watched._alarms, watched.recorder.followers
-        alarms.standing[follower.number] = Stall(20, 1, 1.0, nil, 0.0, rising=False)
-        alarms._told[follower.number] = {Cause.PLATEAU}
-        alarms._ending = True
-        alarms.diagnose(follower, look if looked else None)
+        own, (follower,) = watched._alarms, watched.recorder.followers
+        own.standing[follower.number] = Stall(20, 1, 1.0, nil, 0.0, rising=False)
+        own._told[follower.number] = {Cause.PLATEAU}
+        own._ending = True
+        own.diagnose(follower, look if looked else None)
     said = capsys.readouterr().err
     assert ("plateau: by what is known now this is not a reason any more" in said) is looked
     assert ("not sure why" in said) is looked
+
+
+def test_that_steps_are_undone_is_said_once_and_taken_back_once(tmp_path, monkeypatch, capsys):
+    found = Finding(Cause.GRADIENT_NOISE, 0.6, (), "They go to and fro.", "Lower it.")
+    monkeypatch.setattr(alarms, "undone", lambda _: found)
+    monkeypatch.setattr(alarms, "taken_back", lambda recent: recent.until > 300)
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        train(model, optimizer, inputs, labels, 300)
+        watched._store.flush()
+        own, (follower,) = watched._alarms, watched.recorder.followers
+        heard = own._heard[follower.number]
+        for _ in range(3):
+            own._creep(follower, heard)
+        assert own._told[follower.number] == {Cause.GRADIENT_NOISE}
+        train(model, optimizer, inputs, labels, 30)
+        watched._store.flush()
+        for _ in range(3):
+            own._creep(follower, heard)
+    said = capsys.readouterr().err
+    assert said.count("They go to and fro.") == 1
+    assert said.count("gradient-noise: by what is known now this is not a reason any more") == 1
+
+
+def test_steps_that_noise_undoes_are_told_though_noise_hides_that_the_loss_stands_still(tmp_path):
+    torch.manual_seed(0)
+    model, optimum = nn.Linear(16, 1), torch.randn(16, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.04)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for step in range(1100):
+            inputs = torch.randn(2, 16)
+            optimizer.zero_grad()
+            functional.mse_loss(model(inputs), inputs @ optimum + 3.0 * torch.randn(2, 1)).backward()
+            optimizer.step()
+            if step % 10 == 0:  # as if there were time for many samples
+                follower = watched.recorder.followers[0]
+                follower.due = follower.next_sample = 0.0
+        assert not watched.stalled
+    (finding,) = watched.findings
+    assert finding.cause in {Cause.GRADIENT_NOISE, Cause.STEP_TOO_LARGE}
+    assert "the next ones lose again" in finding.explanation
+
+
+def test_a_loss_that_ends_far_above_where_it_stood_is_noted_at_the_end(tmp_path, capsys):
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    torch.manual_seed(0)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for step in range(1100):
+            optimizer.zero_grad()
+            (
+                (1.0 if step < 800 else 5.0) * (1.0 + 0.3 * torch.rand(1)) * model(torch.ones(4)).exp()
+            ).backward()
+            optimizer.step()
+    assert capsys.readouterr().err.count("has always been more than twice that") == 1
+
+
+@pytest.mark.parametrize("dead", ["0", "2"])
+def test_that_no_input_comes_through_is_told_though_noise_hides_that_the_loss_stands_still(dead, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    nn.init.constant_(model.get_submodule(dead).bias, -99.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        for _ in range(1100):
+            optimizer.zero_grad()
+            functional.mse_loss(model(torch.randn(2, 8)), 3.0 * torch.randn(2, 1)).backward()
+            optimizer.step()
+        assert not watched.stalled
+    assert [finding.cause for finding in watched.findings] == [Cause.DEAD_UNITS]
 
 
 def test_after_a_loss_that_is_no_number_any_more_nothing_is_found_at_the_end(tmp_path):
@@ -548,7 +620,9 @@ def test_what_is_trained_is_known_while_a_functional_call_exchanges_the_paramete
         def forward(self, inputs):
             if len(watched._recorder.followers) and watched._recorder.followers[0].samples:
                 watched._alarms.hear(watched._recorder.followers[0], 1, 1.0, None)
-                known.append(watched._alarms._wired(watched._recorder.followers[0]))
+                known.append(
+                    wired(watched.recorder.followers[0], watched._alarms._heard[0], watched.recorder)
+                )
             return super().forward(inputs)
 
     model = Asking(8, 1)
@@ -945,13 +1019,13 @@ def test_of_an_optimizer_that_is_gone_it_is_not_asked_what_the_next_one_has(tmp_
         train(model, optimizer, inputs, labels, 40)
         first = watched._recorder.followers[0]
         watched._alarms.hear(first, 1, 1.0, None)
-        before = watched._alarms._wired(first)
+        before = wired(first, watched._alarms._heard[0], watched.recorder)
         another, _, _ = problem()
         following = torch.optim.SGD(another.parameters(), lr=0.1)
         del optimizer
         train(another, following, inputs, labels, 40)
         assert len(watched._recorder.alive) == 1
-        assert watched._alarms._wired(first) == before
+        assert wired(first, watched._alarms._heard[0], watched.recorder) == before
     assert not before.unlisted
 
 

@@ -78,6 +78,8 @@ EVIDENCE: dict[str, tuple[str, Unit]] = {
     "first_step_share": ("length of a first step over that of the weights", "share"),
     "weights_grown": ("length of the weights over that at the beginning", "times"),
     "promise": ("what a step promises, of the loss", "times"),
+    "kept_up": ("how far steps keep the loss up", "share"),
+    "falls": ("fall of the loss while the steps double", "share"),
     "step_share": ("length of a step over that of the weights", "share"),
     "unchanged_share": ("parameters that a step leaves unchanged", "share"),
     "sigma_ratio": ("sigma over the present size of the gradient", "times"),

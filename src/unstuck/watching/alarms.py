@@ -2,17 +2,16 @@
 
 import json
 import math
-import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from unstuck.findings.live.creeping import creeping, hardly_moved
-from unstuck.findings.live.logged import leads_down, zero_layers
+from unstuck.findings.live.creeping import hardly_moved
+from unstuck.findings.live.logged import leads_down
 from unstuck.findings.live.steps import shifted
-from unstuck.findings.live.strides import thrown
-from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged
+from unstuck.findings.live.undone import taken_back, undone
+from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, conclude_moving
 from unstuck.findings.records import Cause, Finding
 from unstuck.findings.wiring import untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
@@ -21,18 +20,20 @@ from unstuck.watching.files import schema
 from unstuck.watching.files.store import Store
 from unstuck.watching.follower import Follower
 from unstuck.watching.heard import Heard
+from unstuck.watching.knowing import known, lately
 from unstuck.watching.looking import Looking
 from unstuck.watching.losses.bursts import Outbreaks
 from unstuck.watching.losses.heights import High
 from unstuck.watching.losses.stalls import FIRST_LOOK, HORIZON, Moving, Stall
-from unstuck.watching.recent import FEWEST, Wiring, recent, wiring
+from unstuck.watching.recent import FEWEST
 from unstuck.watching.recorder import Recorder
-from unstuck.watching.remarks import NOTHING, hindering, unsure
+from unstuck.watching.remarks import hindering, unsure
 from unstuck.watching.sentences import (
     ELSEWHERE,
     IN_BURSTS,
     NOT_SURE,
     SHIFTED,
+    STANDS_HIGHER,
     TOO_HIGH,
     WITHDRAWN,
     learnt,
@@ -69,6 +70,7 @@ class Alarms:
         self._clock = 0
         self._noted: set[tuple[int | str, ...]] = set()
         self._broken: set[int] = set()
+        self._undone: set[int] = set()  # whose steps were said to be undone by later ones
         self._told: dict[int, set[Cause]] = {}  # of the stall that holds, what was said already
         self.standing: dict[int, Stall] = {}
         self.findings: tuple[Finding, ...] = ()
@@ -309,55 +311,50 @@ class Alarms:
                     self._stand_still(follower, stall)
                 elif follower.step >= FIRST_LOOK:
                     self._creep(follower, heard)
+                    self._look_back(follower, heard)
+
+    def _look_back(self, follower: Follower, heard: Heard) -> None:
+        """Say that the loss ends far above where it stood."""
+        before = heard.tests.stood_half_as_high()
+        if before is not None and follower.step >= HORIZON:
+            message = STANDS_HIGHER.format(before[0], follower.sign * before[1])
+            self._note(follower, follower.step, message, {"higher": before[0]})
 
     def _creep(self, follower: Follower, heard: Heard) -> None:
-        """Say that steps lead nowhere, or have left nothing, where noise hides that the loss stands still."""
+        """Say what holds though noise hides that the loss stands still, or it falls next to nothing."""
         stall = self.standing.get(follower.number)
         if stall is not None:
             self._ask_again(follower, stall)
-        if stall is not None or (follower.number, "creep") in self._noted:
-            return
+        elif follower.number in self._undone:
+            self._take_back(follower, heard)
+        elif (follower.number, "creep") not in self._noted:
+            self._ask_moving(follower, heard)
+
+    def _ask_moving(self, follower: Follower, heard: Heard) -> None:
         known = self._known(follower, 1, heard.mean)
-        # Without any gradient the loss cannot move either.
-        silent = zero_layers(known, None) if known.gradient_norm == 0.0 else None
-        found = creeping(known, None) or silent or thrown(known)
+        found = conclude_moving(known)
+        if found is None and (now := lately(follower, heard, self.recorder)) is not None:
+            found = undone(now)
+            self._undone |= {follower.number} if found else set()
         if found is not None:
             self._noted.add((follower.number, "creep"))
             self._conclude(follower, follower.step, (found,))
         elif follower.step >= HORIZON and (message := hardly_moved(known)):
             self._note(follower, follower.step, message, {"hardly": True})
 
+    def _take_back(self, follower: Follower, heard: Heard) -> None:
+        """Say that steps are not undone any more, where it is so."""
+        now = lately(follower, heard, self.recorder)
+        if now is not None and taken_back(now):
+            self._undone.remove(follower.number)
+            gone = sorted(self._told.pop(follower.number, ()))
+            self._event(
+                follower, follower.step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone}
+            )
+
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""
-        heard = self._heard[follower.number]
-        known = recent(
-            list(follower.samples),
-            since=since,
-            until=follower.step,
-            level=level,
-            began=heard.first,
-            lowest=heard.lowest,
-            first=follower.first,
-            scale=max(abs(level), sys.float_info.min),
-            rate=None if heard.rates is None else heard.rates[1],
-            first_rate=None if heard.rates is None else heard.rates[0],
-            twice=follower.twice,
-            crossed=follower.crossed,
-            erased=follower.erased(),
-            glimpse=follower.glimpse,
-            wired=self._wired(follower),
-        )
-        # Weights that are nearly gone pass next to nothing on, which is rounded to zero: no unit need have died.
-        return replace(known, silent=()) if known.silent and follower.shrunk() < NOTHING else known
-
-    def _wired(self, follower: Follower) -> Wiring:
-        """What of the model is trained; of one that is gone, what was known last."""
-        heard, recorder = self._heard[follower.number], self.recorder
-        listed = [] if recorder is None else recorder.listed()
-        # In this order: one that still is there has been listed.
-        if recorder is not None and listed and follower.alive():
-            heard.wired = wiring(follower.inventory(), listed, recorder.reached(), follower.stairs)
-        return heard.wired
+        return known(follower, self._heard[follower.number], self.recorder, since, level)
 
     def _unsure(self, follower: Follower, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""

@@ -67,6 +67,10 @@ class Follower:
         """Whether none of its parameters had a gradient the last times that was looked at, so many at least."""
         return self.sampler is not None and self.sampler.missed >= times
 
+    def momentum(self) -> float | None:
+        """What share of a step later ones repeat; None if the optimizer is gone."""
+        return None if self.sampler is None else self.sampler.momentum
+
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""
         step, then, _ = self.samples[-2] if len(self.samples) > 1 else (0, self.begun, None)

@@ -22,7 +22,7 @@ from unstuck.objective.generators import generators_kept
 from unstuck.watching.graphs.activations import flat_layers, flat_outputs
 from unstuck.watching.graphs.bounded import beyond
 from unstuck.watching.graphs.unrolled import unrolled
-from unstuck.watching.models import parameters_of
+from unstuck.watching.models import momentum_of, parameters_of
 from unstuck.watching.others import several
 from unstuck.watching.recent import SHIFTED
 
@@ -320,14 +320,6 @@ class Looker:
             yield
         finally:
             self.seconds += time.perf_counter() - started
-
-
-def momentum_of(optimizer: Optimizer) -> float:
-    """Give the share of a step that later steps repeat, as far as it is known by its usual names; else 0."""
-    group = optimizer.param_groups[0]
-    betas, momentum = group.get("betas"), group.get("momentum")
-    beta = betas[0] if isinstance(betas, tuple | list) and betas else momentum
-    return float(beta) if isinstance(beta, float | Tensor) and 0.0 <= beta < 1.0 else 0.0
 
 
 def differentiable(optimizer: Optimizer) -> list[Tensor]:

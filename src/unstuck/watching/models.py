@@ -75,6 +75,14 @@ def _parameters_in(name: str, entry: Any) -> Iterable[tuple[str, Tensor]]:
     return [(name, entry)] if isinstance(entry, nn.Parameter) else []
 
 
+def momentum_of(optimizer: Optimizer) -> float:
+    """Give the share of a step that later steps repeat, as far as it is known by its usual names; else 0."""
+    group = optimizer.param_groups[0]
+    betas, momentum = group.get("betas"), group.get("momentum")
+    beta = betas[0] if isinstance(betas, tuple | list) and betas else momentum
+    return float(beta) if isinstance(beta, float | Tensor) and 0.0 <= beta < 1.0 else 0.0
+
+
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
     """All that it moves, each once."""
     found = {id(tensor): tensor for group in optimizer.param_groups for tensor in group["params"]}

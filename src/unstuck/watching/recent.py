@@ -100,6 +100,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         step_share=_median(own, _share),
         reach=_reach(own),
         descent=_median(own, _descent),
+        promise=_mean(own, _descent),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),

@@ -19,6 +19,7 @@ from unstuck.watching.models import (
     inventory,
     layer_of,
     model_of,
+    momentum_of,
     names_of,
     parameters_of,
     unwrapped,
@@ -147,6 +148,12 @@ class Sampler:
         """What the optimizer moves, as long as there is one."""
         optimizer = self._held()
         return [] if optimizer is None else parameters_of(optimizer)
+
+    @property
+    def momentum(self) -> float | None:
+        """What share of a step later ones repeat, as long as there is an optimizer."""
+        optimizer = self._held()
+        return None if optimizer is None else momentum_of(optimizer)
 
     @property
     def _optimizer(self) -> Optimizer:

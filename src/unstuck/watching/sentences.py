@@ -43,6 +43,11 @@ STOOD_LOWER = (
     ". Around step {:,} the loss stood at {:.4g}: unless it has become the loss of something else since, steps that "
     "were too large have led away from there. Go back to weights of that time, with a lower learning rate"
 )
+STANDS_HIGHER = (
+    "around step {:,} the loss stood at {:.4g}, and in the last eighth of the steps it has always been more than "
+    "twice that: unless it has become the loss of something else since, steps that were too large have led away from "
+    "there. Go back to weights of that time, with a lower learning rate"
+)
 WITHDRAWN = "{}: by what is known now this is not a reason any more"
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 

@@ -115,6 +115,18 @@ def test_what_was_found_before_the_loss_surely_stood_still_is_why_it_does(tmp_pa
     assert "All zeros." not in text.split("What was found")[0]
 
 
+def test_a_finding_that_was_taken_back_since_is_no_headline(tmp_path):
+    steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
+    document = (
+        '{"cause": "gradient-noise", "confidence": 0.6, "explanation": "To and fro.", "advice": "Lower."}'
+    )
+    found = (0, 128, 12.8, "finding", "gradient-noise", document)
+    back = (0, 256, 25.6, "note", "not a reason any more", '{"withdrawn": ["gradient-noise"]}')
+    for events, headline in (([found], "Gradient noise"), ([found, back], "No stall")):
+        text = to_text(read(handmade(tmp_path / f"{len(events)}.sqlite", steps=steps, events=events)))
+        assert headline in text.splitlines()[0]
+
+
 def test_a_finding_in_the_same_words_is_given_once_and_named_again(tmp_path):
     steps = [(0, step, 0.1 * step, 1, 2.0, 0.1, 0) for step in range(1, 300)]
     document = (

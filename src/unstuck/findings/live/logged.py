@@ -119,6 +119,12 @@ def dead_units(recent: Recent, look: Look | None) -> Finding | None:
     )
 
 
+def cut_off(recent: Recent) -> Finding | None:
+    """Layers are dead from the first one on: whatever the inputs are, those after them get the same."""
+    first = recent.depths[0][0] if recent.depths else None
+    return dead_units(recent, None) if first in recent.silent else None
+
+
 def _unexplained(silent: Sequence[str], flat: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     """Layers without any gradient but those that have units without a slope after them."""
     saturated = {name for name, share in flat if share >= FLAT_LAYER}
@@ -138,8 +144,9 @@ def zero_layers(recent: Recent, _look: Look | None) -> Finding | None:
         Cause.SADDLE_POINT,
         ZEROS,
         (Evidence("zero_layers", float(len(recent.zeros))),),
-        f"All weights of {named(recent.zeros)} are exactly zero, and so is every gradient that they have had: layers "
-        "of zeros keep the gradient from each other. This is a saddle point, and no gradient leads away from it.",
+        f"All weights of {named(recent.zeros)} that are trained are exactly zero, and so is every gradient that they "
+        "have had: layers of zeros keep the gradient from each other. This is a saddle point, and no gradient leads "
+        "away from it.",
         "Initialise these layers at random, as PyTorch does by itself; only the last one of a branch may begin at "
         "zero.",
     )

@@ -12,6 +12,7 @@ from unstuck.findings.live.glance import (
     critical,
 )
 from unstuck.findings.live.logged import (
+    cut_off,
     dead_units,
     mismatched_loss,
     no_slope,
@@ -41,6 +42,13 @@ def conclude_last(recent: Recent, look: Look | None) -> tuple[Finding, ...]:
     """What may have brought a run to where nothing else is found."""
     found = None if no_way_down(recent, look) else thrown(recent)
     return () if found is None else (found,)
+
+
+def conclude_moving(recent: Recent) -> Finding | None:
+    """What all steps together bear out however noisy the loss is: it need not stand still."""
+    # Without any gradient the loss cannot move.
+    silent = zero_layers(recent, None) if recent.gradient_norm == 0.0 else None
+    return creeping(recent, None) or silent or cut_off(recent) or thrown(recent)
 
 
 def conclude_logged(recent: Recent) -> tuple[Finding, ...]:

@@ -112,6 +112,11 @@ class Recent:
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
             and no more than at the last sample.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
+        promise: Mean of that.
+        falls: What the loss falls while the number of steps doubles, as a share of it, where that was asked; over as
+            much of the run as bounds it best.
+        falls_lately: The same over the last half of the run alone.
+        momentum: Share of a step that later steps repeat, where that was asked.
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
         overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
@@ -156,6 +161,10 @@ class Recent:
     driven: tuple[str, ...] = ()
     reach: float | None = None
     descent: float | None = None
+    promise: Estimate | None = None
+    falls: Estimate | None = None
+    falls_lately: Estimate | None = None
+    momentum: float | None = None
     sigma_ratio: float | None = None
     unchanged: float | None = None
     overshoot: Estimate | None = None

@@ -16,7 +16,8 @@ from unstuck.report.words import Tone, cause_word
 from unstuck.watching.files.recorded import Course, Event, Recorded
 from unstuck.watching.losses.blocks import MOST
 from unstuck.watching.losses.heights import stays_above
-from unstuck.watching.losses.stalls import FIRST_LOOK, stood_lower
+from unstuck.watching.losses.lows import stood_lower
+from unstuck.watching.losses.stalls import FIRST_LOOK
 
 # Fewer samples have no spread, see FEWEST in watching/recent.py.
 _FEWEST = 4
@@ -298,7 +299,18 @@ def _findings(recorded: Recorded, course: Course) -> list[Event]:
     last = max((index for index, event in enumerate(told) if event.kind == "moving"), default=-1)
     broken = [event for event in told if event.document.get("cause") == Cause.NON_FINITE.value]
     recent = [event for event in told[last + 1 :] if event.kind == "finding" and event not in broken]
-    return broken[:1] + _newest(recent)
+    return broken[:1] + _newest(_that_holds(recorded, recent))
+
+
+def _that_holds(recorded: Recorded, found: Sequence[Event]) -> list[Event]:
+    """Findings but those that were taken back since."""
+    back = [event for event in recorded.events if event.kind == "note" and "withdrawn" in event.document]
+    return [one for one in found if not any(_takes_back(event, one) for event in back)]
+
+
+def _takes_back(event: Event, one: Event) -> bool:
+    gone: Any = event.document["withdrawn"]
+    return one.optimizer == event.optimizer and one.step < event.step and one.document.get("cause") in gone
 
 
 def _newest(found: Sequence[Event]) -> list[Event]:

@@ -30,6 +30,7 @@ from statistics import NormalDist, fmean, stdev
 from unstuck.estimate import Estimate
 from unstuck.watching.losses.blocks import Blocks, estimate, mean
 from unstuck.watching.losses.gains import FEWEST, Curve, bounded, gains, slope
+from unstuck.watching.losses.lows import LAST, LOWER, stood_half_as_high, stood_lower
 
 # Chance that a run that falls faster than the bounds below is ever called stalled: the usual level of a test.
 FALSE_ALARMS = 0.05
@@ -76,11 +77,10 @@ _END = 1 / 8
 # Steps whose mean is where the run began, and errors by which the loss must have left it, or rise.
 _BEGINNING, _SURE = 16, 3.0
 
-# Blocks that must lie lower than all before, and errors by which: they are asked again and again.
-_LAST, _LOWER = 12, 4.0
-
-# By which it must have stood lower to be worth a word, of the level.
-_WORTH = 0.1
+# Over these shares it is said how fast a loss falls, whether it stands still or not: one doubling of the steps, two
+# and three. The surest is chosen, and its bound therefore held to two errors divided among them.
+_PACES = (1 / 2, 3 / 4, 7 / 8)
+PACE_ERRORS = 2.43
 
 # A change by a smaller share of the loss may be the rounding of its sums.
 _ROUNDING = 1e-9
@@ -120,6 +120,21 @@ class Moving:
 
     step: int
     since: int
+    level: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a loss falls, by shares of itself while the number of steps doubles.
+
+    Attributes:
+        falls: Over the window that bounds it best.
+        lately: Over the last half of the steps.
+        level: Its mean there.
+    """
+
+    falls: Estimate
+    lately: Estimate
     level: float
 
 
@@ -187,6 +202,36 @@ class Stalls:
         """Where it surely stood lower than now, by a tenth and more: middle and mean of the lowest part."""
         found = stood_lower(self._blocks.means)
         return None if found is None else (round(found[0] * self._blocks.length), found[1])
+
+    def stood_half_as_high(self) -> tuple[int, float] | None:
+        """Where it surely stood less than half as high as anywhere in the last eighth of the run, at this rate."""
+        settled = self._blocks.settled()
+        found = stood_half_as_high(self._blocks.means[settled:])
+        return None if found is None else (round((settled + found[0]) * self._blocks.length), found[1])
+
+    def pace(self) -> Pace | None:
+        """Give what it falls while the steps double; None where that is not known, or the rate has just risen."""
+        if self._closed < FIRST_LOOK:
+            return None
+        settled = self._blocks.settled()
+        falls = [self._pace(share, settled) for share in _PACES]
+        if falls[0] is None:
+            return None
+        surest = min(
+            (one for one in falls if one is not None),
+            key=lambda one: one[0].value + one[0].margin(PACE_ERRORS),
+        )
+        return Pace(surest[0], *falls[0])
+
+    def _pace(self, share: float, settled: int) -> tuple[Estimate, float] | None:
+        """Over a window, as a share of its level, and that; of batches of two lengths that with the higher bound."""
+        cuts = self._window(share, settled)
+        curves = [self._blocks.curve(cuts, most) for most in _BATCHES] if cuts else []
+        if not curves or any(len(curve) < FEWEST for curve in curves):
+            return None
+        level = fmean(value for _, value in curves[-1])
+        _, gain = max((bounded(curve, PACE_ERRORS) for curve in curves), key=lambda bound: bound[0])
+        return (gain / level, level) if level > 0.0 else None
 
     def conclude(self) -> Stall | None:
         """Look once more, at the end: what spacing the looks has put off is not lost."""
@@ -306,22 +351,22 @@ class Stalls:
     def _lowest(self, since: int) -> float:
         """Give the lowest mean of as many blocks as are asked to lie lower."""
         means = self._blocks.means[since:]
-        ends = range(min(_LAST, len(means)), len(means) + 1)
-        return min(mean(means[max(end - _LAST, 0) : end]) for end in ends)
+        ends = range(min(LAST, len(means)), len(means) + 1)
+        return min(mean(means[max(end - LAST, 0) : end]) for end in ends)
 
     def _creeps(self, level: float) -> bool:
         """Whether the last doubling of the steps has gained no more than what counts as standing still."""
         means = self._blocks.means
         half = len(means) // 2
-        return mean(means[max(half - _LAST, 0) : half]) - level < self._least(level)
+        return mean(means[max(half - LAST, 0) : half]) - level < self._least(level)
 
     def _moving(self) -> Moving | None:
         means = self._blocks.means
         # Nearly every block is dismissed here, which costs next to nothing.
         if not means[-1] < self._floor:
             return None
-        recent = estimate(means[-_LAST:])
-        if not recent.surely_below(self._floor, sigmas=_LOWER) or self._creeps(recent.value):
+        recent = estimate(means[-LAST:])
+        if not recent.surely_below(self._floor, sigmas=LOWER) or self._creeps(recent.value):
             return None
         since = len(means) - 1
         while since > 0 and means[since - 1] < self._floor:
@@ -329,15 +374,3 @@ class Stalls:
         self.stall = None
         self._look = max(self._look, math.ceil(self._closed * _SPACING))
         return Moving(self._closed, since * self._blocks.length + 1, recent.value)
-
-
-def stood_lower(means: Sequence[float]) -> tuple[float, float] | None:
-    """Where means of successive blocks surely stood lower than at their end: the middle, in blocks, and the mean."""
-    level = mean(means[-_LAST:])
-    parts = [(estimate(means[end - _LAST : end]), end) for end in range(_LAST, len(means) + 1)]
-    if not parts:
-        return None
-    lowest, end = min(parts, key=lambda part: part[0].value)
-    if not lowest.surely_below(level - _WORTH * abs(level), sigmas=_LOWER):
-        return None
-    return end - _LAST / 2, lowest.value
