@@ -121,7 +121,7 @@ def _how(recent: Recent) -> str:
         return (
             "Gradients of successive batches have next to nothing in common: most of a step is their noise."
         )
-    return "Shorter ones help whether noise or their length undoes them; which of the two it is, is not sure."
+    return "Shorter steps help, whether noise or their own length undoes them; which of the two it is, is not sure."
 
 
 def _seen(kept: Estimate, falls: Estimate) -> str:
@@ -129,8 +129,8 @@ def _seen(kept: Estimate, falls: Estimate) -> str:
     held = f"about {100 * kept.value:.2g} % of the loss" if kept.value < _NEARLY else "nearly all of the loss"
     gained = f"no more than {100 * min(most, _NEARLY):.2g} %" if most > NEGLIGIBLE else "next to nothing"
     return (
-        f"What steps gain, the next ones lose again: by what they promise that keeps up {held}, and going on for "
-        f"another time as many steps gains {gained}. Shorter steps would gain more."
+        f"What steps gain, the next ones lose again. By what they promise, that keeps up {held}, while as many steps "
+        f"more as there were so far would gain {gained}."
     )
 
 
