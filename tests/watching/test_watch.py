@@ -522,6 +522,25 @@ def test_that_steps_are_undone_is_said_once_and_taken_back_once(tmp_path, monkey
     assert said.count("gradient-noise: by what is known now this is not a reason any more") == 1
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_of_a_rate_that_a_schedule_may_yet_lower_it_is_said_at_the_end_alone(
+    scheduled, tmp_path, monkeypatch
+):
+    found = Finding(Cause.GRADIENT_NOISE, 0.6, (), "They go to and fro.", "Lower it.")
+    monkeypatch.setattr(alarms, "undone", lambda _: found)
+    model, inputs, labels = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if scheduled:
+        torch.optim.lr_scheduler.MultiStepLR(optimizer, [10_000])
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        train(model, optimizer, inputs, labels, 300)
+        watched._store.flush()
+        (follower,) = watched.recorder.followers
+        watched._alarms._creep(follower, watched._alarms._heard[follower.number])
+        assert bool(watched.findings) is not scheduled
+    assert watched.findings == (found,)
+
+
 def test_steps_that_noise_undoes_are_told_though_noise_hides_that_the_loss_stands_still(tmp_path):
     torch.manual_seed(0)
     model, optimum = nn.Linear(16, 1), torch.randn(16, 1)

@@ -333,7 +333,9 @@ class Alarms:
     def _ask_moving(self, follower: Follower, heard: Heard) -> None:
         known = self._known(follower, 1, heard.mean)
         found = conclude_moving(known)
-        if found is None and (now := lately(follower, heard, self.recorder)) is not None:
+        # That shorter steps would gain more is what a schedule may be for: of one it is said at the end.
+        waits = follower.scheduled() and not self._ending
+        if found is None and not waits and (now := lately(follower, heard, self.recorder)) is not None:
             found = undone(now)
             self._undone |= {follower.number} if found else set()
         if found is not None:

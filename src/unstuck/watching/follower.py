@@ -71,6 +71,10 @@ class Follower:
         """What share of a step later ones repeat; None if the optimizer is gone."""
         return None if self.sampler is None else self.sampler.momentum
 
+    def scheduled(self) -> bool:
+        """Whether its rate is due to a schedule."""
+        return self.sampler is not None and self.sampler.scheduled
+
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""
         step, then, _ = self.samples[-2] if len(self.samples) > 1 else (0, self.begun, None)

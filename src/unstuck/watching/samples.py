@@ -156,6 +156,12 @@ class Sampler:
         return None if optimizer is None else momentum_of(optimizer)
 
     @property
+    def scheduled(self) -> bool:
+        """Whether a schedule of PyTorch's has been given the optimizer, which may come to lower its rate."""
+        optimizer = self._held()
+        return optimizer is not None and "initial_lr" in optimizer.param_groups[0]
+
+    @property
     def _optimizer(self) -> Optimizer:
         optimizer = self._held()
         assert optimizer is not None  # noqa: S101  # it is stepping
