@@ -22,7 +22,6 @@ _WORTH = 0.1
 # What falls by more while the steps double is seen to fall, see LEAST_OF_LEVEL in watching/losses/stalls.py.
 _FALLS = 0.02
 
-
 # Steps that keep up more than so much of all the loss are too large, whatever undoes them.
 _MOST = 0.5
 
