@@ -231,8 +231,8 @@ def test_where_each_parameter_keeps_the_length_of_its_step_another_rate_is_anoth
     training = run("Rprop")
     objective = objective_of(training)
     present, longer = Twin(objective, training.optimizer), Twin(objective, training.optimizer)
-    longer.scale_rate(0.5)
-    assert torch.allclose(longer.step([0]), 0.5 * present.step([0]), rtol=1e-3, atol=1e-7)
+    with longer.scaled(0.5):
+        assert torch.allclose(longer.step([0]), 0.5 * present.step([0]), rtol=1e-3, atol=1e-7)
 
 
 def test_bounds_that_the_length_of_a_step_is_kept_within_are_lengths_too():
@@ -241,8 +241,9 @@ def test_bounds_that_the_length_of_a_step_is_kept_within_are_lengths_too():
         group["step_sizes"] = (1e-7, 1e-5)
     objective = objective_of(training)
     present, longer = Twin(objective, training.optimizer), Twin(objective, training.optimizer)
-    longer.scale_rate(1e3)
-    assert torch.allclose(longer.step([0]), 1e3 * present.step([0]), rtol=0.02, atol=1e-5)
+    with longer.scaled(1e3):
+        assert torch.allclose(longer.step([0]), 1e3 * present.step([0]), rtol=0.02, atol=1e-5)
+    assert longer.optimizer.param_groups[0]["step_sizes"] == pytest.approx((1e-7, 1e-5))
     assert training.optimizer.param_groups[0]["step_sizes"] == (1e-7, 1e-5)
 
 
@@ -251,9 +252,9 @@ def test_a_rate_that_decays_by_itself_is_another_one_at_the_steps_that_follow_to
     for group in training.optimizer.param_groups:
         group |= {"lambd": 5.0, "alpha": 3.0}
     twin, longer = (Twin(objective_of(training), training.optimizer) for _ in range(2))
-    longer.scale_rate(4.0)
     for _ in range(3):
         twin.step([0])
-        longer.step([0])
-    lengths = [[float(state["eta"]) for state in each.states()] for each in (twin, longer)]
-    assert lengths[1] == pytest.approx([4.0 * length for length in lengths[0]])
+        with longer.scaled(4.0):
+            longer.step([0])
+            lengths = [[float(state["eta"]) for state in each.states()] for each in (twin, longer)]
+        assert lengths[1] == pytest.approx([4.0 * length for length in lengths[0]])

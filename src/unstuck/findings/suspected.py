@@ -1,7 +1,7 @@
 """What a measurement that was cut short speaks for: too little to name a cause, enough to say where to look."""
 
 from unstuck.estimate import Estimate
-from unstuck.findings.phrases import estimated, figure, percent, share
+from unstuck.findings.phrases import figure, gains_of, percent
 from unstuck.findings.point import NEGLIGIBLE
 from unstuck.findings.progress import CREEPS, SIGMAS, ahead, going_on
 from unstuck.findings.rates import FAR_OFF
@@ -26,7 +26,7 @@ def suspected(measured: Measurements) -> Finding | None:
         return Finding(
             Cause.HEALTHY,
             SUSPECTED,
-            (estimated("ahead_gain", share(arm.gain, measured)),),
+            gains_of(measured),
             f"The run may well be falling: {ahead(measured)}",
             "Go on, or look again with more time.",
         )
@@ -54,11 +54,7 @@ def suspected(measured: Measurements) -> Finding | None:
     return Finding(
         cause,
         SUSPECTED,
-        tuple(
-            estimated(f"{route.name}_gain", share(route.gain, measured))
-            for route in (measured.route("ahead"), line)
-            if route
-        ),
+        gains_of(measured),
         f"There was no time to try other rates. The best step along the gradient is {figure(line.multiple)} times "
         f"the one that the optimizer takes now, and gains {percent(line.gain, measured)}, while {ahead(measured)}",
         advice,
