@@ -1,5 +1,7 @@
 import dataclasses
 
+import accelerate
+import lightning
 import pytest
 import torch
 from torch import nn
@@ -37,7 +39,6 @@ def momentum_and_schedule():
 
 
 def test_what_accelerate_wraps_around_optimizer_and_scheduler_is_taken_off():
-    accelerate = pytest.importorskip("accelerate")
     model, optimizer, scheduler = momentum_and_schedule()
     wrapped = accelerate.Accelerator(cpu=True).prepare(optimizer, scheduler)
     assert wrapped[0] is not optimizer
@@ -47,7 +48,6 @@ def test_what_accelerate_wraps_around_optimizer_and_scheduler_is_taken_off():
 
 
 def test_what_lightning_wraps_around_an_optimizer_is_taken_off():
-    lightning = pytest.importorskip("lightning")
     model, optimizer, _ = momentum_and_schedule()
     wrapped = lightning.pytorch.core.optimizer.LightningOptimizer(optimizer)
     assert Training(model, print, zoo.batches(5), wrapped).optimizer is optimizer

@@ -112,7 +112,7 @@ def test_a_rate_that_is_changed_stays_so_under_schedules_that_have_a_highest_one
     made = scheduled(schedules[schedule], momentum)
     twins = [Twin(objective_of(made), made.optimizer) for _ in range(2)]
     plain, changed = (Schedule(made, twin) for twin in twins)
-    changed.change_rate(twins[1].optimizer, lambda rate: 0.1 * rate)
+    changed.change_rate(lambda rate: 0.1 * rate)
     for _ in range(30):
         plain.step()
         changed.step()

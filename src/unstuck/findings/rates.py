@@ -12,7 +12,6 @@ FAR_OFF = 100.0
 # What grows by less in all the steps of an arm may have begun too small to be seen: at a millionth of the weights.
 GROWN = 1e6
 
-
 # What no gradient has made is most of sigma.
 MOSTLY_ADDED = 0.5
 

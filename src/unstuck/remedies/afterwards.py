@@ -2,13 +2,12 @@
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from unstuck.measurements.optimizer.schedule import rate_of
+from unstuck.measurements.optimizer.schedule import rate_of, stepped
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, Treatment
 
@@ -82,11 +81,5 @@ def _ends(tried: tuple[float | None, float | None]) -> tuple[float, float]:
 
 def _rates(run: Run) -> Iterator[float]:
     """The rates after each further step of the schedule, as long as it has any."""
-    while True:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it cannot know that the optimizer would make steps
-                run.scheduler.step()
-        except Exception:  # OneCycleLR has an end, and a stranger's may raise anything
-            return
+    while stepped(run.scheduler):
         yield rate_of(run.optimizer) or 0.0

@@ -101,7 +101,7 @@ class Run:
 
     def change_rate(self, change: Callable[[Any], Any]) -> None:
         """Change every learning rate, and what a scheduler computes it from."""
-        self._schedule.change_rate(self.optimizer, change)
+        self._schedule.change_rate(change)
 
     def scale_rate(self, factor: float) -> None:
         """Multiply every learning rate, and what a scheduler computes it from."""
@@ -120,7 +120,7 @@ class Run:
             self.dtype = dtype
             self.look_at(self.objective.batches)
         self.twin = Twin(self.objective, cast("Optimizer", self.training.optimizer), dtype)
-        self._schedule.set_for(self.optimizer)
+        self._schedule.set_for(self.twin)
 
     def thaw(self, names: AbstractSet[str]) -> list[Tensor]:
         """Let frozen parameters of these names be part of it; gives all the copies that the optimizer lacks."""
@@ -147,7 +147,7 @@ class Run:
     def forget(self) -> None:
         """Let the optimizer begin anew with the rates and settings that it has."""
         self.twin.optimizer = forgotten(self.optimizer)
-        self._schedule.set_for(self.optimizer)
+        self._schedule.set_for(self.twin)
 
     def step(self, update: Update, share: float, spend: Callable[[Batch], None]) -> None:
         """Make one update, `share` of the way; only inside a session of the objective."""

@@ -14,22 +14,16 @@ from unstuck.findings.live.logged import UNSEEN
 from unstuck.findings.live.steps import BOUNCES, NOISY, USUAL, least_noise
 from unstuck.findings.phrases import estimated
 from unstuck.findings.records import Cause, Evidence, Finding
-from unstuck.measurements.records.live import Recent
+from unstuck.measurements.records.live import LEAST_OF_LEVEL, PACE_ERRORS, Recent
 
 # What is kept up must be worth the change, of the loss.
 _WORTH = 0.1
-
-# What falls by more while the steps double is seen to fall, see LEAST_OF_LEVEL in watching/losses/stalls.py.
-_FALLS = 0.02
 
 # Steps that keep up more than so much of all the loss are too large, whatever undoes them.
 _MOST = 0.5
 
 # What is more is all, in words.
 _NEARLY = 0.95
-
-# Errors of the fall, see PACE_ERRORS in watching/losses/stalls.py.
-_ERRORS = 2.43
 
 
 def undone(recent: Recent) -> Finding | None:
@@ -39,7 +33,7 @@ def undone(recent: Recent) -> Finding | None:
         return None
     if _is_seen_to_fall(falls, now) or _becomes_another(recent, now):
         return None
-    if kept.value - falls.value <= math.hypot(kept.margin(2.0), falls.margin(_ERRORS)):
+    if kept.value - falls.value <= math.hypot(kept.margin(2.0), falls.margin(PACE_ERRORS)):
         return None
     noise = kept.value < _MOST and _noise(recent)
     return Finding(
@@ -60,7 +54,7 @@ def taken_back(recent: Recent) -> bool:
 
 
 def _is_seen_to_fall(*falls: Estimate) -> bool:
-    return any(one.value - one.stderr > _FALLS for one in falls)
+    return any(one.value - one.stderr > LEAST_OF_LEVEL for one in falls)
 
 
 def _comes_down(recent: Recent) -> bool:
@@ -124,7 +118,7 @@ def _how(recent: Recent) -> str:
 
 
 def _seen(kept: Estimate, falls: Estimate) -> str:
-    most = falls.value + falls.margin(_ERRORS)
+    most = falls.value + falls.margin(PACE_ERRORS)
     held = f"about {100 * kept.value:.2g} % of the loss" if kept.value < _NEARLY else "nearly all of the loss"
     gained = f"no more than {100 * min(most, _NEARLY):.2g} %" if most > NEGLIGIBLE else "next to nothing"
     return (

@@ -34,36 +34,45 @@ class Schedule:
     def __init__(self, training: Training, twin: Twin) -> None:
         self.every = updates_per_schedule_step(training)
         self.scheduler = _copied(training.scheduler, twin)
-        self._optimizer, self._begun, self._made = twin.optimizer, rate_of(twin.optimizer), 0
+        self._twin, self._begun, self._made = twin, rate_of(twin.optimizer), 0
         self.led = 1.0
 
     def step(self) -> None:
-        """One more update has been made; past the end of the schedule, as OneCycleLR has one, the rates stay."""
+        """One more update has been made; past the end of the schedule the rates stay."""
         self._made += 1
         if self.scheduler is not None and self.every is not None and self._made % self.every == 0:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # the copy cannot know that the optimizer has made steps
-                    self.scheduler.step()
-            except Exception:  # a stranger's may raise anything
+            if not stepped(self.scheduler):
                 self.every = None
             if self._begun:
-                self.led = max(self.led, (rate_of(self._optimizer) or 0.0) / self._begun)
+                self.led = max(self.led, (rate_of(self._twin.optimizer) or 0.0) / self._begun)
 
-    def set_for(self, optimizer: Optimizer) -> None:
+    def set_for(self, twin: Twin) -> None:
         """Go on with another optimizer object of the same kind."""
-        self._optimizer = optimizer
+        self._twin = twin
         for nested in _nested(self.scheduler):
-            nested.optimizer = optimizer
+            nested.optimizer = twin.optimizer
 
-    def change_rate(self, optimizer: Optimizer, change: Callable[[Any], Any]) -> None:
+    def change_rate(self, change: Callable[[Any], Any]) -> None:
         """Change every learning rate of the copied optimizer, and what the schedule computes it from."""
-        for group in optimizer.param_groups:
+        for group in self._twin.optimizer.param_groups:
             group |= {key: change(group[key]) for key in _OF_GROUPS if key in group}
         for nested in _nested(self.scheduler):
             for name in _OF_SCHEDULERS:
                 if hasattr(nested, name):
                     setattr(nested, name, [change(rate) for rate in getattr(nested, name)])
+
+
+def stepped(scheduler: Any) -> bool:
+    """Let the copy of a scheduler make a step; False past its end, as OneCycleLR has one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # it cannot know of steps that the optimizer has made, or would make
+            scheduler.step()
+    except Exception:  # a stranger's may raise anything
+        return False
+    return True
 
 
 def rate_of(optimizer: Optimizer) -> float | None:

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from unstuck.estimate import Estimate
 
+# What a doubling of the steps must gain, of the level, to be seen to fall: power laws of large networks gain 3 to 5 %
+# (exponents of 0.05 to 0.08; Kaplan et al., 2020), so that a run that gains about half of it is none of them.
+LEAST_OF_LEVEL = 0.02
+
+# Errors that bound such a gain, chosen as the surest over three windows: two errors, divided among them.
+PACE_ERRORS = 2.43
+
 
 @dataclass(frozen=True)
 class Along:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from unstuck import optim
+from unstuck.measurements.records.live import LEAST_OF_LEVEL
 from unstuck.objective import Objective
 from unstuck.remedies.lbfgs import descend
 from unstuck.remedies.surface import SpentError, Surface
@@ -17,7 +18,6 @@ from unstuck.study.landscape import Vector
 from unstuck.study.problems import batched, shuffled
 from unstuck.study.records import Drawing, Outcome, Row, Scale, Settings, Study, Table, grid, number
 from unstuck.study.walking import walk
-from unstuck.watching.losses.stalls import LEAST_OF_LEVEL
 
 UPDATES, BATCH, HIDDEN = 4000, 32, 6
 ALL = 10_000  # examples a batch, of fewer

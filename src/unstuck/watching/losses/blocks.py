@@ -12,6 +12,9 @@ from unstuck.watching.losses.gains import FEWEST, Curve, without_spikes
 # Blocks kept at most: the shortest window, a quarter of half as many, has two in each batch.
 MOST = 384
 
+# Share of a window, or of a run, that is its end, where a fall that has only just begun shows.
+END = 1 / 8
+
 # Noise adds to the loss in proportion to the rate: a smaller rise moves it by less than the 2 % that are looked for.
 _RISE = 0.02
 

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 
 from unstuck.estimate import Estimate
-from unstuck.watching.losses.blocks import estimate, mean
+from unstuck.watching.losses.blocks import END, estimate, mean
 
 # Blocks that must lie lower than all before, and errors by which: they are asked again and again.
 LAST, LOWER = 12, 4.0
-
-# Share of a run that is its end, see stalls.py.
-_END = 1 / 8
 
 # By which it must have stood lower to be worth a word, of the level.
 _WORTH = 0.1
@@ -33,7 +30,7 @@ def stood_lower(means: Sequence[float]) -> tuple[float, float] | None:
 
 def stood_half_as_high(means: Sequence[float]) -> tuple[float, float] | None:
     """Where they surely stood less than half as high as anywhere in their last eighth: the middle, and the mean."""
-    cut = len(means) - round(_END * len(means))
+    cut = len(means) - round(END * len(means))
     if len(means) - cut < LAST:
         return None
     since = min(mean(means[end - LAST : end]) for end in range(cut + LAST, len(means) + 1))

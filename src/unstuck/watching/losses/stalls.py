@@ -28,18 +28,16 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
 from unstuck.estimate import Estimate
-from unstuck.watching.losses.blocks import Blocks, estimate, mean
+from unstuck.measurements.records.live import LEAST_OF_LEVEL, PACE_ERRORS
+from unstuck.watching.losses.blocks import END, Blocks, estimate, mean
 from unstuck.watching.losses.gains import FEWEST, Curve, bounded, gains, slope
 from unstuck.watching.losses.lows import LAST, LOWER, stood_half_as_high, stood_lower
 
 # Chance that a run that falls faster than the bounds below is ever called stalled: the usual level of a test.
 FALSE_ALARMS = 0.05
 
-# What a doubling of the steps must gain, of the level: power laws of large networks gain 3 to 5 % (exponents of
-# 0.05 to 0.08; Kaplan et al., 2020), so that a run that gains about half of it is none of them.
-LEAST_OF_LEVEL = 0.02
-
-# And of the fall so far: a loss that falls as slowly as the logarithm of the steps still gains this at step 1000.
+# What a doubling of the steps must gain of the fall so far, beside LEAST_OF_LEVEL: a loss that falls as slowly as the
+# logarithm of the steps still gains this at step 1000.
 LEAST_OF_FALL = 0.1
 
 # Where the run is younger than this, it is asked what so many steps would gain: one that has just begun, and creeps
@@ -71,16 +69,12 @@ _SHORTEST = 60
 # A window is flat as far back as the means of batches stay within so many of their own deviations of its level.
 _BAND = 2.0
 
-# Share of a window that is its end, where a fall that has only just begun shows.
-_END = 1 / 8
-
 # Steps whose mean is where the run began, and errors by which the loss must have left it, or rise.
 _BEGINNING, _SURE = 16, 3.0
 
 # Over these shares it is said how fast a loss falls, whether it stands still or not: one doubling of the steps, two
-# and three. The surest is chosen, and its bound therefore held to two errors divided among them.
+# and three. The surest is chosen, see PACE_ERRORS.
 _PACES = (1 / 2, 3 / 4, 7 / 8)
-PACE_ERRORS = 2.43
 
 # A change by a smaller share of the loss may be the rounding of its sums.
 _ROUNDING = 1e-9
@@ -311,7 +305,7 @@ class Stalls:
         values = [value for _, value in curve]
         level = fmean(values)
         least = self._least(level)
-        end = fmean(values[-max(round(_END * len(values)), 1) :])
+        end = fmean(values[-max(round(END * len(values)), 1) :])
         # Most looks at a healthy run end here, before any error is worked out.
         if slope(curve) > least or end < level - least / 2:
             return None
