@@ -30,25 +30,14 @@ def suspected(measured: Measurements) -> Finding | None:
             f"The run may well be falling: {ahead(measured)}",
             "Go on, or look again with more time.",
         )
-    if (
-        line is None
-        or line.multiple is None
-        or not _probably(line.gain)
-        or arm.gain.value > CREEPS * measured.scale
-    ):
+    if arm.gain.value > CREEPS * measured.scale or line is None or line.multiple is None:
         return None
-    if not line.gain.value > max(NEGLIGIBLE * measured.scale, arm.gain.value):
+    if not _probably(line.gain) or not line.gain.value > max(NEGLIGIBLE * measured.scale, arm.gain.value):
         return None
     if line.multiple >= FAR_OFF:
-        cause, advice = (
-            Cause.STEP_TOO_SMALL,
-            "Try a learning rate ten times as high, or look again with more time.",
-        )
+        cause, other = Cause.STEP_TOO_SMALL, "ten times"
     elif line.multiple <= A_FRACTION and arm.gain.value <= NEGLIGIBLE * measured.scale:
-        cause, advice = (
-            Cause.STEP_TOO_LARGE,
-            "Try a tenth of the learning rate, or look again with more time.",
-        )
+        cause, other = Cause.STEP_TOO_LARGE, "a tenth of"
     else:
         return None
     return Finding(
@@ -57,7 +46,7 @@ def suspected(measured: Measurements) -> Finding | None:
         gains_of(measured),
         f"There was no time to try other rates. The best step along the gradient is {figure(line.multiple)} times "
         f"the one that the optimizer takes now, and gains {percent(line.gain, measured)}, while {ahead(measured)}",
-        advice,
+        f"Try {other} the learning rate, or look again with more time.",
     )
 
 
