@@ -283,7 +283,7 @@ def test_ctrl_c_in_the_second_round_keeps_the_first():
     labels = torch.randint(0, 3, (1000, 4), generator=generator)
     data = [(torch.randn(4, 16, generator=generator), few) for few in labels]
     # Read for the pace, for the size of a batch, for the first round, and then for the second.
-    diagnosis = diagnose(Training(network(), CROSS_ENTROPY, Impatient(data, 4)), budget=2.0)
+    diagnosis = diagnose(Training(network(), CROSS_ENTROPY, Impatient(data, 4)), budget=10.0)
     assert diagnosis.interrupted
     assert diagnosis.point.kind is Kind.UNDECIDED
     assert diagnosis.verdict.measured.labels is not None
