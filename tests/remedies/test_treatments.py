@@ -431,6 +431,33 @@ def test_scaled_inputs_have_mean_zero_and_deviation_one(plain):
     )
 
 
+def reconstruct(model, batch):
+    return nn.functional.mse_loss(model(batch[0]), batch[0] / 16)
+
+
+def solve(model, batch):
+    """u' = -u along the first pixel, as physics-informed networks learn it."""
+    places = batch[0].clone().requires_grad_()
+    values = model(places)
+    (slope,) = torch.autograd.grad(values.sum(), places, create_graph=True)
+    return (slope[:, 0] + values[:, 0]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "width", "seen"), [(LOSS, 10, False), (reconstruct, 64, True), (solve, 1, True)]
+)
+def test_inputs_that_the_loss_is_made_of_are_not_scaled(plain, loss, width, seen):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, width))
+    run = run_of(Training(model, loss, data(), torch.optim.SGD(model.parameters(), lr=1e-3)))
+    for treatment in inputs.scale_inputs(plain[1]):
+        if seen:
+            with pytest.raises(NotApplicableError, match="made of the inputs"):
+                treatment.apply(run)
+        else:
+            treatment.apply(run)
+
+
 def test_activations_behind_the_last_layer_are_told_from_those_between():
     inner = nn.Sequential(nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 10))
     model = nn.Sequential(inner, nn.Softmax(dim=1))

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from unstuck import processes
+from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause
+from unstuck.measurements.loss.tape import sources, tail, trace
 from unstuck.objective.sampling import Batch, attributes
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import ANEW, NotApplicableError, Situation, Treatment
@@ -25,6 +27,7 @@ _LEAST = 1e-6
 def scale_inputs(known: Situation) -> Sequence[Treatment]:
     """Bring every feature (of images every channel) to mean 0 and standard deviation 1.
 
+    Not where the loss is made of the inputs, as an autoencoder's or a physics-informed one: it would be another loss.
     Either the weights stay, and the rate grows as much as the first layer's curvature shrinks, or all begins anew:
     units that the raw inputs have driven into saturation do not come back by themselves.
     """
@@ -34,6 +37,9 @@ def scale_inputs(known: Situation) -> Sequence[Treatment]:
 def _scaled(known: Situation, *, anew: bool) -> Treatment:
     def apply(run: Run) -> None:
         before = run.objective.batches
+        if _seen_by_loss(run):
+            msg = "the loss itself is made of the inputs: of others it would not be the same loss"
+            raise NotApplicableError(msg)
         # Of several processes the first one's data speak for all.
         mean, deviation = processes.shared(_moments(before))
 
@@ -60,6 +66,25 @@ def _scaled(known: Situation, *, anew: bool) -> Treatment:
         "LeCun et al., 1998, section 4.3",
         apply,
         in_place=False,
+    )
+
+
+def _seen_by_loss(run: Run) -> bool:
+    """Whether inputs get to the loss beside the model, as an autoencoder's, or outputs are differentiated by them."""
+    traced = trace(run.training, run.objective, run.objective.batches[0])
+    inputs = first_floating(traced.content)
+    if inputs is None:
+        return False
+    made_of = sources(traced.tape, {id(inputs): 0})
+    try:
+        end = set(tail(traced).calls)
+    except MeasurementError:  # parameters make the loss itself
+        end = set[int]()
+    nodes = traced.tape.nodes
+    return any(
+        made_of[use] and ((index in end and not nodes[use].learnt) or call.function is torch.autograd.grad)
+        for index, call in enumerate(traced.tape.calls)
+        for use in call.uses
     )
 
 
