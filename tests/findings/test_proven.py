@@ -7,7 +7,9 @@ import pytest
 from handmade import COST, arm, continued, measurements, planted, route
 
 from unstuck.estimate import Estimate
-from unstuck.findings.proven import least_gain, with_trials
+from unstuck.findings.followed import BY_TRIAL
+from unstuck.findings.health import UNTRIED
+from unstuck.findings.proven import least_gain, with_trials, worth_trying
 from unstuck.findings.records import Cause, Finding, Kind
 from unstuck.findings.verdict import conclude
 from unstuck.measurements.records.trials import Curve, Trial, Trials
@@ -176,7 +178,52 @@ def test_a_run_that_hardly_falls_where_it_is_followed_further_is_not_called_heal
     assert judged.cause is cause
 
 
-def test_of_a_part_of_the_data_a_pass_is_not_known_and_healthy_stands():
-    tried = replace(followed(0.999, 0.999, 0.999, 0.999), whole=False)
+@pytest.mark.parametrize(("end", "cause"), [(0.999, Cause.HEALTHY), (1.1, None)])
+def test_of_a_part_of_the_data_a_pass_is_not_known_and_healthy_stands_unless_the_loss_rises(end, cause):
+    tried = replace(followed(end, end, end, end), whole=False)
 
-    assert with_trials(named(Cause.HEALTHY), tried).cause is Cause.HEALTHY
+    assert with_trials(named(Cause.HEALTHY), tried).cause is cause
+
+
+def test_a_run_that_may_as_well_rise_on_other_orders_is_less_surely_healthy():
+    judged = with_trials(named(Cause.HEALTHY), followed(0.9, 1.1, 0.95, 1.05))
+
+    assert (judged.cause, judged.confidence) == (Cause.HEALTHY, UNTRIED)
+    assert "does not surely fall" in judged.findings[0].explanation
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.4, False), (0.7, True)])
+def test_a_run_in_good_health_is_told_of_what_sheds_half_of_its_loss_and_of_nothing_less(gain, told):
+    judged = with_trials(named(Cause.HEALTHY), followed(0.8, 0.81, 0.8, 0.79, larger_step=gain))
+
+    assert judged.cause is Cause.HEALTHY
+    assert judged.confidence == (UNTRIED if told else 0.95)
+    assert [remedy.name for remedy in judged.remedies] == ["larger-step"] * told
+    assert ("far sooner" in judged.findings[0].advice) is told
+
+
+@pytest.mark.parametrize(
+    ("gains", "cause"),
+    [
+        ({"per_parameter_scale": 0.8, "larger_step": 0.3}, Cause.ILL_CONDITIONED),
+        ({"per_parameter_scale": 0.8, "larger_step": 0.7}, Cause.HEALTHY),
+        ({"smaller_step": 0.8}, Cause.HEALTHY),
+    ],
+    ids=["scales alone", "one rate as well", "a matter of taste"],
+)
+def test_what_creeps_and_would_shed_half_by_scales_for_each_direction_alone_is_in_a_valley(gains, cause):
+    judged = with_trials(named(Cause.HEALTHY), followed(0.97, 0.97, 0.96, 0.97, **gains))
+
+    assert judged.cause is cause
+    assert Cause.HEALTHY in {finding.cause for finding in judged.findings}
+    assert judged.confidence == (BY_TRIAL if cause is Cause.ILL_CONDITIONED else UNTRIED)
+
+
+@pytest.mark.parametrize(("gain", "worth"), [(0.05, True), (0.3, False)])
+def test_a_run_that_creeps_in_good_health_is_held_to_it_by_trials_and_no_other(gain, worth):
+    verdict = named(Cause.HEALTHY)
+
+    assert (
+        worth_trying(replace(verdict, measured=replace(verdict.measured, continuations=continued(gain))))
+        is worth
+    )

@@ -1,13 +1,12 @@
 """What the trials add to a verdict: which remedies help, and which of several causes matters most."""
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 
-from unstuck.estimate import Estimate, weighted_mean
+from unstuck.findings.followed import BY_TRIAL, found_to_fall, kept_healthy, worth_changing
 from unstuck.findings.noise import mostly_signal
-from unstuck.findings.phrases import of_what, percent
-from unstuck.findings.progress import ABOUT_EQUAL, HEALTHY_PACE, HEALTHY_PASS, MUCH, NEGLIGIBLE, SIGMAS
+from unstuck.findings.progress import ABOUT_EQUAL, MUCH, creeps
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Remedy, Verdict
 from unstuck.findings.steps import thrown_out
 from unstuck.findings.verdict import EXPLAINS, NAMED, first_named, rank
@@ -21,15 +20,19 @@ LEAST_GAIN = 0.01
 # A loss that has no lower bound can fall by any multiple of itself; beyond its own size more is not better.
 ALL_OF_IT = 1.0
 
-# What changes nothing but the steps says what was wrong with them, where measurements leave that open: as sure as
-# may be, since something else may have been wrong, too, and these steps have outrun it.
+# What changes nothing but the steps says what was wrong with them, where measurements leave that open: no surer than
+# `BY_TRIAL`, since something else may have been wrong, too, and these steps have outrun it.
 TOLD = {
     "larger-step": Cause.STEP_TOO_SMALL,
     "smaller-step": Cause.STEP_TOO_LARGE,
     "refresh": Cause.STALE_SECOND_MOMENT,
     "per-parameter-scale": Cause.ILL_CONDITIONED,
+    "quasi-newton": Cause.ILL_CONDITIONED,
+    "momentum": Cause.ILL_CONDITIONED,
 }
-BY_TRIAL = 0.8
+
+# What one rate does, these do too: they tell only where it does not.
+_CORRECT_MORE = frozenset({"per-parameter-scale", "quasi-newton", "momentum"})
 
 # What takes the cause itself away, and nothing else. Where that surely makes no difference the cause is not what
 # holds the run up, or not alone: of trainings of strangers it was so with one of eighty whose cause was named rightly
@@ -45,15 +48,6 @@ CURES = {
 }
 CONTRADICTED = 7.0
 
-# What says that the run, as it is, does not get the loss down.
-_LEADS_NOWHERE = frozenset({Cause.STEP_TOO_LARGE, Cause.GRADIENT_NOISE, Cause.ILL_CONDITIONED})
-
-# Orders that a run is followed on, and looks on each, of which fewer say nothing about where it goes.
-FEW, LOOKS = 4, 5
-
-# Nothing is there to be cured, or nothing that a change of the training could cure.
-_NOTHING_TO_TRY = frozenset({Cause.HEALTHY, Cause.UNINFORMATIVE_LABELS})
-
 
 def least_gain(measured: Measurements) -> float:
     """The smallest gain worth having, as a share of the loss: of what lies above its floor, if it has one."""
@@ -62,19 +56,28 @@ def least_gain(measured: Measurements) -> float:
 
 
 def worth_trying(verdict: Verdict) -> bool:
-    """Whether any remedy is worth a trial."""
-    return verdict.cause not in _NOTHING_TO_TRY
+    """Whether any remedy is worth a trial: not where nothing is to be cured, or no change of the training could.
+
+    That a run which creeps is in good health is less plain, and held to it by trials.
+    """
+    if verdict.cause is Cause.HEALTHY:
+        return creeps(verdict.measured)
+    return verdict.cause is not Cause.UNINFORMATIVE_LABELS
 
 
 def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     """Add what was tried: the remedies, the best first, and the findings in the order of what their removal gains.
 
     Where nothing was named and a change of the steps alone surely sheds half of the loss, the cause is what it cures.
+    A run in good health is left alone but for what would shed half of its loss as well.
     """
+    verdict = kept_healthy(verdict, trials)
+    if verdict.cause is Cause.HEALTHY and not any(worth_changing(trial) for trial in trials.tried):
+        return verdict
     if found := _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
-    verdict = _followed(_doubted(verdict, trials), trials)
+    verdict = found_to_fall(_doubted(verdict, trials), trials)
     trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
     remedies = tuple(
         remedy for trial in trials.tried if (remedy := as_remedy(trial, trials.least)) is not None
@@ -109,32 +112,39 @@ def _leapt_out(findings: tuple[Finding, ...], remedies: Sequence[Remedy]) -> tup
 
 
 def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
-    if verdict.cause is not None or verdict.point.kind is not Kind.NOT_CRITICAL:
+    creeps_on = verdict.cause is Cause.HEALTHY
+    if not (verdict.cause is None or creeps_on) or verdict.point.kind is not Kind.NOT_CRITICAL:
         return None
     leading = _leading(tried)
-    # What one rate does, rates for each parameter do too: they tell only where it does not.
-    one = [trial for trial in leading if trial.name != "per-parameter-scale"] or leading
-    causes = {TOLD.get(trial.name) for trial in one}
-    if len(causes) != 1 or (cause := causes.pop()) is None:
-        return None
-    measured = verdict.measured
-    if cause is Cause.STEP_TOO_LARGE and not mostly_signal(measured):
-        return None  # shorter steps cure noise as well
-    if cause is Cause.ILL_CONDITIONED and not thrown_out(measured):
-        return None  # a rate higher than those that were tried might do as much
-    first = max(one, key=lambda trial: trial.low or 0.0)
-    if first.gain is None or first.low is None or first.low <= MUCH:
+    one = [trial for trial in leading if trial.name not in _CORRECT_MORE] or leading
+    cause, first = _cured(one, verdict.measured), max(one, key=lambda trial: trial.low or 0.0, default=None)
+    if creeps_on and cause is not Cause.ILL_CONDITIONED:
+        return None  # one rate or another is a matter of taste
+    if cause is None or first is None or first.gain is None or first.low is None or first.low <= MUCH:
         return None
     others = ", ".join(sorted({trial.name for trial in tried} - {trial.name for trial in leading}))
     return Finding(
         cause,
         BY_TRIAL,
         (Evidence("trial_gain", first.gain.value, first.gain.stderr),),
-        f"The measurements left the cause open, and the trials settle it: with {first.change} the run ends "
+        f"{'The run creeps' if creeps_on else 'The measurements left the cause open'}, and the trials "
+        f"{'say why' if creeps_on else 'settle it'}: with {first.change} the run ends "
         f"{100.0 * first.gain.value:.0f} % below going on. Nothing else that was tried comes near "
         f"({others or 'there was nothing else'}).",
         f"Do what was proved: {first.change}.",
     )
+
+
+def _cured(one: Sequence[Trial], measured: Measurements) -> Cause | None:
+    """What all of these cure, where it can be told from what they cure as well."""
+    causes = {TOLD.get(trial.name) for trial in one}
+    if len(causes) != 1 or (cause := causes.pop()) is None:
+        return None
+    if cause is Cause.STEP_TOO_LARGE and not mostly_signal(measured):
+        return None  # shorter steps cure noise as well
+    if cause is Cause.ILL_CONDITIONED and not thrown_out(measured):
+        return None  # a rate higher than those that were tried might do as much
+    return cause
 
 
 def _doubted(verdict: Verdict, trials: Trials) -> Verdict:
@@ -165,65 +175,6 @@ def _doubted(verdict: Verdict, trials: Trials) -> Verdict:
     )
 
 
-def _followed(verdict: Verdict, trials: Trials) -> Verdict:
-    """The trials follow the run further and on fresh orders, which holds to its word what was said of going on.
-
-    A single continuation may have met a bounce, or be too short for what momentum swings about to die away.
-    """
-    measured, cause = verdict.measured, verdict.cause
-    curves = [curve for curve in trials.going_on if len(curve.losses) >= LOOKS]
-    if trials.by_validation or len(curves) < FEW:
-        return verdict
-    gain = _over_orders([curve.losses[0] - curve.end for curve in curves])
-    if cause is Cause.HEALTHY and trials.whole:
-        passes = trials.horizon / measured.sample.batches
-        least = min(HEALTHY_PACE * trials.horizon, HEALTHY_PASS * passes)
-        return _without(verdict, {cause}) if gain.surely_below(least * measured.scale) else verdict
-    # Coming down from a peak alone is no progress: what the middle was at must be left behind, too.
-    later = _over_orders([curve.losses[len(curve.losses) // 2] - curve.end for curve in curves])
-    falls = gain.surely_above(NEGLIGIBLE * measured.scale)
-    falls = falls and later.surely_above(0.5 * trials.horizon * HEALTHY_PACE * measured.scale, sigmas=SIGMAS)
-    if (
-        cause not in _LEADS_NOWHERE
-        or not falls
-        or any(_worth_having(trial, trials.least) for trial in trials.tried)
-    ):
-        return verdict
-    found = Finding(
-        Cause.HEALTHY,
-        BY_TRIAL,
-        (Evidence("gain_per_step", gain.value / measured.scale / trials.horizon),),
-        f"The run is not stuck: followed for {trials.horizon:.0f} gradients on each of {len(curves)} orders of the "
-        f"batches it gained {percent(gain, measured)} of {of_what(measured)}, and nothing that was tried surely "
-        "gains more.",
-        "Go on.",
-    )
-    verdict = _without(verdict, _LEADS_NOWHERE)
-    return replace(
-        verdict, cause=found.cause, confidence=found.confidence, findings=(found, *verdict.findings)
-    )
-
-
-def _without(verdict: Verdict, refuted: Set[Cause]) -> Verdict:
-    findings = tuple(finding for finding in verdict.findings if finding.cause not in refuted)
-    cause, confidence = first_named(findings)
-    note = (
-        f"A first continuation spoke for {verdict.cause}; followed further in the trials, the run does not bear "
-        "it out."
-    )
-    return replace(
-        verdict, cause=cause, confidence=confidence, findings=findings, notes=(*verdict.notes, note)
-    )
-
-
-def _worth_having(trial: Trial, least: float) -> bool:
-    return _helps(trial) and trial.gain is not None and trial.gain.value >= least
-
-
-def _over_orders(values: Sequence[float]) -> Estimate:
-    return weighted_mean(values, [1.0] * len(values))
-
-
 def _divided(confidence: float) -> float:
     """Divide the odds."""
     return confidence / (confidence + CONTRADICTED * (1.0 - confidence))
@@ -240,7 +191,7 @@ def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:
 
 def _leading(tried: Sequence[Trial]) -> list[Trial]:
     """Those that are proved to help, and about as much as the best one."""
-    gains = [(trial, trial.gain.value) for trial in tried if trial.gain is not None and _helps(trial)]
+    gains = [(trial, trial.gain.value) for trial in tried if trial.gain is not None and trial.helps]
     best = max((gain for _, gain in gains), default=0.0)
     return [trial for trial, gain in gains if gain >= ABOUT_EQUAL * min(best, ALL_OF_IT)]
 
@@ -249,11 +200,7 @@ def _place(trial: Trial) -> tuple[int, float]:
     """What is proved to help, then what was proved not to, then what was given up; the better first."""
     if trial.gain is None:
         return 2, trial.curves[0].end
-    return 0 if _helps(trial) else 1, -trial.gain.value
-
-
-def _helps(trial: Trial) -> bool:
-    return trial.low is not None and trial.low > 0.0
+    return 0 if trial.helps else 1, -trial.gain.value
 
 
 def as_remedy(trial: Trial, least: float) -> Remedy | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unstuck.findings.records import Cause
 from unstuck.remedies import (
     activations,
     averaging,
@@ -76,8 +77,11 @@ def choose(known: Situation) -> list[Treatment]:
     """Propose what treats the causes found, the first cause's first, and then what is tried always."""
     every = proposed(known)
     wanted: list[Treatment] = []
-    for finding in known.findings:
-        wanted += _by_turns([treatment for treatment in every if finding.cause in treatment.treats])
+    causes = [finding.cause for finding in known.findings]
+    if causes[:1] == [Cause.HEALTHY]:  # what would get it there sooner is what helps in a valley
+        causes[0] = Cause.ILL_CONDITIONED
+    for cause in causes:
+        wanted += _by_turns([treatment for treatment in every if cause in treatment.treats])
     wanted += [treatment for treatment in every if treatment.name in ALWAYS]
     return _distinct(wanted)[:MOST]
 

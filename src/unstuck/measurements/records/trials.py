@@ -55,6 +55,11 @@ class Trial:
     validation: Estimate | None = None
     given_up: str = ""
 
+    @property
+    def helps(self) -> bool:
+        """Whether it is proved to help."""
+        return self.low is not None and self.low > 0.0
+
 
 @dataclass(frozen=True)
 class Untried:
