@@ -14,6 +14,7 @@ from unstuck.errors import MeasurementError, UnstuckError
 from unstuck.findings.progress import falls
 from unstuck.findings.proven import with_trials, worth_trying
 from unstuck.findings.records import Kind, Verdict
+from unstuck.findings.reliability import as_told
 from unstuck.findings.verdict import conclude, explained, settled
 from unstuck.history import History
 from unstuck.interrupts import cut_short
@@ -155,7 +156,9 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
                 lambda stage, share: told(stage, _MEASURING + (1 - _MEASURING) * share),
             )
     told("done", 1.0)
-    return _noted(diagnosis, _NO_TRIALS) if trials and only else diagnosis
+    if trials and only:
+        diagnosis = _noted(diagnosis, _NO_TRIALS)
+    return replace(diagnosis, verdict=as_told(diagnosis.verdict))
 
 
 def _noted(diagnosis: Diagnosis, note: str) -> Diagnosis:

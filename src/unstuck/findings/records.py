@@ -74,7 +74,8 @@ class Finding:
 
     Attributes:
         cause: A word of the vocabulary.
-        confidence: Probability that the cause holds, between 0 and 1.
+        confidence: Probability that the cause holds, between 0 and 1; in a diagnosis no more than what findings of
+            its kind have proved on new trainings.
         evidence: The numbers it rests on, the decisive one first.
         explanation: Two sentences that a student understands.
         advice: One sentence: what to do about it.

@@ -49,7 +49,7 @@ def headline(verdict: Verdict) -> Headline:
     usual = _unnamed(verdict, proved=best is not None) if verdict.cause is None else word.todo
     return Headline(
         title=word.name,
-        sureness="" if verdict.cause is None else f"{probability(verdict.confidence)} sure",
+        sureness="" if verdict.cause is None else f"{probability(round(verdict.confidence, 2))} sure",
         meaning=word.meaning,
         explanation=_unanswered(verdict) if finding is None else finding.explanation,
         todo=usual if finding is None or not finding.advice else finding.advice,
@@ -80,7 +80,7 @@ def _other(finding: Finding, *, named: bool) -> Other:
     beside = finding.cause is Cause.HEALTHY and named
     return Other(
         title=STILL_FALLING if beside else word.name,
-        sureness=f"{probability(finding.confidence)} sure",
+        sureness=f"{probability(round(finding.confidence, 2))} sure",
         meaning=FALLS_ALL_THE_SAME if beside else word.meaning,
         # Beside another cause "no remedy is called for" would contradict it.
         explanation="" if beside else finding.explanation,
