@@ -11,7 +11,7 @@ from torch import Tensor
 from unstuck import processes
 from unstuck.errors import MeasurementError
 from unstuck.findings.records import Cause
-from unstuck.measurements.loss.tape import sources, tail, trace
+from unstuck.measurements.loss.tape import sources, tail, tensors, trace
 from unstuck.objective.sampling import Batch, attributes
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import ANEW, NotApplicableError, Situation, Treatment
@@ -70,11 +70,16 @@ def _scaled(known: Situation, *, anew: bool) -> Treatment:
 
 
 def _seen_by_loss(run: Run) -> bool:
-    """Whether inputs get to the loss beside the model, as an autoencoder's, or outputs are differentiated by them."""
+    """Whether inputs get to the loss beside the model, as an autoencoder's, or outputs are differentiated by them.
+
+    Where nothing else in a batch could say what is to be learnt, they do: a density's loss is that of its inputs.
+    """
     traced = trace(run.training, run.objective, run.objective.batches[0])
     inputs = first_floating(traced.content)
     if inputs is None:
         return False
+    if not any(traced.tape.used(other) for other in tensors(traced.content) if other is not inputs):
+        return True
     made_of = sources(traced.tape, {id(inputs): 0})
     try:
         end = set(tail(traced).calls)
