@@ -59,9 +59,11 @@ def _proved(every: Sequence[Treatment], verdict: Verdict) -> Treatment:
     if helping:
         msg = f"nothing was changed: {helping[0][0]} is a change of your code; make it, then train on"
         raise TreatmentError(msg)
-    well = "the run is healthy, and " if verdict.cause is Cause.HEALTHY else ""
-    tried = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
-    msg = f"nothing was changed: {well}{tried}; name one by `remedy` to apply it all the same"
+    if verdict.cause is Cause.HEALTHY:
+        why = "the run is healthy"
+    else:
+        why = "no remedy was tried" if verdict.trials is None else "no remedy is proved to help"
+    msg = f"nothing was changed: {why}; name a remedy by `remedy` to apply it all the same"
     raise TreatmentError(msg)
 
 
