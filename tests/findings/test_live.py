@@ -15,6 +15,7 @@ from unstuck.findings.live.steps import least_noise
 from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, no_way_down
 from unstuck.findings.records import Cause
 from unstuck.measurements.records.live import Along, Look, Recent
+from unstuck.watching.remarks import unsure
 
 laws = settings(deadline=None, derandomize=True)
 
@@ -403,6 +404,14 @@ def test_where_layers_are_zero_or_behind_steps_no_look_calls_the_loss_flat():
     assert causes(behind, flat) == [Cause.FROZEN_PARAMETERS]
 
 
+def test_where_gradients_pile_up_the_steps_do_not_say_how_the_loss_bends():
+    look = replace(LOOK, update=Along(sure(0.0), sure(1.0)), krylov=Along(sure(-0.5), sure(0.5)))
+    assert Cause.ILL_CONDITIONED in causes(look=look)
+    assert Cause.ILL_CONDITIONED not in causes(replace(RECENT, piled=True), look)
+    said = unsure(replace(RECENT, piled=True), look, waiting=False, shrunk=1.0, before=None)
+    assert "optimizer.zero_grad()" in said
+
+
 def test_a_step_that_promises_many_times_what_there_is_to_lose_is_too_large():
     far = replace(RECENT, descent=20.0, lowest=0.1)
     (found,) = conclude_logged(far)
@@ -425,6 +434,9 @@ def test_nothing_learnt_since_steps_that_left_nothing_of_the_weights_is_put_down
     ):
         assert conclude_last(replace(hot, **other), None) == ()
     assert conclude_last(hot, LOOK) == ()  # a look sees no way down
+    # Not from weights of zero, as is known of steps that changed every layer so much.
+    (found,) = conclude_last(replace(hot, first_share=1.0, remade=True), None)
+    assert found.cause == Cause.STEP_TOO_LARGE
 
 
 def test_so_it_is_where_steps_have_made_the_weights_many_times_as_long_as_they_were():

@@ -1,5 +1,7 @@
 """What the record says of the steps since the loss stands still."""
 
+from dataclasses import replace
+
 import pytest
 
 from unstuck.watching.recent import Wiring, recent
@@ -56,3 +58,26 @@ def test_weights_that_are_twice_as_long_or_were_made_anew_at_once_are_those_of_t
 
 def test_the_first_step_is_remembered():
     assert summed([sample(1.0)]).first_share == pytest.approx(0.01)
+
+
+def promising(gradient, overshoot):
+    return replace(sample(gradient), descent_cosine=1.0, overshoot=overshoot)
+
+
+def test_what_steps_do_of_late_is_asked_of_all_that_promise_as_much():
+    few = [promising(1.0, value) for value in (-0.9, -0.8, -1.0, -1.1)]
+    assert summed(few + few).lately.degrees == pytest.approx(7.0)
+    # Where gradients have shrunk, what long ones did says nothing.
+    before = [promising(1000.0, 1.0) for _ in few]
+    assert summed(before + few).lately.value == pytest.approx(-0.95)
+
+
+def test_a_gradient_that_weight_decay_holds_in_balance_promises_nothing():
+    assert summed([sample(2.0)] * 4).reach == pytest.approx(20.0)
+    assert summed([replace(sample(2.0), unbalanced=1e-3)] * 4).reach == pytest.approx(0.02)
+    assert summed([replace(sample(2.0), unbalanced=50.0)] * 4).reach == pytest.approx(20.0)
+
+
+def test_gradients_pile_up_where_each_is_added_to_the_one_before():
+    assert summed([replace(sample(1.0), piled=True)] * 4).piled
+    assert not summed([replace(sample(1.0), piled=True)] * 3 + [sample(1.0)]).piled

@@ -151,6 +151,17 @@ def test_weight_decay_that_is_squared_with_the_gradient_does_not_make_sigma_look
     assert found.gradient_norm == pytest.approx(math.sqrt(0.06))
 
 
+def test_what_weight_decay_leaves_of_the_gradient_is_nothing_where_the_optimizer_rests():
+    weights = parameter(1.0, -2.0)
+    found = sample(torch.optim.SGD([weights], lr=0.1, weight_decay=0.5), [vector(-0.5, 1.0)] * 3)
+    assert found.unbalanced == pytest.approx(0.0, abs=1e-12)
+    assert found.gradient_norm == pytest.approx(math.hypot(0.5, 1.0))
+    assert sample(torch.optim.SGD([parameter(1.0)], lr=0.1), [vector(1.0)] * 3).unbalanced == 1.0
+    # AdamW subtracts its decay beside the step, of length one here: the two are in balance at 1 / 0.5.
+    apart = torch.optim.AdamW([parameter(-2.0, 2.0)], lr=0.1, weight_decay=0.5, betas=(0.0, 0.0))
+    assert sample(apart, [vector(3.0, -3.0)] * 3).unbalanced == pytest.approx(0.0, abs=1e-6)
+
+
 def test_layers_and_groups_add_up_to_the_whole():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))

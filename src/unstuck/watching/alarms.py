@@ -10,6 +10,7 @@ from typing import Any
 from unstuck.findings.live.creeping import hardly_moved
 from unstuck.findings.live.logged import leads_down
 from unstuck.findings.live.steps import shifted
+from unstuck.findings.live.strides import thrown
 from unstuck.findings.live.undone import taken_back, undone
 from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, conclude_moving
 from unstuck.findings.records import Cause, Finding
@@ -302,7 +303,7 @@ class Alarms:
                 continue  # nothing comes after that
             stall = self.standing.get(follower.number)
             if follower.wanted:
-                self.diagnose(follower, self.look if self._whose is follower else None)
+                self.diagnose(follower, self._seen(follower, stall))
             elif stall is not None:
                 self._ask_again(follower, stall)
             elif heard is not None and not self._several(heard):
@@ -312,6 +313,12 @@ class Alarms:
                 elif follower.step >= FIRST_LOOK:
                     self._creep(follower, heard)
                     self._look_back(follower, heard)
+
+    def _seen(self, follower: Follower, stall: Stall | None) -> Look | None:
+        """Give the last look at it; one made while the loss still moved does not show where it stands still."""
+        if self.look is None or self._whose is not follower or stall is None:
+            return None
+        return self.look if self.look.step >= stall.since else None
 
     def _look_back(self, follower: Follower, heard: Heard) -> None:
         """Say that the loss ends far above where it stood."""
@@ -338,6 +345,8 @@ class Alarms:
         if found is None and not waits and (now := lately(follower, heard, self.recorder)) is not None:
             found = undone(now)
             self._undone |= {follower.number} if found else set()
+        # What steps do now is said before what they may have done at first.
+        found = found or thrown(known)
         if found is not None:
             self._noted.add((follower.number, "creep"))
             self._conclude(follower, follower.step, (found,))

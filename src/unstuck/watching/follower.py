@@ -24,6 +24,7 @@ class Follower:
         self.thread = threading.get_ident()  # that makes its steps
         self.model = None if model is None else weakref.ref(model)
         self.sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
+        self.from_zero = True  # whether all its parameters were zero before its first step, or nobody knows
         self.step = 0
         self.micro = 1
         self.wanted = False

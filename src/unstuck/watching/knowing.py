@@ -27,6 +27,7 @@ def known(follower: Follower, heard: Heard, recorder: Recorder | None, since: in
         twice=follower.twice,
         crossed=follower.crossed,
         erased=follower.erased(),
+        from_zero=follower.from_zero,
         glimpse=follower.glimpse,
         wired=wired(follower, heard, recorder),
     )

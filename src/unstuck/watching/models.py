@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
+from unstuck.objective.shards import local
+
 # What every module has of its own, which no user has put there.
 _OWN = frozenset(vars(nn.Module()))
 
@@ -73,6 +75,11 @@ def _parameters_in(name: str, entry: Any) -> Iterable[tuple[str, Tensor]]:
     if isinstance(entry, nn.Module):
         return entry.named_parameters(name)
     return [(name, entry)] if isinstance(entry, nn.Parameter) else []
+
+
+def is_zero(optimizer: Optimizer) -> bool:
+    """Whether all parameters that it moves are zero."""
+    return not any(bool(local(tensor.detach()).any()) for tensor in parameters_of(optimizer))
 
 
 def momentum_of(optimizer: Optimizer) -> float:

@@ -30,6 +30,9 @@ _ALIKE = 1e-4
 # A vector that is so many times as long as it was is no longer what it was.
 _TWICE = 2.0
 
+# What differs by no more is about as much.
+_ABOUT = 3.0
+
 # Fewer samples than this have no spread to tell an error from.
 FEWEST = 4
 
@@ -74,6 +77,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     twice: str = "",
     crossed: str = "",
     erased: bool = False,
+    from_zero: bool = True,
     glimpse: Glimpse = _NOTHING_SEEN,
     wired: Wiring = Wiring(),
 ) -> Recent:
@@ -104,7 +108,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
-        lately=_overshoot(last),
+        lately=_overshoot(_of_the_end(own, last)),
         # What has died meanwhile may have had gradients since the loss stands still.
         silent=_silent(last, wired.layers, {layer_of(name) for name in wired.stepped}),
         zeros=_zeros(own),
@@ -124,6 +128,8 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         twice=twice,
         crossed=crossed,
         erased=erased,
+        remade=first is not None and not from_zero and _remade(first),
+        piled=len(own) >= FEWEST and all(sample.piled for sample in own),
         glimpse=glimpse,
     )
 
@@ -184,6 +190,10 @@ def _driven(first: Sample, last: Sample) -> tuple[str, ...]:
     )
 
 
+def _remade(first: Sample) -> bool:
+    return all(layer.update_norm >= REPLACES * layer.weight_norm for layer in first.layers.values())
+
+
 def _share(sample: Sample) -> float | None:
     return sample.update_norm / sample.weight_norm if sample.weight_norm > 0.0 else None
 
@@ -196,8 +206,13 @@ def _clipped(samples: Sequence[Sample]) -> bool:
 
 
 def _reach(samples: Sequence[Sample]) -> float | None:
-    """Median, or that of the last one if it is less: what a gradient once promised it need not promise any more."""
-    promised = _finite(samples, lambda sample: sample.gradient_norm * sample.weight_norm)
+    """Median, or that of the last one if it is less: what a gradient once promised it need not promise any more.
+
+    Nor does the optimizer follow what weight decay takes from it.
+    """
+    promised = _finite(
+        samples, lambda sample: sample.gradient_norm * min(sample.unbalanced, 1.0) * sample.weight_norm
+    )
     return min(median(promised), promised[-1]) if promised else None
 
 
@@ -273,6 +288,15 @@ def _overshoot(samples: Sequence[Sample]) -> Estimate | None:
     if len(known) < FEWEST:
         return None
     return weighted_mean([value for value, _ in known], [weight for _, weight in known])
+
+
+def _of_the_end(samples: Sequence[Sample], last: Sequence[Sample]) -> Sequence[Sample]:
+    """The last ones, and those before them as far back as steps promised about as much: what is true of them, too."""
+    promised = _median(last, _descent)
+    begin = len(samples) - len(last)
+    while begin and promised is not None and abs(_descent(samples[begin - 1]) or 0.0) <= _ABOUT * promised:
+        begin -= 1
+    return samples[begin:]
 
 
 def _depths(samples: Sequence[Sample], order: Sequence[str]) -> tuple[tuple[str, float], ...]:

@@ -20,7 +20,7 @@ from unstuck.watching.graphs.crossed import crossed
 from unstuck.watching.graphs.outputs import mismatch
 from unstuck.watching.graphs.stairs import stairs
 from unstuck.watching.looking import Looking
-from unstuck.watching.models import parameters_of
+from unstuck.watching.models import is_zero, parameters_of
 from unstuck.watching.samples import Sampler
 from unstuck.watching.scaling import Scaling
 from unstuck.watching.threads import Own, Threads, only
@@ -80,6 +80,7 @@ class Recorder:
         self._model = model
         self._start = time.perf_counter()
         self._followers: dict[int, Follower] = {}
+        self._from_zero: dict[int, bool] = {}  # of those that are about to make their first step
         self._gone: deque[Follower] = deque(maxlen=_GRAVES)
         self._threads = Threads({})
         self._scaling = Scaling()
@@ -194,6 +195,7 @@ class Recorder:
     def asked(self, optimizer: Optimizer) -> None:
         """Remember whose step a `GradScaler` is about to decide on."""
         try:
+            self._meet(optimizer)
             self._scaling.ask(self._followers.get(id(optimizer)) or self._follow(optimizer))
         except Exception as error:
             self._troubled(error)
@@ -212,8 +214,9 @@ class Recorder:
             return
         if (len(args) > 1 or kwargs) and _has_closure(args, kwargs):
             self._threads.own.begin_closure(optimizer)
-        if self.close:
+        if self.close or id(optimizer) not in self._followers:
             try:
+                self._meet(optimizer)
                 self._remember(optimizer)
             except Exception as error:
                 self._troubled(error)
@@ -283,6 +286,10 @@ class Recorder:
             if scale > 0.0:  # a scaler that refuses every step ends there
                 self._looking.before_backward(scaled, scale)
 
+    def _meet(self, optimizer: Optimizer) -> None:
+        if id(optimizer) not in self._followers:
+            self._from_zero[id(optimizer)] = is_zero(optimizer)
+
     @alone()
     def _remember(self, optimizer: Optimizer) -> None:
         follower = self._followers.get(id(optimizer))
@@ -307,6 +314,7 @@ class Recorder:
     def _follow(self, optimizer: Optimizer) -> Follower:
         key = id(optimizer)
         follower = self._followers[key] = Follower(self._count, optimizer, self._model)
+        follower.from_zero = self._from_zero.pop(key, True)
         # Another one may get the same address later.
         weakref.finalize(optimizer, self._bury, key)
         self._count += 1

@@ -4,7 +4,16 @@ from unstuck.findings.live.logged import LOGITS, ONE_BY_ONE
 from unstuck.findings.live.verdict import no_way_down
 from unstuck.findings.wiring import ERASED, untrained
 from unstuck.measurements.records.live import Look, Recent
-from unstuck.watching.sentences import NO_WAY_DOWN, NOT_SURE, PILED, SHIFTED, SHRUNK, STOOD_LOWER, TOO_SHORT
+from unstuck.watching.sentences import (
+    BY_PILES,
+    NO_WAY_DOWN,
+    NOT_SURE,
+    PILED,
+    SHIFTED,
+    SHRUNK,
+    STOOD_LOWER,
+    TOO_SHORT,
+)
 
 # Weights that have come down to this share of their length are nearly gone.
 NOTHING = 0.1
@@ -43,6 +52,8 @@ def unsure(
     """
     if look is None and waiting:
         return TOO_SHORT
+    if known.piled:
+        return BY_PILES
     lower = STOOD_LOWER.format(*before) if before else ""
     if not no_way_down(known, look):
         return NOT_SURE + lower

@@ -21,6 +21,7 @@ PILED = (
     "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
     "call optimizer.zero_grad() before loss.backward()"
 )
+BY_PILES = f"not sure of more than what holds it up: {PILED}"
 SHIFTED = (
     "between steps the weights are moved by something else than the optimizer, half as far as by a step and more: "
     "where averages are copied back, weights clamped or loaded again, steps do not add up"

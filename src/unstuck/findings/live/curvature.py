@@ -49,7 +49,7 @@ def saddle_point(recent: Recent, look: Look | None) -> Finding | None:
 
 def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
     """Correcting for curvature gains far more than any step along the update, on other batches."""
-    if look is None or look.krylov is None or look.update is None or shifted(recent, look):
+    if look is None or look.krylov is None or look.update is None or shifted(recent, look) or recent.piled:
         return None
     if falls_short(look) and bearable(look) < FALLS_SHORT:
         return _unequal(recent, look)

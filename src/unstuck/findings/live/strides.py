@@ -10,7 +10,8 @@ from unstuck.measurements.records.live import Look, Recent
 PROMISES = 4.0
 
 # Ten steps, each of a tenth of the weights' length, leave nothing of the weights that a run began with; nor do steps
-# that make them ten times as long. Where one is half as long as they are, these may have begun at zero.
+# that make them ten times as long. Where one is half as long as they are, these may have begun at zero, or be hardly
+# more, unless that is known.
 REPLACES, FROM_ZERO = 0.1, 0.5
 
 # A loss above this share of where it began has learnt nothing.
@@ -47,7 +48,7 @@ def thrown(recent: Recent) -> Finding | None:
     What stands in its way now may be anything: it is asked where nothing else is found.
     """
     first, began, grown = recent.first_share, recent.began, recent.grown
-    if first is None or first > FROM_ZERO or began is None or leads_down(recent):
+    if first is None or (first > FROM_ZERO and not recent.remade) or began is None or leads_down(recent):
         return None
     if not 0.0 < NOTHING_LEARNT * began < recent.level:
         return None

@@ -48,7 +48,7 @@ def conclude_moving(recent: Recent) -> Finding | None:
     """What all steps together bear out however noisy the loss is: it need not stand still."""
     # Without any gradient the loss cannot move.
     silent = zero_layers(recent, None) if recent.gradient_norm == 0.0 else None
-    return creeping(recent, None) or silent or cut_off(recent) or thrown(recent)
+    return creeping(recent, None) or silent or cut_off(recent)
 
 
 def conclude_logged(recent: Recent) -> tuple[Finding, ...]:

@@ -117,7 +117,7 @@ class Recent:
         grown: Length of the weights where the loss began to stand still over that at the first sample.
         driven: Names of the layers of whose weights the steps, and not the initialisation, surely have made most.
         reach: Median of what a way as long as the weights promises, length of the gradient times that of the weights,
-            and no more than at the last sample.
+            and no more than at the last sample; of a gradient that is in balance with weight decay, of what is left.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
         promise: Mean of that.
         falls: What the loss falls while the number of steps doubles, as a share of it, where that was asked; over as
@@ -127,7 +127,8 @@ class Recent:
         sigma_ratio: Median root mean square of the second moment over that of the gradients.
         unchanged: Median share of the parameters that a step leaves as they are.
         overshoot: Mean slope along a step where it ends, uphill, over that where it began, downhill; see `Sample`.
-        lately: The same over the last half of them: where gradients shrink, all together show what was at first.
+        lately: The same over the last half of them, and what before promised as much: where gradients shrink, all
+            together show what was at first.
         silent: Names of the layers to which no gradient comes at all, though it comes to a later one.
         zeros: Names of the layers whose weights and gradients are all exactly zero.
         narrow: Whether parameters are kept in a type narrower than float32.
@@ -146,6 +147,9 @@ class Recent:
         twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
         crossed: Which outputs are compared with the targets of all examples, in a sentence; empty if none are.
         erased: Whether gradients are set to zero between the backward pass and the step.
+        remade: Whether the first step that was sampled changed every layer by a tenth of its length and more, and the
+            weights had not begun at zero.
+        piled: Whether they are added to those of the step before, again and again.
         glimpse: What the graph of the loss showed by itself, where there was no time for a look.
         not_finite: The first step at which loss or gradient were NaN or Inf.
         broken: What was: "loss", "gradient" or "parameters".
@@ -194,6 +198,8 @@ class Recent:
     twice: str = ""
     crossed: str = ""
     erased: bool = False
+    piled: bool = False
+    remade: bool = False
     glimpse: Glimpse = Glimpse()
     not_finite: int | None = None
     broken: str | None = None
