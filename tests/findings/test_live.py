@@ -237,6 +237,25 @@ def test_noise_is_no_cause_where_it_does_no_harm():
     assert causes(replace(noisy, descent=0.05), replace(look, momentum=0.9)) == [Cause.GRADIENT_NOISE]
 
 
+def test_what_had_a_gradient_at_first_has_lost_it_by_the_steps():
+    first = (("0", 0.1), ("2", 0.2))
+    (dead,) = conclude_logged(replace(RECENT, silent=("0",), first_depths=first))
+    assert dead.cause == Cause.DEAD_UNITS
+    assert "The steps have brought them there" in dead.explanation
+    assert dead.advice.startswith("Begin anew with a lower learning rate")
+    (never,) = conclude_logged(replace(RECENT, silent=("0",), first_depths=(("0", 0.0), ("2", 0.2))))
+    assert "brought" not in never.explanation
+    flat = replace(RECENT, gradient_norm=0.0)
+    (always,) = conclude_logged(flat)
+    (since,) = conclude_logged(replace(flat, first_depths=first))
+    assert always.cause == since.cause == Cause.PLATEAU
+    assert since.confidence == UNSEEN < always.confidence
+    # What has brought it there comes before it.
+    thrown = replace(flat, first_depths=first, descent=20.0, lowest=0.1)
+    assert [found.cause for found in conclude_logged(thrown)] == [Cause.STEP_TOO_LARGE, Cause.PLATEAU]
+    assert causes(thrown, None) == [Cause.STEP_TOO_LARGE, Cause.PLATEAU]
+
+
 def test_what_sits_where_it_has_no_slope_is_saturated_unless_there_is_another_way_past_it():
     look = replace(LOOK, flat=(("0", 0.97), ("2", 0.3)))
     (found,) = conclude_live(RECENT, look)

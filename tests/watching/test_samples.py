@@ -157,9 +157,6 @@ def test_what_weight_decay_leaves_of_the_gradient_is_nothing_where_the_optimizer
     assert found.unbalanced == pytest.approx(0.0, abs=1e-12)
     assert found.gradient_norm == pytest.approx(math.hypot(0.5, 1.0))
     assert sample(torch.optim.SGD([parameter(1.0)], lr=0.1), [vector(1.0)] * 3).unbalanced == 1.0
-    # AdamW subtracts its decay beside the step, of length one here: the two are in balance at 1 / 0.5.
-    apart = torch.optim.AdamW([parameter(-2.0, 2.0)], lr=0.1, weight_decay=0.5, betas=(0.0, 0.0))
-    assert sample(apart, [vector(3.0, -3.0)] * 3).unbalanced == pytest.approx(0.0, abs=1e-6)
 
 
 def test_layers_and_groups_add_up_to_the_whole():

@@ -41,16 +41,6 @@ def decays(optimizer: Optimizer, tensors: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def decaying(optimizer: Optimizer) -> bool:
-    """Whether weights decay at all."""
-    return any(
-        any(reading.decays(rule))
-        if isinstance(rule := group.get("rule"), Rule)
-        else group.get("weight_decay")
-        for group in optimizer.param_groups
-    )
-
-
 def decay_coefficients(optimizer: Optimizer | None, parameters: Parameters) -> Float[Tensor, " n"] | None:
     r"""Give $c$ such that the optimizer rests where $\nabla L(\theta) + c \odot \theta = 0$; None for none.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.measurements.optimizer.second_moments import holds, known_key, weight
-from unstuck.objective.decay import coupled, decaying, decays
+from unstuck.objective.decay import coupled
 from unstuck.objective.shards import local
 from unstuck.watching.models import (
     Inventory,
@@ -76,8 +76,8 @@ class Sample:
             is None then.
         outside: How far the parameters were moved between step k-1 and step k, by something other than the steps.
         numb: Whether nothing but zeros came to one of the parameters.
-        unbalanced: $\|g_k + c \odot \theta\| / \|g_k\|$, what weight decay of coefficients $c$ (`decays`) leaves of
-            the gradient: 0 where the two are in balance, and the optimizer rests; 1 without any.
+        unbalanced: $\|g_k + \lambda \theta\| / \|g_k\|$, what coupled weight decay leaves of the gradient: 0
+            where the two are in balance, and the optimizer rests; 1 without any.
     """
 
     gradient_norm: float
@@ -275,13 +275,10 @@ class Sampler:
                 moved.sum().to(gradient),
                 self._mean_square(gradient),
                 self._squared(gradient, before),
-                self._unbalanced(gradient, before),
             ]
         )
         sums = torch.stack([self._sums(gradient), self._sums(before), self._sums(update)])
-        along, past, square, down, step, signal_, noise_, still, all_, moment, taken, unbalanced = (
-            numbers.tolist()
-        )
+        along, past, square, down, step, signal_, noise_, still, all_, moment, taken = numbers.tolist()
         parts = [
             _lengths(*row, stands_for=count) for *row, count in zip(*sums.tolist(), self._counts, strict=True)
         ]
@@ -305,7 +302,7 @@ class Sampler:
             piled=self._piled,
             outside=self._outside,
             numb=any(part.gradient_norm == 0.0 for part in parts),
-            unbalanced=math.sqrt(unbalanced / square) if square > 0.0 else 1.0,
+            unbalanced=math.sqrt(taken / square) if square > 0.0 else 1.0,
         )
 
     def _noise(self, last: Float[Tensor, " n"], gradient: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
@@ -334,12 +331,6 @@ class Sampler:
             shares = weights.new_tensor([of.get(id(tensor), 0.0) for tensor in self._tensors])
             lengths = torch.tensor(self._lengths, device=weights.device)
             gradient = gradient + shares.repeat_interleave(lengths) * weights
-        return gradient @ gradient
-
-    def _unbalanced(self, gradient: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> Tensor:
-        """Sum of squares of what weight decay leaves of the gradient."""
-        if decaying(self._optimizer):
-            gradient = gradient + self._thinned(decays(self._optimizer, self._tensors)) * weights
         return gradient @ gradient
 
     def _mean_square(self, gradient: Float[Tensor, " n"]) -> Tensor:

@@ -63,6 +63,8 @@ def non_finite(recent: Recent, _look: Look | None) -> Finding | None:
     )
 
 
+BEGIN_ANEW = "Begin anew with a lower learning rate, tenfold and more, and warm it up"
+
 LOGITS = (
     "Give cross_entropy and its like the raw outputs (logits) of the last layer, nll_loss and ctc_loss the "
     "log_softmax of them, and use probabilities for predictions only."
@@ -107,16 +109,25 @@ def dead_units(recent: Recent, look: Look | None) -> Finding | None:
     silent = _unexplained(recent.silent, (look or recent.glimpse).flat)
     if not silent:
         return None
+    came = all(_had_gradient(name, recent) for name in silent)
+    when = "any more, as it did at the first steps" if came else "at any step that was looked at"
+    whose = "The steps have brought them there, and none" if came else "No step"
     return Finding(
         Cause.DEAD_UNITS,
         DEAD,
         (Evidence("silent_layers", float(len(silent))),),
-        f"Not the least gradient comes to {named(silent)}, at any step that was looked at: the units behind "
+        f"Not the least gradient comes to {named(silent)}, {when}: the units behind "
         "give nothing on any example, as ReLUs do when their inputs are all negative, or always the same, as a tanh "
-        "or a sigmoid far out. No step can wake them up.",
-        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with leaky "
-        "units (LeakyReLU, ELU) or normalisation before them.",
+        f"or a sigmoid far out. {whose} can wake them up.",
+        f"{BEGIN_ANEW}; if it comes again, use leaky units (LeakyReLU, ELU) or normalise before them."
+        if came
+        else "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with "
+        "leaky units (LeakyReLU, ELU) or normalisation before them.",
     )
+
+
+def _had_gradient(name: str, recent: Recent) -> bool:
+    return dict(recent.first_depths).get(name, 0.0) > 0.0
 
 
 def cut_off(recent: Recent) -> Finding | None:
@@ -156,6 +167,8 @@ def no_slope(recent: Recent, _look: Look | None) -> Finding | None:
     """Every gradient is exactly zero: on no batch does the loss depend on the weights."""
     if recent.gradient_norm != 0.0 or recent.erased or recent.stepped or recent.narrow or recent.zeros:
         return None
+    if any(_had_gradient(name, recent) for name, _ in recent.first_depths):
+        return _driven_flat()
     return Finding(
         Cause.PLATEAU,
         SURE,
@@ -164,6 +177,19 @@ def no_slope(recent: Recent, _look: Look | None) -> Finding | None:
         "and no step changes anything.",
         "Look at what the loss is made of: a reward that never comes, a margin that is always kept, a mask that "
         "leaves nothing, outputs that are clamped, or units that are all dead.",
+    )
+
+
+def _driven_flat() -> Finding:
+    """What the steps have made, they may make again from anywhere: the plateau is not all there is to it."""
+    return Finding(
+        Cause.PLATEAU,
+        UNSEEN,
+        (Evidence("gradient_norm", 0.0),),
+        "Gradients are exactly zero, and at the first steps they were not: the steps have led to where the loss is "
+        "the same whatever the weights are nearby, and none changes anything any more.",
+        f"{BEGIN_ANEW}; if it comes again, look at what the loss is made of: margins that are kept, outputs that are "
+        "clamped or saturated, or units that are all dead.",
     )
 
 
@@ -183,9 +209,6 @@ def precision_stall(recent: Recent, _look: Look | None) -> Finding | None:
         "Keep float32 master weights (torch.autocast instead of model.half() or .bfloat16()); or are the steps too "
         "small?",
     )
-
-
-BEGIN_ANEW = "Begin anew with a lower learning rate, tenfold and more, and warm it up"
 
 
 def vanishing_gradient(recent: Recent, _look: Look | None) -> Finding | None:

@@ -22,6 +22,8 @@ _WORTH = 0.1
 # Steps that keep up more than so much of all the loss are too large, whatever undoes them.
 _MOST = 0.5
 
+_LOWER = "Lower the learning rate, about tenfold, or let it decay"
+
 # What is more is all, in words.
 _NEARLY = 0.95
 
@@ -41,9 +43,8 @@ def undone(recent: Recent) -> Finding | None:
         UNSEEN,
         _evidence(recent, kept, falls),
         f"{_seen(kept, falls)} {_how(recent)}",
-        "Let the learning rate decay, use larger batches, or average the weights."
-        if noise
-        else "Lower the learning rate, about tenfold, or let it decay.",
+        ("Let the learning rate decay, use larger batches, or average the weights" if noise else _LOWER)
+        + "; if it is to come down later on, by what the script itself does, that is what will be gained then.",
     )
 
 
