@@ -49,9 +49,14 @@ def undone(recent: Recent) -> Finding | None:
 
 
 def taken_back(recent: Recent) -> bool:
-    """Whether that holds no longer: the rate has come down since, or the loss is seen to fall."""
-    falls, now = recent.falls, recent.falls_lately
-    return _comes_down(recent) or (falls is not None and now is not None and _is_seen_to_fall(falls, now))
+    """Whether that holds no longer: the rate has come down since, or the loss surely falls.
+
+    What was said beyond doubt is not taken back by what noise shows as often as not.
+    """
+    falls = (recent.falls, recent.falls_lately)
+    return _comes_down(recent) or any(
+        one is not None and one.surely_above(LEAST_OF_LEVEL, sigmas=2.0) for one in falls
+    )
 
 
 def _is_seen_to_fall(*falls: Estimate) -> bool:
