@@ -226,6 +226,26 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_not
     assert causes(replace(stale, lately=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
 
 
+def test_sigma_is_stale_where_all_steps_together_could_not_move_along_a_gradient_that_batches_agree_on():
+    agreed = replace(
+        RECENT,
+        sigma_ratio=1e5,
+        reach=1.0,
+        step_share=1e-7,
+        signal=Estimate(0.3, 0.03, 7.0),
+        gradient_norm=0.5,
+    )
+    assert causes(agreed, None) == [Cause.STALE_SECOND_MOMENT]
+    for other in (
+        {"signal": Estimate(0.3, 0.2, 7.0)},  # it may be noise
+        {"step_share": 1e-3},  # eight hundred of them are a way
+        {"step_share": None},
+        {"reach": 0.01},
+        {"sigma_ratio": 5.0},
+    ):
+        assert causes(replace(agreed, **other), None) == []
+
+
 def test_noise_is_no_cause_where_it_does_no_harm():
     noisy = replace(RECENT, signal=sure(1e-6), noise=sure(1.0), descent=0.5)
     look = replace(LOOK, update=Along(sure(0.0), sure(1e-3)))

@@ -1,9 +1,7 @@
 """What the record of a live run says of steps that are too small to get anywhere."""
 
-import math
-
 from unstuck.findings.live.glance import FALLS_SHORT, NEGLIGIBLE
-from unstuck.findings.live.logged import MOST_LOST, SURE, leads_down, precision_stall, step_share
+from unstuck.findings.live.logged import MOST_LOST, SURE, leads_down, leads_on, precision_stall, step_share
 from unstuck.findings.phrases import confidence, estimated, figure
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
@@ -109,12 +107,10 @@ def _adrift(recent: Recent, steps: float) -> Finding | None:
 
     That successive ones surely have a part in common is no noise; and all were taken at one place, as it were.
     """
-    signal, norm, reach = recent.signal, recent.gradient_norm, recent.reach
+    signal = recent.signal
     if precision_stall(recent, None) is not None:
         return None  # they may be long enough where weights are kept with more digits
-    if signal is None or not norm or reach is None or not signal.surely_above(0.0, sigmas=3.0):
-        return None
-    if math.sqrt(signal.value) * reach / norm < NEGLIGIBLE * recent.scale:
+    if signal is None or not leads_on(recent):
         return None
     return _hardly_moved(
         recent,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.layers import FLAT_LAYER
-from unstuck.findings.live.glance import NEGLIGIBLE, critical
+from unstuck.findings.live.glance import FALLS_SHORT, NEGLIGIBLE, critical
 from unstuck.findings.phrases import MOST, confidence, figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
@@ -283,6 +283,8 @@ def _long_enough(recent: Recent, look: Look | None) -> bool:
     Then the best step along one is that many times longer, and its slope at its end nearly what it was.
     """
     if look is None:
+        if _could_not_move(recent):
+            return False
         # One twice as long is surely better, and one that many times as long not surely worse.
         slope = recent.lately
         return slope is None or not (
@@ -292,6 +294,21 @@ def _long_enough(recent: Recent, look: Look | None) -> bool:
         return False
     slope, curvature = look.update.slope, look.update.curvature
     return slope.margin(2.0) - slope.value < STALE * curvature.value
+
+
+def _could_not_move(recent: Recent) -> bool:
+    """Whether all steps since then are no way for the weights, along a gradient that leads on."""
+    share = recent.step_share
+    moved = math.inf if share is None else (recent.until - recent.since) * share
+    return FALLS_SHORT * moved < 1.0 and leads_on(recent)
+
+
+def leads_on(recent: Recent) -> bool:
+    """Whether successive batches agree on a gradient that has something to give: what they share is no noise."""
+    signal, norm, reach = recent.signal, recent.gradient_norm, recent.reach
+    if signal is None or not norm or reach is None or not signal.surely_above(0.0):
+        return False
+    return math.sqrt(signal.value) * reach / norm >= NEGLIGIBLE * recent.scale
 
 
 def leads_down(recent: Recent) -> bool:
