@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from unstuck import watch
 from unstuck.estimate import Estimate
-from unstuck.findings.records import Cause
+from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records.live import Along, Look
-from unstuck.watching import recorder
+from unstuck.watching import alarms, recorder
 from unstuck.watching.losses.stalls import Stall
 
 NIL, DOWN = Estimate(0.0, 1e-9, 10.0), Estimate(-1.0, 1e-3, 10.0)
@@ -96,3 +96,19 @@ def test_first_steps_as_long_as_the_weights_have_remade_them_unless_these_were_z
         known = watched._alarms._known(watched.recorder.followers[0], 1, 1.0)
     assert known.first_share > 0.5
     assert known.remade is not zero
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_of_what_has_become_another_loss_it_is_not_said_that_steps_are_undone(another, tmp_path, monkeypatch):
+    found = Finding(Cause.GRADIENT_NOISE, 0.6, (), "They go to and fro.", "Lower it.")
+    monkeypatch.setattr(alarms, "undone", lambda _: found)
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
+        go_on(model, optimizer, 200)
+        watched._store.flush()
+        (follower,) = watched.recorder.followers
+        if another:
+            watched._alarms._note(follower, 200, "it rises", {"elsewhere": 100})
+    assert watched.findings == (() if another else (found,))

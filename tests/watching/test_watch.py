@@ -522,7 +522,7 @@ def test_that_steps_are_undone_is_said_once_and_taken_back_once(tmp_path, monkey
     assert said.count("gradient-noise: by what is known now this is not a reason any more") == 1
 
 
-@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("scheduled", ["", "by PyTorch", "by hand"])
 def test_of_a_rate_that_a_schedule_may_yet_lower_it_is_said_at_the_end_alone(
     scheduled, tmp_path, monkeypatch
 ):
@@ -530,14 +530,15 @@ def test_of_a_rate_that_a_schedule_may_yet_lower_it_is_said_at_the_end_alone(
     monkeypatch.setattr(alarms, "undone", lambda _: found)
     model, inputs, labels = problem()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    if scheduled:
+    if scheduled == "by PyTorch":
         torch.optim.lr_scheduler.MultiStepLR(optimizer, [10_000])
+    monkeypatch.setattr(recorder, "writes_rates", lambda _: scheduled == "by hand")
     with watch(model, optimizer, out=tmp_path, share=0.0) as watched:
         train(model, optimizer, inputs, labels, 300)
         watched._store.flush()
         (follower,) = watched.recorder.followers
         watched._alarms._creep(follower, watched._alarms._heard[follower.number])
-        assert bool(watched.findings) is not scheduled
+        assert bool(watched.findings) is not bool(scheduled)
     assert watched.findings == (found,)
 
 

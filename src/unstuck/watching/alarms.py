@@ -340,10 +340,9 @@ class Alarms:
     def _ask_moving(self, follower: Follower, heard: Heard) -> None:
         known = self._known(follower, 1, heard.mean)
         found = conclude_moving(known)
-        # That shorter steps would gain more is what a schedule may be for: of one it is said at the end.
-        waits = follower.scheduled() and not self._ending
-        if found is None and not waits and (now := lately(follower, heard, self.recorder)) is not None:
-            found = undone(now)
+        if found is None and self._may_be_undone(follower):
+            now = lately(follower, heard, self.recorder)
+            found = None if now is None else undone(now)
             self._undone |= {follower.number} if found else set()
         # What steps do now is said before what they may have done at first.
         found = found or thrown(known)
@@ -352,6 +351,15 @@ class Alarms:
             self._conclude(follower, follower.step, (found,))
         elif follower.step >= HORIZON and (message := hardly_moved(known)):
             self._note(follower, follower.step, message, {"hardly": True})
+
+    def _may_be_undone(self, follower: Follower) -> bool:
+        """Whether it is told that steps are undone: not of what has been seen to become another loss.
+
+        That shorter steps would gain more is what a schedule may be for: of one it is said at the end.
+        """
+        if (follower.number, "elsewhere") in self._noted:
+            return False
+        return self._ending or not follower.scheduled()
 
     def _take_back(self, follower: Follower, heard: Heard) -> None:
         """Say that steps are not undone any more, where it is so."""

@@ -25,6 +25,7 @@ class Follower:
         self.model = None if model is None else weakref.ref(model)
         self.sign = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
         self.from_zero = True  # whether all its parameters were zero before its first step, or nobody knows
+        self.by_hand = False  # whether the code that makes its steps writes rates
         self.step = 0
         self.micro = 1
         self.wanted = False
@@ -73,8 +74,8 @@ class Follower:
         return None if self.sampler is None else self.sampler.momentum
 
     def scheduled(self) -> bool:
-        """Whether its rate is due to a schedule."""
-        return self.sampler is not None and self.sampler.scheduled
+        """Whether its rate is due to a schedule, or may be to one that the script has written itself."""
+        return self.by_hand or (self.sampler is not None and self.sampler.scheduled)
 
     def seconds_per_step(self) -> float:
         """How long one takes, between the last two samples."""

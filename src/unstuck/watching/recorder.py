@@ -1,5 +1,6 @@
 """What is written down of every step, and how often a step is looked at closely."""
 
+import inspect
 import math
 import threading
 import time
@@ -23,6 +24,7 @@ from unstuck.watching.looking import Looking
 from unstuck.watching.models import is_zero, parameters_of
 from unstuck.watching.samples import Sampler
 from unstuck.watching.scaling import Scaling
+from unstuck.watching.schedules import writes_rates
 from unstuck.watching.threads import Own, Threads, only
 
 # How many optimizers that are no more are remembered.
@@ -371,6 +373,7 @@ class Recorder:
 
     def _introduce(self, follower: Follower, optimizer: Optimizer, now: float) -> Sampler:
         sampler = follower.sampler = Sampler(optimizer, follower.model and follower.model())
+        follower.by_hand = writes_rates(inspect.currentframe())
         own = set(map(id, sampler.parameters()))
         inside = [set(map(id, one.parameters())) for one in self._samplers() if one is not sampler]
         follower.around = follower.shares and any(own <= other for other in inside)
