@@ -354,6 +354,10 @@ def test_what_a_look_could_gainsay_is_not_said_before_it():
 def test_a_great_gain_by_curvature_alone_is_ill_conditioning():
     look = replace(LOOK, update=Along(sure(-1e-3), sure(1e-3)), krylov=Along(sure(-1.0), sure(1.0)))
     assert causes(look=look) == [Cause.ILL_CONDITIONED]
+    assert causes(replace(RECENT, lowest=0.1), look) == [Cause.ILL_CONDITIONED]
+    # Of 0.4 it cannot fall by 0.5, unless it may be negative.
+    assert causes(replace(RECENT, lowest=0.1, level=0.4), look) == []
+    assert causes(replace(RECENT, lowest=-0.1, level=0.4), look) == [Cause.ILL_CONDITIONED]
     assert Cause.ILL_CONDITIONED not in causes(look=replace(look, step_length=0.0))
     rounded = replace(RECENT, narrow=True, unchanged=0.9)
     assert causes(rounded, look) == [Cause.PRECISION_STALL]

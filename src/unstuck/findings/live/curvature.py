@@ -4,6 +4,7 @@ from unstuck.findings.live.glance import (
     FALLS_SHORT,
     NEGLIGIBLE,
     bearable,
+    beyond_all,
     critical,
     falls_short,
     gained,
@@ -59,6 +60,8 @@ def ill_conditioned(recent: Recent, look: Look | None) -> Finding | None:
         return None
     gain = quadratic_gain(look.krylov.slope, look.krylov.curvature)
     if not gain.surely_above(NEGLIGIBLE * recent.scale, sigmas=2.0) or gain.value < UNEQUAL * gained(look):
+        return None
+    if beyond_all(gain.value, recent):
         return None
     return Finding(
         Cause.ILL_CONDITIONED,

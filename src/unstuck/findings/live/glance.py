@@ -56,6 +56,11 @@ def quadratic_gain(slope: Estimate, curvature: Estimate) -> Estimate:
     return Estimate(gain, math.hypot(*errors), slope.degrees)
 
 
+def beyond_all(gain: float, recent: Recent) -> bool:
+    """Whether the quadratic model gains more than all of a loss that is never negative: it does not hold so far."""
+    return recent.lowest is not None and recent.lowest >= 0.0 and gain > recent.level
+
+
 def _most(slope: float, curvature: float) -> float:
     if slope >= 0.0:
         return 0.0
