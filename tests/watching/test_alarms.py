@@ -53,7 +53,7 @@ def test_a_look_at_a_loss_that_still_moved_does_not_say_why_it_stands_still(step
         watched._store.flush()
         own, (follower,) = watched._alarms, watched.recorder.followers
         own.standing[follower.number] = Stall(50, 30, 1.0, NIL, 0.0, rising=False)
-        own._told[follower.number] = set()
+        own.telling.told[follower.number] = set()
         own.look, own._whose, follower.wanted = replace(WAY_DOWN, step=step), follower, True
     assert [finding.cause for finding in watched.findings] == found
 
@@ -110,5 +110,5 @@ def test_of_what_has_become_another_loss_it_is_not_said_that_steps_are_undone(an
         watched._store.flush()
         (follower,) = watched.recorder.followers
         if another:
-            watched._alarms._note(follower, 200, "it rises", {"elsewhere": 100})
+            watched._alarms.telling.note(follower, 200, "it rises", {"elsewhere": 100})
     assert watched.findings == (() if another else (found,))

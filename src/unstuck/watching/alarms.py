@@ -2,10 +2,8 @@
 
 import json
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from unstuck.findings.live.creeping import hardly_moved
 from unstuck.findings.live.logged import leads_down
@@ -13,7 +11,6 @@ from unstuck.findings.live.steps import shifted
 from unstuck.findings.live.strides import thrown
 from unstuck.findings.live.undone import taken_back, undone
 from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, conclude_moving
-from unstuck.findings.records import Cause, Finding
 from unstuck.findings.wiring import untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
@@ -32,24 +29,20 @@ from unstuck.watching.remarks import hindering, unsure
 from unstuck.watching.sentences import (
     ELSEWHERE,
     IN_BURSTS,
-    NOT_SURE,
     SHIFTED,
     STANDS_HIGHER,
     TOO_HIGH,
-    WITHDRAWN,
     learnt,
     moves,
     stands_still,
 )
+from unstuck.watching.telling import Telling
 
 # A loss that has come down to this share of where it began has nothing left to lose: it is learnt.
 _NOTHING_LEFT = 1e-6
 
 # Optimizers whose losses are remembered before those that are gone are forgotten.
 _MOST_HEARD = 64
-
-# Messages that wait to be handed on.
-_KEPT = 100
 
 # Batches that judge, at most, before it is left open.
 _MOST_JUDGES = 60
@@ -59,27 +52,23 @@ class Alarms:
     """Hears every loss, and every look.
 
     Attributes:
-        findings: Why the loss stands still, the last time it did; the strongest first.
+        telling: Says and writes down what comes of it.
+        standing: Of each optimizer whose loss stands still, since when.
         look: The last look at the live graph.
-        messages: What was said, for whoever hands it on.
+        looking: Asks for looks.
     """
 
     def __init__(self, store: Store, say: Callable[[str], None], share: float) -> None:
         self._store = store
-        self._say = say
         self._heard: dict[int, Heard] = {}
         self._clock = 0
-        self._noted: set[tuple[int | str, ...]] = set()
+        self.telling = Telling(store, say)
         self._broken: set[int] = set()
         self._undone: set[int] = set()  # whose steps were said to be undone by later ones
-        self._told: dict[int, set[Cause]] = {}  # of the stall that holds, what was said already
         self.standing: dict[int, Stall] = {}
-        self.findings: tuple[Finding, ...] = ()
         self.look: Look | None = None
         self._whose: Follower | None = None
         self.looking = Looking(share, self._looked, self._glimpsed)
-        self.messages: deque[tuple[int, str, str]] = deque(maxlen=_KEPT)
-        self.recorder: Recorder | None = None
         self._ending = False
 
     # Called by the thread that writes.
@@ -120,9 +109,11 @@ class Alarms:
             self._move(follower, told)
 
     def _double(self, follower: Follower, heard: Heard, step: int, rate: float | None) -> None:
-        if step >= FIRST_LOOK and self.recorder is not None:  # it takes a few samples to know what is reached
-            for what, message, how in self._hindering(follower, self.recorder):
-                self._note(follower, step, message, {what: how})
+        if (
+            step >= FIRST_LOOK and self.telling.recorder is not None
+        ):  # it takes a few samples to know what is reached
+            for what, message, how in self._hindering(follower, self.telling.recorder):
+                self.telling.note(follower, step, message, {what: how})
         warming = rate is not None and heard.rate is not None and rate > heard.rate
         heard.rate = rate
         if step >= HORIZON and not warming:
@@ -139,7 +130,7 @@ class Alarms:
 
     def _begin(self, follower: Follower, loss: float) -> Heard:
         if len(self._heard) > _MOST_HEARD:
-            there = {one.number for one in self._followers()}
+            there = {one.number for one in self.telling.followers}
             self._heard = {number: heard for number, heard in self._heard.items() if number in there}
         heard = self._heard[follower.number] = Heard(loss, self._clock)
         return heard
@@ -147,10 +138,10 @@ class Alarms:
     def _remark(self, follower: Follower, step: int, high: High | None, out: Outbreaks | None) -> None:
         """Say what is worth a word whether or not the loss stands still."""
         if high is not None and not self._innocent(follower, self._known(follower, high.since, high.began)):
-            self._note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
+            self.telling.note(follower, step, TOO_HIGH.format(high.since, high.began), {"high": high.since})
         if out is not None:
             said = IN_BURSTS.format(out.since, out.times, out.mostly, 100 * out.share)
-            self._note(follower, step, said, {"bursts": out.times})
+            self.telling.note(follower, step, said, {"bursts": out.times})
 
     def _hindering(self, follower: Follower, recorder: Recorder) -> list[tuple[str, str, bool | float]]:
         known = self._known(follower, 1, self._heard[follower.number].mean)
@@ -164,24 +155,17 @@ class Alarms:
         if step >= FIRST_LOOK and step & (step - 1) == 0 and follower.unreached(FEWEST):
             known = self._known(follower, 1, self._heard[follower.number].first)
             if message := untrained(known):
-                self._note(follower, step, message, {"left_out": known.left_out})
-
-    def _note(self, follower: Follower, step: int, message: str, document: dict[str, Any]) -> None:
-        """Say it once, whatever its numbers."""
-        what = (follower.number, *document)
-        if what not in self._noted:
-            self._noted.add(what)
-            self._event(follower, step, "note", message, document)
+                self.telling.note(follower, step, message, {"left_out": known.left_out})
 
     def _several(self, heard: Heard) -> bool:
         """Whether several optimizers have losses of their own: as in a game, none of them need fall then.
 
         One that has not stepped in the last half of this one's time has had its part, as a pretraining has.
         """
-        if self.recorder is None or self.recorder.single:
+        if self.telling.recorder is None or self.telling.recorder.single:
             return False
         since = (heard.begun + self._clock) / 2.0
-        own = [one for one in self.recorder.alive if not one.shares]
+        own = [one for one in self.telling.recorder.alive if not one.shares]
         return sum(self._heard[one.number].last >= since for one in own if one.number in self._heard) > 1
 
     def _stand_still(self, follower: Follower, stall: Stall) -> None:
@@ -193,10 +177,10 @@ class Alarms:
         began = self._heard[follower.number].beginning.value  # one that has always been nothing is not learnt
         done = began > 0.0 and 0.0 <= stall.level <= _NOTHING_LEFT * began
         message = learnt(stall, level) if done else stands_still(stall, level)
-        self._event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
+        self.telling.event(follower, stall.step, "stall", message, {**asdict(stall), "done": done})
         if done:
             return
-        self._told.setdefault(follower.number, set())
+        self.telling.told.setdefault(follower.number, set())
         if self.looking.why_not or self._ending:
             self.diagnose(follower, None)
             return
@@ -208,7 +192,7 @@ class Alarms:
         """Whether steps that lead down, as far as is known, cannot be what raises the loss; said once it is sure."""
         known = self._known(follower, stall.since, stall.level)
         if leads_down(known):
-            self._note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
+            self.telling.note(follower, stall.step, ELSEWHERE.format(stall.since), {"elsewhere": stall.since})
         return self._innocent(follower, known)
 
     def _innocent(self, follower: Follower, known: Recent) -> bool:
@@ -221,28 +205,28 @@ class Alarms:
         """Say what the record bears out, which grows while a look is waited for; that may say more, later."""
         known = self._known(follower, stall.since, stall.level)
         found = conclude_live(known, None) if self.looking.why_not else conclude_logged(known)
-        if found and {finding.cause for finding in found} != self._told[follower.number]:
-            self._conclude(follower, follower.step, found)
+        if found and {finding.cause for finding in found} != self.telling.told[follower.number]:
+            self.telling.conclude(follower, follower.step, found)
 
     def _ask_again(self, follower: Follower, stall: Stall) -> None:
         """Where nothing has been found, and no look is to say more, ask the record as it has grown."""
-        told = self._told.get(follower.number)  # of a loss that is learnt nothing is asked
+        told = self.telling.told.get(follower.number)  # of a loss that is learnt nothing is asked
         if told is not None and not told and (follower.wanted or self.looking.why_not):
             self._consult(follower, stall)
 
     def _move(self, follower: Follower, moving: Moving) -> None:
         stall = self.standing.pop(follower.number, None)
-        self._told.pop(follower.number, None)
+        self.telling.told.pop(follower.number, None)
         follower.wanted = False
         message = moves(moving, follower.sign * moving.level, stall)
-        self._event(follower, moving.step, "moving", message, asdict(moving))
+        self.telling.event(follower, moving.step, "moving", message, asdict(moving))
 
     def _break(self, follower: Follower, step: int, what: str) -> None:
         self._broken.add(follower.number)
         heard = self._heard.get(follower.number)
         began, last = (None, math.nan) if heard is None else (heard.first, heard.loss)
         known = Recent(step, step, last, 1.0, began=began, not_finite=step, broken=what)
-        self._conclude(follower, step, conclude_live(known, None))
+        self.telling.conclude(follower, step, conclude_live(known, None))
 
     # Called by the thread that trains.
 
@@ -252,12 +236,12 @@ class Alarms:
         if look is not None and isinstance(follower, Follower):
             self.look, self._whose = look, follower
             document = json.dumps(finite(asdict(look)))
-            row = (follower.number, look.step, self._now(), look.seconds, look.gradients, document)
+            row = (follower.number, look.step, self.telling.now, look.seconds, look.gradients, document)
             self._store.put(schema.LOOKS, row)
             return follower.wanted and not self.diagnose(follower, look)
-        for follower in self._followers():
+        for follower in self.telling.followers:
             message = f"the live graph is not looked at: {why_not}"
-            self._event(follower, follower.step, "note", message, {}, aloud=False)
+            self.telling.event(follower, follower.step, "note", message, {}, aloud=False)
             if follower.wanted:
                 self.diagnose(follower, None)
         return False
@@ -277,7 +261,7 @@ class Alarms:
         Gives whether it has been said.
         """
         stall = self.standing.get(follower.number)
-        if stall is None or self.recorder is None:
+        if stall is None or self.telling.recorder is None:
             follower.wanted = False
             return True
         known = self._known(follower, stall.since, stall.level)
@@ -286,18 +270,18 @@ class Alarms:
             return False
         findings = findings or conclude_last(known, look)
         follower.wanted = False
-        if look is None and not findings and self._told[follower.number]:
+        if look is None and not findings and self.telling.told[follower.number]:
             return True  # what has been said is not gainsaid by a record that bears it out a little less
         if shifted(known, look):
-            self._note(follower, follower.step, SHIFTED, {"shifted": True})
-        if not findings or {finding.cause for finding in findings} != self._told[follower.number]:
-            self._conclude(follower, follower.step, findings, self._unsure(follower, known, look))
+            self.telling.note(follower, follower.step, SHIFTED, {"shifted": True})
+        if not findings or {finding.cause for finding in findings} != self.telling.told[follower.number]:
+            self.telling.conclude(follower, follower.step, findings, self._unsure(follower, known, look))
         return True
 
     def finish(self) -> None:
         """Say what has not been said: of what still waits for a look, or stands still since the last test."""
         self._ending = True
-        for follower in self._followers():
+        for follower in self.telling.followers:
             heard = self._heard.get(follower.number)
             if self._refuses(follower) or (heard is not None and not heard.finite):
                 continue  # nothing comes after that
@@ -325,7 +309,7 @@ class Alarms:
         before = heard.tests.stood_half_as_high()
         if before is not None and follower.step >= HORIZON:
             message = STANDS_HIGHER.format(before[0], follower.sign * before[1])
-            self._note(follower, follower.step, message, {"higher": before[0]})
+            self.telling.note(follower, follower.step, message, {"higher": before[0]})
 
     def _creep(self, follower: Follower, heard: Heard) -> None:
         """Say what holds though noise hides that the loss stands still, or it falls next to nothing."""
@@ -334,46 +318,43 @@ class Alarms:
             self._ask_again(follower, stall)
         elif follower.number in self._undone:
             self._take_back(follower, heard)
-        elif (follower.number, "creep") not in self._noted:
+        elif not self.telling.noted(follower, "creep"):
             self._ask_moving(follower, heard)
 
     def _ask_moving(self, follower: Follower, heard: Heard) -> None:
         known = self._known(follower, 1, heard.mean)
         found = conclude_moving(known)
         if found is None and self._may_be_undone(follower):
-            now = lately(follower, heard, self.recorder)
+            now = lately(follower, heard, self.telling.recorder)
             found = None if now is None else undone(now)
             self._undone |= {follower.number} if found else set()
         # What steps do now is said before what they may have done at first.
         found = found or thrown(known)
         if found is not None:
-            self._noted.add((follower.number, "creep"))
-            self._conclude(follower, follower.step, (found,))
+            self.telling.once(follower, "creep")
+            self.telling.conclude(follower, follower.step, (found,))
         elif follower.step >= HORIZON and (message := hardly_moved(known)):
-            self._note(follower, follower.step, message, {"hardly": True})
+            self.telling.note(follower, follower.step, message, {"hardly": True})
 
     def _may_be_undone(self, follower: Follower) -> bool:
         """Whether it is told that steps are undone: not of what has been seen to become another loss.
 
         That shorter steps would gain more is what a schedule may be for: of one it is said at the end.
         """
-        if (follower.number, "elsewhere") in self._noted:
+        if self.telling.noted(follower, "elsewhere"):
             return False
         return self._ending or not follower.scheduled()
 
     def _take_back(self, follower: Follower, heard: Heard) -> None:
         """Say that steps are not undone any more, where it is so."""
-        now = lately(follower, heard, self.recorder)
+        now = lately(follower, heard, self.telling.recorder)
         if now is not None and taken_back(now):
             self._undone.remove(follower.number)
-            gone = sorted(self._told.pop(follower.number, ()))
-            self._event(
-                follower, follower.step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone}
-            )
+            self.telling.take_back(follower)
 
     def _known(self, follower: Follower, since: int, level: float) -> Recent:
         """What the record says of the steps since then."""
-        return known(follower, self._heard[follower.number], self.recorder, since, level)
+        return known(follower, self._heard[follower.number], self.telling.recorder, since, level)
 
     def _unsure(self, follower: Follower, known: Recent, look: Look | None) -> str:
         """What is said where no cause is named."""
@@ -385,44 +366,3 @@ class Alarms:
             shrunk=follower.shrunk(),
             before=before and (before[0], follower.sign * before[1]),
         )
-
-    def _conclude(
-        self, follower: Follower, step: int, findings: tuple[Finding, ...], unsure: str = NOT_SURE
-    ) -> None:
-        self.findings = findings
-        told = self._told.get(follower.number, set())
-        self._told[follower.number] = now = {finding.cause for finding in findings}
-        if gone := sorted(told - now):
-            self._event(follower, step, "note", WITHDRAWN.format(", ".join(gone)), {"withdrawn": gone})
-        if not findings:
-            self._event(follower, step, "finding", unsure, {"cause": None})
-        for finding in findings:
-            message = (
-                f"{finding.cause.value} ({100 * finding.confidence:.0f} % sure): {finding.explanation} "
-                f"What to do: {finding.advice}"
-            )
-            # All that holds is written down together, and what is new is said.
-            self._event(follower, step, "finding", message, asdict(finding), aloud=finding.cause not in told)
-
-    def _event(
-        self,
-        follower: Follower,
-        step: int,
-        kind: str,
-        message: str,
-        document: dict[str, Any],
-        *,
-        aloud: bool = True,
-    ) -> None:
-        if aloud:
-            whose = f", optimizer {follower.number}" if len(self._followers()) > 1 else ""
-            self._say(f"step {step:,}{whose}: {message}")
-        self.messages.append((step, kind, message))
-        row = (follower.number, step, self._now(), kind, message, json.dumps(finite(document)))
-        self._store.put(schema.EVENTS, row)
-
-    def _followers(self) -> list[Follower]:
-        return [] if self.recorder is None else self.recorder.followers
-
-    def _now(self) -> float:
-        return 0.0 if self.recorder is None else self.recorder.now

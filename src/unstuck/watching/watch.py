@@ -64,7 +64,7 @@ class Watch:
         self._recorder = Recorder(
             self._store, self._alarms.hear, self._alarms.refused, self._alarms.looking, self._troubled, model
         )
-        self._alarms.recorder = self._recorder
+        self._alarms.telling.recorder = self._recorder
         self._forwarder = None if writer is None else Forwarder(writer, self.scalars, self.messages)
         self._store.gather = self._gather
         self._detach = attach(self._recorder, optimizers)
@@ -81,7 +81,7 @@ class Watch:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Why the loss stands still, the last time it did; the strongest first."""
-        return () if self._store is None else self._alarms.findings
+        return () if self._store is None else self._alarms.telling.findings
 
     @property
     def stalled(self) -> bool:
@@ -102,8 +102,8 @@ class Watch:
     def messages(self) -> list[tuple[int, str, str]]:
         """Give what was said since the last call: step, kind (`stall`, `finding`, ...) and text."""
         said: list[tuple[int, str, str]] = []
-        while self._store is not None and self._alarms.messages:
-            said.append(self._alarms.messages.popleft())
+        while self._store is not None and self._alarms.telling.messages:
+            said.append(self._alarms.telling.messages.popleft())
         return said
 
     def close(self, state: str = "finished") -> None:
