@@ -36,6 +36,13 @@ def test_training_that_improves_while_validation_rises_is_a_gap():
     assert finding.evidence[0].value == pytest.approx(0.6)
 
 
+def test_a_gap_between_wholes_without_an_error_is_named_and_not_beyond_doubt():
+    """Two graphs: what each costs is a fact, and what a third would cost nothing tells."""
+    one = validation(0.01, 3.0, error=0.0)
+    assert found(one).confidence == pytest.approx(0.99)
+    assert found(replace(one, undivided=True)).confidence == pytest.approx(0.8)
+
+
 @pytest.mark.parametrize(
     "healthy",
     [

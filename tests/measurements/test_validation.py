@@ -114,6 +114,52 @@ def test_a_large_batch_is_split_so_that_its_loss_has_an_error():
     assert found.validation.value == pytest.approx(measured(made(epochs=5)).validation.value, rel=1e-5)
 
 
+def one_graph(nodes, *, edges):
+    """Nodes in a ring that hear their neighbours; a third of them are trained on."""
+    inputs = torch.randn(nodes, 4, generator=torch.Generator().manual_seed(0))
+    ring = torch.arange(nodes)
+    near = torch.eye(nodes) + torch.eye(nodes).roll(1, 0) + torch.eye(nodes).roll(-1, 0)
+    known = ring % 3 == 0
+    pairs = torch.stack([ring, ring.roll(1)])
+    parts = (inputs, (inputs[:, 0] > 0).long(), pairs if edges else near)
+    return (*parts, known), (*parts, ~known)
+
+
+def of_nodes(model, batch):
+    inputs, labels, links, chosen = batch
+    pairs = len(links) == 2
+    heard = inputs.index_add(0, links[0], inputs[links[1]]) if pairs else links @ inputs
+    return nn.functional.cross_entropy(model(heard)[chosen], labels[chosen])
+
+
+@pytest.mark.parametrize("edges", [False, True], ids=["matrix", "pairs"])
+def test_what_cannot_be_split_is_looked_at_whole(edges):
+    trained, held = one_graph(60, edges=edges)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = measured(Training(model, of_nodes, [trained], optimizer, validation=[held]))
+
+    assert found.undivided
+    assert found.training.value == pytest.approx(of_nodes(model, trained).item(), rel=1e-5)
+    assert found.validation.value == pytest.approx(of_nodes(model, held).item(), rel=1e-5)
+    assert found.gap.stderr == 0.0
+    assert math.isfinite(found.onward.validation_gain.stderr)
+
+
+@pytest.mark.parametrize(("nodes", "graphs"), [(12, 1), (60, 2)], ids=["few nodes", "more graphs"])
+def test_the_loss_of_few_nodes_or_of_one_graph_of_more_is_no_fact_about_the_data(nodes, graphs):
+    trained, held = one_graph(nodes, edges=False)
+    model = nn.Linear(4, 2)
+    found = measured(Training(model, of_nodes, [trained] * graphs, validation=[held] * graphs))
+
+    assert not found.undivided
+
+
+def test_a_batch_that_can_be_split_is_no_whole():
+    assert not measured(made(validation=[halves()[1]])).undivided
+
+
 def test_an_output_that_ignores_inputs_costs_the_logarithm_of_the_classes():
     assert measured(made(epochs=30)).constant == pytest.approx(math.log(10), rel=0.05)
 

@@ -410,6 +410,7 @@ SCHEMA = {
                 },
                 None,
             ),
+            "undivided": bool,
         },
         None,
     ),

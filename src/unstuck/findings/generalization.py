@@ -33,6 +33,9 @@ FALLS = 1e-3
 # Training has nothing left to learn at this share of the validation loss: all the rest is the gap.
 FITTED = 0.1
 
+# How sure a gap is between data that are one whole each, as a graph is: nothing tells how others would differ.
+UNDIVIDED = 0.8
+
 # Worse than a constant output by this factor: memorised, or the validation data are of another kind.
 WORSE_THAN_CONSTANT = 1.5
 
@@ -46,9 +49,10 @@ def generalization_gap(point: Point, measured: Measurements) -> Finding | None:
     if not done and not _training_improves(validation) and not falls(measured):
         return None
     beyond = replace(validation.gap, value=validation.gap.value - _enough(validation))
+    sure = surely_negative(-beyond)
     return Finding(
         Cause.GENERALIZATION_GAP,
-        surely_negative(-beyond),
+        min(sure, UNDIVIDED) if validation.undivided else sure,
         _evidence(validation, measured),
         f"{_levels(validation)} {_onward(validation)} What the model still learns is its training examples.",
         _advice(validation),

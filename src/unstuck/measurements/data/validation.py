@@ -1,7 +1,7 @@
 """The loss on data that the run does not train on, beside the training loss, both as one evaluates a model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,9 @@ _FEWEST_EXAMPLES = 1024
 # Losses are compared over so many batches at least; fewer, as one large batch, are split.
 _FEWEST_BATCHES = 16
 
+# One batch that cannot be split says nothing of others unless it is of so many examples: a graph of as many nodes.
+_MANY = 30
+
 # Going on: two passes over the sample within these numbers of steps, looked at so often in their last half.
 _PASSES, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 2, 32, 256, 3
 
@@ -62,8 +65,9 @@ def measure_validation(
     objective = judge.objective
     try:
         drawn = _read(training.validation, judge, seed)
-        held = _spread(_split(list(drawn.batches)), max(objective.examples, _FEWEST_EXAMPLES))
-        trained = _spread(_split(list(objective.batches)), max(objective.examples // 2, 1))
+        loss = _looking(training, objective)
+        held = _spread(_split(list(drawn.batches), loss), max(objective.examples, _FEWEST_EXAMPLES))
+        trained = _spread(_split(list(objective.batches), loss), max(objective.examples // 2, 1))
         whole = drawn.exhausted and sum(batch.examples for batch in held) == drawn.examples
         sides = _Sides(training, objective, trained, held)
         claim(sides.price)
@@ -76,7 +80,9 @@ def measure_validation(
     if not all(map(math.isfinite, (*here.trained, *here.held))):
         msg = "the loss on validation or training data is not finite in eval mode"
         raise MeasurementError(msg)
-    training_loss, validation_loss = _mean(sides.trained, here.trained), _mean(sides.held, here.held)
+    all_trained = isinstance(training.data, Sized) and len(training.data) == len(objective.batches)
+    training_loss, undivided = _one_side(sides.trained, here.trained, whole=all_trained)
+    validation_loss, undivided_too = _one_side(sides.held, here.held, whole=drawn.exhausted)
     return Validation(
         examples=sum(batch.examples for batch in held),
         training=training_loss,
@@ -86,7 +92,31 @@ def measure_validation(
         rise=_rise(judge),
         radius=_RADIUS,
         onward=onward,
+        undivided=undivided or undivided_too,
     )
+
+
+def _looking(training: Training, objective: Objective) -> Callable[[Batch], float]:
+    """Give what evaluates the loss of a batch at the present parameters, in eval mode."""
+    evaluated = replace(training, loss=evaluating(training.loss, Buffers()))
+    replay = Replay(evaluated, dtype=None, ledger=objective.ledger)
+
+    def look(batch: Batch) -> float:
+        objective.ledger.spend(price.VALUE, batch.examples)
+        with replay.session():
+            return replay.value(batch, replay.parameters.current())
+
+    return look
+
+
+def _one_side(batches: Sequence[Batch], losses: Sequence[float], *, whole: bool) -> tuple[Estimate, bool]:
+    """Give the loss, and whether all there is is one batch that cannot be split, as a graph of many nodes.
+
+    What that costs is a fact; what another one would cost no spread tells.
+    """
+    if whole and len(batches) == 1 and batches[0].examples >= _MANY:
+        return Estimate(losses[0], 0.0), True
+    return _mean(batches, losses), False
 
 
 @dataclass(frozen=True)
@@ -227,15 +257,20 @@ def _read(validation: Any, judge: Judge, seed: int) -> Draw:
         raise TrainingError(str(error).replace("`data`", "`validation`")) from error
 
 
-def _split(batches: list[Batch]) -> list[Batch]:
-    """Split few batches into more: in eval mode the mean over examples stays what it is."""
+def _split(batches: list[Batch], loss: Callable[[Batch], float]) -> list[Batch]:
+    """Split few batches into more: in eval mode the mean over examples stays what it is.
+
+    Of what is one whole, as a graph is, pieces are no batches, and their loss cannot be evaluated.
+    """
     if len(batches) >= _FEWEST_BATCHES:
         return batches
     parts = -(-_FEWEST_BATCHES // len(batches))
     try:
-        return [piece for batch in batches for piece in _pieces(batch, parts)]
-    except MeasurementError:
+        pieces = [piece for batch in batches for piece in _pieces(batch, parts)]
+        loss(pieces[0])
+    except (MeasurementError, TrainingError):
         return batches
+    return pieces
 
 
 def _pieces(batch: Batch, parts: int) -> list[Batch]:

@@ -38,6 +38,8 @@ class Validation:
             2021, Sharpness-Aware Minimization, equation 1, with its usual radius); None where it has none.
         radius: That distance.
         onward: What going on does; None without an optimizer or where it diverges.
+        undivided: A side is one batch that cannot be split, as a graph is: its loss is a fact, without the error that
+            other data would differ by.
     """
 
     examples: int
@@ -48,3 +50,4 @@ class Validation:
     rise: Estimate | None = None
     radius: float = 0.0
     onward: Onward | None = None
+    undivided: bool = False
