@@ -13,12 +13,14 @@ from unstuck.findings.proven import least_gain, with_trials, worth_trying
 from unstuck.findings.records import Cause, Finding, Kind
 from unstuck.findings.verdict import conclude
 from unstuck.measurements.records.trials import Curve, Trial, Trials
+from unstuck.measurements.records.updates import Precision, SecondMoment
 
 TREATS = {
     "larger-step": ("plateau", "step-too-small", "vanishing-gradient"),
     "per-parameter-scale": ("ill-conditioned", "plateau", "step-too-small"),
     "smaller-step": ("gradient-noise", "step-too-large"),
     "refresh": ("non-finite", "stale-second-moment"),
+    "master-weights": ("precision-stall",),
 }
 
 
@@ -227,3 +229,76 @@ def test_a_run_that_creeps_in_good_health_is_held_to_it_by_trials_and_no_other(g
         worth_trying(replace(verdict, measured=replace(verdict.measured, continuations=continued(gain))))
         is worth
     )
+
+
+def open_with_sigma_off(*, ratio, stderr=0.1):
+    """Nothing is named: steps with a fresh sigma were too few to be sure of what they gain."""
+    verdict = undecided()
+    unsure = Estimate(0.03, 0.02, 7.0)
+    moment = SecondMoment(
+        "Adam", Estimate(ratio, stderr, 3.0), steps=16,
+        present_gain=Estimate(0.0, 1e-4, 7.0), fresh_gain=unsure, extra=unsure,
+    )  # fmt: skip
+    again = conclude(replace(verdict.measured, second_moment=moment), COST)
+    assert again.cause is None
+    return again
+
+
+@pytest.mark.parametrize(
+    ("ratio", "end", "gains", "cause"),
+    [
+        (6.0, 1.0, {"refresh": 0.3, "larger_step": 0.4}, Cause.STALE_SECOND_MOMENT),
+        (-6.0, 1.0, {"refresh": 0.3}, Cause.STALE_SECOND_MOMENT),
+        (1.0, 1.0, {"refresh": 0.3, "larger_step": 0.4}, None),
+        (6.0, 1.0, {"refresh": 0.02, "larger_step": 0.4}, None),
+        (6.0, 0.8, {"refresh": 0.3, "larger_step": 0.4}, None),
+        (6.0, 1.0, {"larger_step": 0.4}, None),
+    ],
+    ids=["stale", "too small", "as it should be", "gains nothing", "gains no several times more", "untried"],
+)
+def test_a_sigma_that_is_surely_off_is_named_where_refreshing_it_surely_gains_far_more(
+    ratio, end, gains, cause
+):
+    """Longer steps gain as much, since it is sigma that makes them short."""
+    tried = replace(trials(**gains), going_on=followed(end, end).going_on)
+
+    judged = with_trials(open_with_sigma_off(ratio=ratio), tried)
+
+    assert judged.cause is cause
+    assert (judged.findings[0].cause if judged.findings else None) is cause
+    assert judged.confidence <= 0.8
+
+
+def test_a_sigma_that_may_be_off_by_less_than_a_decade_is_not_named_by_trials():
+    tried = replace(trials(refresh=0.3, larger_step=0.4), going_on=followed(1.0, 1.0).going_on)
+
+    assert with_trials(open_with_sigma_off(ratio=2.5, stderr=1.0), tried).cause is None
+
+
+@pytest.mark.parametrize(("length", "cause"), [(0.1, Cause.PRECISION_STALL), (0.9, None)])
+def test_rounding_that_swallows_most_of_a_step_is_named_where_leaving_it_out_surely_gains_far_more(
+    length, cause
+):
+    unsure, rounding = Estimate(0.03, 0.02, 7.0), Precision("bfloat16", 0.9, length, 1.0, 16)
+    rounding = replace(rounding, rounded_gain=unsure, exact_gain=unsure, extra=unsure)
+    again = conclude(replace(undecided().measured, precision=rounding), COST)
+    tried = replace(trials(master_weights=0.3, larger_step=0.4), going_on=followed(1.0, 1.0).going_on)
+
+    assert again.cause is None
+    assert with_trials(again, tried).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("named_before", "cause"),
+    [(Cause.STEP_TOO_SMALL, Cause.STALE_SECOND_MOMENT), (Cause.HEALTHY, Cause.HEALTHY)],
+)
+def test_a_sigma_whose_cure_gains_far_more_is_behind_steps_that_are_too_small(named_before, cause):
+    verdict = open_with_sigma_off(ratio=6.0)
+    found = Finding(named_before, 0.99, (), "", "")
+    verdict = replace(verdict, cause=found.cause, confidence=0.99, findings=(found,))
+    tried = replace(trials(refresh=0.3, larger_step=0.32), going_on=followed(1.0, 1.0).going_on)
+
+    judged = with_trials(verdict, tried)
+
+    assert judged.cause is cause
+    assert named_before in {finding.cause for finding in judged.findings}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from unstuck.findings import updates
 from unstuck.findings.followed import BY_TRIAL, found_to_fall, kept_healthy, worth_changing
 from unstuck.findings.noise import mostly_signal
 from unstuck.findings.progress import ABOUT_EQUAL, MUCH, creeps
@@ -48,6 +49,9 @@ CURES = {
 }
 CONTRADICTED = 7.0
 
+# What a sure sign of something else may be behind: nothing that was named, or steps of the wrong size.
+_OF_SIZE = frozenset({None, Cause.STEP_TOO_SMALL, Cause.STEP_TOO_LARGE})
+
 
 def least_gain(measured: Measurements) -> float:
     """The smallest gain worth having, as a share of the loss: of what lies above its floor, if it has one."""
@@ -68,13 +72,14 @@ def worth_trying(verdict: Verdict) -> bool:
 def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     """Add what was tried: the remedies, the best first, and the findings in the order of what their removal gains.
 
-    Where nothing was named and a change of the steps alone surely sheds half of the loss, the cause is what it cures.
-    A run in good health is left alone but for what would shed half of its loss as well.
+    Where nothing was named, the cause is what has a sure sign and whose cure surely gains several times more; or what
+    a change of the steps alone cures that surely sheds half of the loss. A run in good health is left alone but for
+    what would shed half of its loss as well.
     """
     verdict = kept_healthy(verdict, trials)
     if verdict.cause is Cause.HEALTHY and not any(worth_changing(trial) for trial in trials.tried):
         return verdict
-    if found := _told(verdict, trials.tried):
+    if found := _borne_out(verdict, trials) or _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
     verdict = found_to_fall(_doubted(verdict, trials), trials)
@@ -109,6 +114,38 @@ def _leapt_out(findings: tuple[Finding, ...], remedies: Sequence[Remedy]) -> tup
         "place, to another where the loss is lower. Or change the model, the data or the starting point."
     )
     return (replace(first, advice=advice), *findings[1:])
+
+
+def _borne_out(verdict: Verdict, trials: Trials) -> Finding | None:
+    """What has a sure sign, where a short walk left its harm open and its cure, followed further, gains far more.
+
+    Steps that it makes too small or too large are its doing, though steps of another size may gain as much.
+    """
+    measured = verdict.measured
+    if verdict.cause not in _OF_SIZE:
+        return None
+    for name, sign in (("refresh", updates.stale_sign), ("master-weights", updates.rounding_sign)):
+        trial, words = trials.named(name), sign(measured)
+        if trial and trial.gain and words and _multiplies(trial, trials):
+            return Finding(
+                CURES[name],
+                BY_TRIAL,
+                (Evidence("trial_gain", trial.gain.value, trial.gain.stderr),),
+                f"{words} The first few steps left open what that does, and the trials settle it: with "
+                f"{trial.change} the run ends {100.0 * trial.gain.value:.0f} % below going on.",
+                f"Do what was proved: {trial.change}.",
+            )
+    return None
+
+
+def _multiplies(trial: Trial, trials: Trials) -> bool:
+    """Whether the loss surely falls several times as far as it does by going on, and by what is worth having."""
+    curves = [curve for curve in trials.going_on if curve.losses]
+    if trial.low is None or trial.low <= trials.least or trials.by_validation or not curves:
+        return False
+    end = math.fsum(curve.end for curve in curves)
+    own = math.fsum(curve.losses[0] for curve in curves) - end
+    return trial.low * abs(end) > (updates.GAINS_MORE - 1.0) * max(own, 0.0)
 
 
 def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:

@@ -1,13 +1,15 @@
 """Updates that do not arrive: parameters left out, steps lost to rounding, a stale scale, NaN and Inf."""
 
 import math
+from dataclasses import replace
 
+from unstuck.estimate import Estimate
 from unstuck.findings.phrases import MOST, confidence, estimated, figure, named, of_what, percent, share
 from unstuck.findings.progress import best_change, creeps, going_on, improves
 from unstuck.findings.rates import of_no_gradient
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
-from unstuck.measurements.records.updates import NonFinite, Wiring
+from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
 
 # Below one part in a hundred thousand a step it is the learning rate that is too small: the hundred thousand
 # updates that the lecture calls "not enough" (S16) would not e-fold the loss, however exact they were.
@@ -220,8 +222,7 @@ def precision_stall(_point: Point, measured: Measurements) -> Finding | None:
             estimated("rounded_gain", share(rounded, measured)),
             estimated("exact_gain", share(exact, measured)),
         ),
-        f"The steps are smaller than the rounding of the weights in {precision.dtype}: "
-        f"{100 * precision.lost:.3g} % of the parameters that a step should move stay exactly where they are. "
+        f"{_swallowed(precision)} "
         f"The next {precision.steps} steps gain {percent(rounded, measured)} of {of_what(measured)}, and the same "
         f"ones without rounding {percent(exact, measured)}.",
         "Keep the weights in float32 (or a float32 master copy) and compute in the narrow type by autocast; "
@@ -241,7 +242,7 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
         return None
     if fresh.value < max(USEFUL_PACE * moment.steps * measured.scale, GAINS_MORE * present.value):
         return None
-    times = math.exp(min(abs(ratio.value), 700.0))
+    times = _times(ratio)
     if improves(measured) and not _held_back(times, fresh.value / max(present.value, 1e-300), measured):
         return None
     high = ratio.value > 0.0
@@ -255,12 +256,45 @@ def stale_second_moment(_point: Point, measured: Measurements) -> Finding | None
             estimated("present_gain", share(present, measured)),
             estimated("fresh_gain", share(fresh, measured)),
         ),
-        f"{moment.optimizer} divides each step by a running size of past gradients"
-        f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {figure(times)} times "
-        f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
-        f"{'small' if high else 'large'}. With that size measured afresh, the next {moment.steps} steps gain "
+        f"{_off(moment, ratio)} With that size measured afresh, the next {moment.steps} steps gain "
         f"{percent(fresh, measured)} of {of_what(measured)} instead of {percent(present, measured)}.",
         _refreshing(measured, high=high),
+    )
+
+
+def stale_sign(measured: Measurements) -> str:
+    """Say how far sigma is off, if that is surely a decade; else "", whatever steps with a fresh one gain."""
+    moment = measured.second_moment
+    if moment is None or moment.ratio is None:
+        return ""
+    far = replace(moment.ratio, value=abs(moment.ratio.value)).surely_above(math.log(STALE))
+    return _off(moment, moment.ratio) if far else ""
+
+
+def rounding_sign(measured: Measurements) -> str:
+    """Say how much of a step rounding swallows, if that is most of it; else "", whatever exact steps gain."""
+    precision = measured.precision
+    return "" if precision is None or precision.kept > MOST_LOST else _swallowed(precision)
+
+
+def _times(ratio: Estimate) -> float:
+    return math.exp(min(abs(ratio.value), 700.0))
+
+
+def _off(moment: SecondMoment, ratio: Estimate) -> str:
+    high = ratio.value > 0.0
+    return (
+        f"{moment.optimizer} divides each step by a running size of past gradients"
+        f"{' (taken to be so by its name)' if moment.assumed else ''}, which is {figure(_times(ratio))} times "
+        f"{'larger' if high else 'smaller'} than the gradients are now: the steps are too "
+        f"{'small' if high else 'large'}."
+    )
+
+
+def _swallowed(precision: Precision) -> str:
+    return (
+        f"The steps are smaller than the rounding of the weights in {precision.dtype}: "
+        f"{100 * precision.lost:.3g} % of the parameters that a step should move stay exactly where they are."
     )
 
 
