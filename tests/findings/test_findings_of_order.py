@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unstuck.estimate import Estimate
+from unstuck.findings.health import UNTRIED
 from unstuck.findings.order import unshuffled_data
 from unstuck.findings.point import classify
 from unstuck.findings.records import Cause
@@ -130,3 +131,20 @@ def test_batches_of_one_class_are_a_note_where_shuffling_is_not_seen_to_help():
     assert len(notes(reordered=None)) == 1
     assert notes(reordered=HARM) == []
     assert notes(structure=replace(STRUCTURE, purity=0.3)) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "purity", "said"),
+    [(0.08, 0.95, "end 4 % lower"), (0.0, 0.95, "gains little"), (0.08, 0.3, "")],
+    ids=["shuffling gains", "shuffling gains nothing", "of all classes"],
+)
+def test_a_run_that_falls_on_batches_of_one_class_is_not_surely_healthy_if_shuffling_gains(
+    extra, purity, said
+):
+    little = replace(HARM, extra=Estimate(extra, 0.01, 7.0), shuffled_gain=Estimate(0.2, 0.01, 7.0))
+    order = replace(ORDER, reordered=little, structure=replace(STRUCTURE, purity=purity))
+    verdict = conclude(measurements((), None, (), order=order, continuations=continued(0.3)), COST)
+
+    assert verdict.cause is Cause.HEALTHY
+    assert (verdict.confidence == pytest.approx(UNTRIED)) is (said == "end 4 % lower")
+    assert said in " ".join(note for note in verdict.notes if "drawn at random" in note)

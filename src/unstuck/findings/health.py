@@ -1,5 +1,6 @@
 """The run is not stuck: it goes on gaining as it is, and no other rate gains far more."""
 
+from unstuck.findings import order
 from unstuck.findings.phrases import figure, gains_of, percent, share, surely_negative
 from unstuck.findings.progress import FASTER, SIGMAS, ahead, creeps, going_on, improves, undoes
 from unstuck.findings.rates import best_rate, borne
@@ -8,7 +9,8 @@ from unstuck.findings.steps import step_too_large, step_too_small
 from unstuck.measurements.records import Arm, Measurements
 
 # How sure it is that a run that creeps is in good health where there was no time to try higher rates, one that a
-# lower rate would get much further, and any where hooks may change the gradients of its own steps.
+# lower rate would get much further, one on batches of one class each, and any where hooks may change the gradients of
+# its own steps.
 UNTRIED = 0.6
 
 
@@ -28,7 +30,8 @@ def healthy(point: Point, measured: Measurements) -> Finding | None:
     bounces = best is not None and best.factor < 1.0
     perhaps = _perhaps_faster(measured) if best is None and creeps(measured) else None
     sure = surely_negative(-arm.trend)
-    unsure = bounces or not known or perhaps is not None or measured.subject.hooked
+    doubtful = measured.subject.hooked or order.surely_costs(measured.order)
+    unsure = bounces or not known or perhaps is not None or doubtful
     return Finding(
         Cause.HEALTHY,
         min(sure, UNTRIED) if unsure else sure,
