@@ -8,6 +8,7 @@ from runs import verdict_of
 from unstuck.estimate import Estimate
 from unstuck.findings.records import Remedy
 from unstuck.measurements.records.continuations import Arm, Continuations
+from unstuck.measurements.records.trials import Curve, Trials
 from unstuck.measurements.records.updates import Forgetting, Momentum
 from unstuck.report.costs import cost_line
 from unstuck.report.eigenvalues import certificate_words
@@ -167,3 +168,21 @@ def test_decay_that_undoes_what_steps_learn_is_told_where_no_cause_has_a_word_fo
     measured = replace(undecided.measured, forgetting=forgetting, continuations=Continuations((arm,), 4.0))
     told = headline(replace(undecided, measured=measured))
     assert ("decay" in told.explanation, "decay" in told.todo) == (gain > 0.0, gain > 0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "ends", "told"),
+    [(0.03, None, True), (0.08, None, False), (0.03, 0.9, True), (0.03, 1.1, False)],
+    ids=["probably", "within its error", "and on other orders", "and rises on those"],
+)
+def test_a_loss_that_probably_falls_is_not_said_to_have_stopped(undecided, error, ends, told):
+    gain = Estimate(0.08, error, 20.0)
+    arm = Arm("going on", 1.0, 20, gain, gain, gain, (0, 20), (1.0, 0.92))
+    curve = Curve((0.0, 1.0), (1.0, ends or 1.0), ends or 1.0)
+    trials = Trials(
+        (curve,), (), (), 1, 96.0, 4, whole=True, by_validation=False, level=0.95,
+        gradients=1.0, seconds=1.0, complete=True,
+    )  # fmt: skip
+    measured = replace(undecided.measured, continuations=Continuations((arm,), 4.0))
+    verdict = replace(undecided, measured=measured, trials=trials if ends else None)
+    assert ("may not have stopped" in headline(verdict).explanation) is told

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unstuck.findings.progress import undoes
+from unstuck.findings.progress import SIGMAS, ahead, going_on, undoes
 from unstuck.findings.records import Cause, Finding, Verdict
 from unstuck.report import tried
 from unstuck.report.facts import Fact, evidence
@@ -96,11 +96,23 @@ def _unnamed(verdict: Verdict, *, proved: bool) -> str:
     return DO_WHAT_IS_PROVED if proved else UNSURE.todo
 
 
+def _may_fall(verdict: Verdict) -> bool:
+    """Whether going on probably gains something, and trials that followed it further do not gainsay it."""
+    arm, trials = going_on(verdict.measured), verdict.trials
+    if arm is None or not arm.gain.surely_above(0.0, sigmas=SIGMAS):
+        return False
+    return trials is None or sum(curve.losses[0] - curve.end for curve in trials.going_on) > 0.0
+
+
 def _unanswered(verdict: Verdict) -> str:
     if verdict.cause is not None:
         return ""
     if undoes(verdict.measured):
         return "No cause has a word for it: weight decay undoes what the steps learn. By how much stands at the end."
+    if _may_fall(verdict):
+        return (
+            f"It may not have stopped at all: as far as one continuation can tell, {ahead(verdict.measured)}"
+        )
     if not verdict.measured.complete:
         return "The measurement was cut short (budget or Ctrl-C) before every question was answered."
     if verdict.measured.omitted:
