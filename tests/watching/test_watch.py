@@ -473,7 +473,7 @@ def test_what_has_been_said_of_a_stall_is_written_down_and_not_said_again(tmp_pa
         train(model, optimizer, inputs, labels, 5)
         own, (follower,) = watched._alarms, watched.recorder.followers
         for findings in ((first, second), (first, third)):
-            own._conclude(follower, 5, findings)
+            own.telling.conclude(follower, 5, findings)
     said = capsys.readouterr().err
     assert [said.count(f"This is {one.cause}") for one in (first, second, third)] == [1, 1, 1]
     assert "gradient-noise: by what is known now this is not a reason any more" in said
@@ -491,7 +491,7 @@ def test_that_nothing_is_found_any_more_gainsays_what_has_been_said_only_by_a_lo
         watched._store.flush()
         own, (follower,) = watched._alarms, watched.recorder.followers
         own.standing[follower.number] = Stall(20, 1, 1.0, nil, 0.0, rising=False)
-        own._told[follower.number] = {Cause.PLATEAU}
+        own.telling.told[follower.number] = {Cause.PLATEAU}
         own._ending = True
         own.diagnose(follower, look if looked else None)
     said = capsys.readouterr().err
@@ -512,7 +512,7 @@ def test_that_steps_are_undone_is_said_once_and_taken_back_once(tmp_path, monkey
         heard = own._heard[follower.number]
         for _ in range(3):
             own._creep(follower, heard)
-        assert own._told[follower.number] == {Cause.GRADIENT_NOISE}
+        assert own.telling.told[follower.number] == {Cause.GRADIENT_NOISE}
         train(model, optimizer, inputs, labels, 30)
         watched._store.flush()
         for _ in range(3):
