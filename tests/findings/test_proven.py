@@ -202,6 +202,7 @@ def test_a_run_in_good_health_is_told_of_what_sheds_half_of_its_loss_and_of_noth
     assert judged.confidence == (UNTRIED if told else 0.95)
     assert [remedy.name for remedy in judged.remedies] == ["larger-step"] * told
     assert ("far sooner" in judged.findings[0].advice) is told
+    assert any("none surely sheds half" in note for note in judged.notes) is not told
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     """
     verdict = kept_healthy(verdict, trials)
     if verdict.cause is Cause.HEALTHY and not any(worth_changing(trial) for trial in trials.tried):
-        return verdict
+        return replace(verdict, notes=(*verdict.notes, _left_alone(trials)))
     if found := _borne_out(verdict, trials) or _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
@@ -146,6 +146,14 @@ def _multiplies(trial: Trial, trials: Trials) -> bool:
     end = math.fsum(curve.end for curve in curves)
     own = math.fsum(curve.losses[0] for curve in curves) - end
     return trial.low * abs(end) > (updates.GAINS_MORE - 1.0) * max(own, 0.0)
+
+
+def _left_alone(trials: Trials) -> str:
+    tried = len({trial.name for trial in trials.tried})
+    return (
+        f"Since it falls slowly, the run was followed on {len(trials.going_on)} orders of its batches, and {tried} "
+        f"remedies beside it, for {trials.seconds:.2g} s: none surely sheds half of its loss."
+    )
 
 
 def _told(verdict: Verdict, tried: Sequence[Trial]) -> Finding | None:
