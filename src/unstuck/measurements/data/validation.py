@@ -1,7 +1,7 @@
 """The loss on data that the run does not train on, beside the training loss, both as one evaluates a model."""
 
 import math
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,9 +65,9 @@ def measure_validation(
     objective = judge.objective
     try:
         drawn = _read(training.validation, judge, seed)
-        loss = _looking(training, objective)
-        held = _spread(_split(list(drawn.batches), loss), max(objective.examples, _FEWEST_EXAMPLES))
-        trained = _spread(_split(list(objective.batches), loss), max(objective.examples // 2, 1))
+        evaluator = _replay(training, evaluating(training.loss, Buffers()), objective)
+        held = _spread(_split(list(drawn.batches), evaluator), max(objective.examples, _FEWEST_EXAMPLES))
+        trained = _spread(_split(list(objective.batches), evaluator), max(objective.examples // 2, 1))
         whole = drawn.exhausted and sum(batch.examples for batch in held) == drawn.examples
         sides = _Sides(training, objective, trained, held)
         claim(sides.price)
@@ -96,19 +96,6 @@ def measure_validation(
     )
 
 
-def _looking(training: Training, objective: Objective) -> Callable[[Batch], float]:
-    """Give what evaluates the loss of a batch at the present parameters, in eval mode."""
-    evaluated = replace(training, loss=evaluating(training.loss, Buffers()))
-    replay = Replay(evaluated, dtype=None, ledger=objective.ledger)
-
-    def look(batch: Batch) -> float:
-        objective.ledger.spend(price.VALUE, batch.examples)
-        with replay.session():
-            return replay.value(batch, replay.parameters.current())
-
-    return look
-
-
 def _one_side(batches: Sequence[Batch], losses: Sequence[float], *, whole: bool) -> tuple[Estimate, bool]:
     """Give the loss, and whether all there is is one batch that cannot be split, as a graph of many nodes.
 
@@ -135,7 +122,7 @@ class _Sides:
         self.training = training
         self.trained, self.held = trained, held
         self._buffers = Buffers()
-        self._replay = self._evaluator(evaluating(training.loss, self._buffers))
+        self._replay = _replay(training, evaluating(training.loss, self._buffers), objective)
         self.theta = self._replay.parameters.current()
 
     @property
@@ -153,32 +140,32 @@ class _Sides:
     def look(self, theta: Float[Tensor, " n"], buffers: dict[str, Tensor] | None) -> _Look:
         """Give each batch's loss with these buffers, or with the model's own."""
         self._buffers.values = buffers
-        return _Look(
-            self._values(self._replay, self.trained, theta), self._values(self._replay, self.held, theta)
-        )
+        return _Look(_values(self._replay, self.trained, theta), _values(self._replay, self.held, theta))
 
     def constant(self) -> float | None:
         """Give the lowest positive loss of outputs that ignore the inputs: zero, or the mean output."""
         found: list[float] = []
         for factor in (0.0, 1.0):
             try:
-                replay = self._evaluator(ignoring_inputs(self.training.loss, factor))
-                values = self._values(replay, self.held, self.theta)
+                replay = _replay(self.training, ignoring_inputs(self.training.loss, factor), self.objective)
+                values = _values(replay, self.held, self.theta)
             except (MeasurementError, TrainingError):
                 return None
             found.append(_mean(self.held, values).value)
         return min((value for value in found if 0.0 < value < math.inf), default=None)
 
-    def _evaluator(self, loss: Loss) -> Replay:
-        return Replay(replace(self.training, loss=loss), dtype=None, ledger=self.objective.ledger)
 
-    def _values(self, replay: Replay, batches: Sequence[Batch], theta: Float[Tensor, " n"]) -> list[float]:
-        values: list[float] = []
-        with replay.session():
-            for batch in batches:
-                self.objective.ledger.spend(price.VALUE, batch.examples)
-                values.append(replay.value(batch, theta))
-        return values
+def _replay(training: Training, loss: Loss, objective: Objective) -> Replay:
+    return Replay(replace(training, loss=loss), dtype=None, ledger=objective.ledger)
+
+
+def _values(replay: Replay, batches: Sequence[Batch], theta: Float[Tensor, " n"]) -> list[float]:
+    values: list[float] = []
+    with replay.session():
+        for batch in batches:
+            replay.ledger.spend(price.VALUE, batch.examples)
+            values.append(replay.value(batch, theta))
+    return values
 
 
 def _mean(batches: Sequence[Batch], values: Sequence[float]) -> Estimate:
@@ -257,7 +244,7 @@ def _read(validation: Any, judge: Judge, seed: int) -> Draw:
         raise TrainingError(str(error).replace("`data`", "`validation`")) from error
 
 
-def _split(batches: list[Batch], loss: Callable[[Batch], float]) -> list[Batch]:
+def _split(batches: list[Batch], evaluator: Replay) -> list[Batch]:
     """Split few batches into more: in eval mode the mean over examples stays what it is.
 
     Of what is one whole, as a graph is, pieces are no batches, and their loss cannot be evaluated.
@@ -267,7 +254,7 @@ def _split(batches: list[Batch], loss: Callable[[Batch], float]) -> list[Batch]:
     parts = -(-_FEWEST_BATCHES // len(batches))
     try:
         pieces = [piece for batch in batches for piece in _pieces(batch, parts)]
-        loss(pieces[0])
+        _values(evaluator, pieces[:1], evaluator.parameters.current())
     except (MeasurementError, TrainingError):
         return batches
     return pieces
