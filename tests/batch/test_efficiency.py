@@ -98,6 +98,17 @@ def test_a_rate_is_wrong_only_where_another_far_off_gets_there_in_half_the_updat
     assert not wrong_rate(hardly)
 
 
+@pytest.mark.parametrize(("between", "factor"), [(48.0, 8.0), (60.0, 32.0)])
+def test_of_rates_that_come_in_hardly_more_updates_the_lowest_is_the_one_to_take(between, factor):
+    made = course({32: [1000.0] * 3}, present=32, rates={0: 1000.0, 6: between, 10: 40.0})
+    assert wrong_rate(made).factor == pytest.approx(factor)
+
+
+def test_a_rate_is_not_wrong_where_one_near_it_is_about_as_fast_as_the_best():
+    made = course({32: [1000.0] * 3}, present=32, rates={0: 1000.0, 4: 48.0, 10: 40.0})
+    assert wrong_rate(made) is None
+
+
 @pytest.mark.parametrize(("steps", "believed"), [(8, False), (LONG - 1, False), (60, True)])
 def test_a_few_updates_raise_a_suspicion_of_a_rate_and_no_more(steps, believed):
     arms = {halves: 1000.0 * 2.0 ** (-0.5 * halves) for halves in range(-10, 11, 2)}

@@ -277,3 +277,30 @@ def test_the_noise_takes_its_share_of_the_budget_and_no_more():
     assert "item" in answer.sizing.noise.singly
     assert 64 <= answer.sizing.noise.examples < 1000
     assert answer.sizing.course is not None
+
+
+class OnAGraph(nn.Module):
+    """Two layers that mix neighbours: all nodes, or nothing."""
+
+    def __init__(self, inputs, nodes):
+        super().__init__()
+        near = torch.eye(nodes) + torch.eye(nodes).roll(1, 0) + torch.eye(nodes).roll(-1, 0)
+        self.register_buffer("near", near / 3.0)
+        self.first, self.second = nn.Linear(inputs, 16), nn.Linear(16, 10)
+
+    def forward(self, features):
+        return self.second(self.near @ torch.relu(self.first(self.near @ features)))
+
+
+def test_where_the_loss_needs_all_of_a_batch_there_is_no_size_to_choose():
+    torch.manual_seed(0)
+    found = load_digits()
+    nodes = [(torch.tensor(found.data[:200] / 16.0, dtype=torch.float32), torch.tensor(found.target[:200]))]
+    model = OnAGraph(64, 200)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    training = Training(model, supervised(nn.CrossEntropyLoss()), nodes, optimizer)
+    answer = unstuck.batch_size(training, budget=2.0)
+    assert [timing.size for timing in answer.sizing.clock.timings] == [200]
+    assert answer.low is None
+    assert any("half of one" in left for left in answer.sizing.omitted)
+    assert "no size to choose" in answer.sizing.decision.reason

@@ -31,6 +31,9 @@ _ALIKE = 2
 # A rate is wrong if the best one gets in this share of the updates to where the run's own comes at last.
 _SURELY_FASTER = 0.5
 
+# Of rates that come to a loss in hardly more updates, a quarter more, the lowest is the one to take.
+_HARDLY_MORE = 1.25
+
 # A loss that is higher by no more than this share is none the worse (Merrill et al., 2025, section 3.1).
 TOLERANCE = 0.01
 
@@ -132,6 +135,22 @@ def _best(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=lambda trial: (trial.standing, abs(trial.arm.halves)))
 
 
+def _least(trials: Sequence[Trial]) -> Trial:
+    """Give the best; of rates above the run's own the lowest that comes in hardly more updates to where it comes."""
+    best = _best(trials)
+    between = [trial for trial in trials if 0 < trial.arm.halves < best.arm.halves]
+    return min(
+        (trial for trial in between if not trial.lost and _hardly_slower(trial, best)),
+        key=lambda trial: trial.arm.halves,
+        default=best,
+    )
+
+
+def _hardly_slower(one: Trial, best: Trial) -> bool:
+    level = one.standing
+    return one.reached(level) <= _HARDLY_MORE * best.reached(level)
+
+
 def _overtaken(course: Course) -> bool:
     """Whether weights made anew come lower than all that goes on from where the run stands, at as many updates."""
     best = _best(course.anew)
@@ -143,7 +162,7 @@ def _wrong(trials: Sequence[Trial], *, anew: bool) -> WrongRate | None:
     own = [trial for trial in trials if alike(trial.arm.halves)]
     if not own:
         return None
-    best, other = _best(trials), _best(own)
+    best, other = _least(trials), _best(own)
     if _near(best.arm.halves) or best.lost or best.lowest >= best.looks[0][1]:
         return None
     after = math.inf if other.lost else float(min(best.updates, other.updates))

@@ -19,7 +19,7 @@ from unstuck.batch.gradients import FEWEST, GROUPS, Grouped, grouped
 from unstuck.batch.noise import measure_curved, measure_noise
 from unstuck.batch.pool import Pieces, Pool, read, separable
 from unstuck.batch.records import Clock, Loading, Noise, Sizing, seconds_per_update
-from unstuck.errors import MeasurementError, UnstuckError
+from unstuck.errors import MeasurementError, TrainingError, UnstuckError
 from unstuck.interrupts import cut_short
 from unstuck.measurements.data.order import look_at_order
 from unstuck.measurements.optimizer.metric import metric_of
@@ -108,7 +108,7 @@ class _Measuring:
         self._training, self._request = training, request
         self._begun = time.monotonic()
         request.told("reading the data", 0.0)
-        self._pool = self._read()
+        self._pool = _divided(self._read(), training)
         self._objective = Objective(training, _held(self._pool), ledger=Ledger())
         self._stopwatch: Stopwatch | None = None
         self._loading: Loading | None = None
@@ -164,6 +164,8 @@ class _Measuring:
         return self._stopwatch.known if self._stopwatch else None
 
     def _why(self) -> str:
+        if self._pool.take is None and self._pool.whole and len(self._pool.batches) == 1:
+            return "all the data are one batch that cannot be divided, so that there is no size to choose"
         if self._comparison is not None and self._comparison.known is not None:
             return ""
         if self._training.optimizer is None:
@@ -215,7 +217,7 @@ class _Measuring:
         apart = separable(pool, objective)
         pieces = self._pieces(apart=apart)
         if len(pieces) < FEWEST:
-            msg = f"{len(pieces)} batches are too few to tell their noise from"
+            msg = f"at least {FEWEST} batches are needed to tell their noise, and there are {len(pieces)}"
             raise MeasurementError(msg)
         room = int(_SUMS * self._request.memory / (2 * objective.theta.nbytes))
         groups = max(min(GROUPS, len(pieces) // 2, room), FEWEST // 2)
@@ -298,6 +300,18 @@ def _in_pieces(pool: Pool) -> str:
         "sizes are multiples of a batch, of which several are averaged, for batches cannot be taken apart: "
         f"{pool.reason}"
     )
+
+
+def _divided(pool: Pool, training: Training) -> Pool:
+    """Leave batches whole where the loss cannot be evaluated on a part of one, as on all the nodes of a graph."""
+    if pool.take is None or pool.present < 2:  # noqa: PLR2004 - nothing to divide
+        return pool
+    try:
+        Objective(training, pool.update(range(pool.present // 2), 0))
+    except TrainingError:
+        Objective(training, pool.batches[:1])  # or it cannot be evaluated at all, which is said
+        return replace(pool, take=None, reason="the loss cannot be evaluated on half of one")
+    return pool
 
 
 def _held(pool: Pool) -> list[Batch]:
