@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from unstuck import processes
 from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate
+from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.proven import least_gain
 from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
@@ -286,9 +287,12 @@ class _Proof:
 
     def _chosen(self, entrants: Sequence[_Entrant], most: int) -> list[_Entrant]:
         """The best variant of each remedy; of those the best that treats the cause, and the best others."""
-        finished = sorted((each for each in entrants if not each.given_up), key=lambda each: each.end)
-        best = list({entrant.treatment.name: entrant for entrant in reversed(finished)}.values())[::-1]
-        best.sort(key=lambda each: each.end)
+        finished = [each for each in entrants if not each.given_up]
+        variants = {
+            each.treatment.name: [one for one in finished if one.treatment.name == each.treatment.name]
+            for each in finished
+        }
+        best = sorted(map(self._variant, variants.values()), key=lambda each: each.end)
         first = [entrant for entrant in best if self._addresses(entrant)][:1]
         chosen = (first + [entrant for entrant in best if entrant not in first])[:PROVED]
         for entrant in finished:
@@ -297,6 +301,21 @@ class _Proof:
         for entrant in chosen[most:]:
             entrant.given_up = _NO_TIME
         return chosen[:most]
+
+    def _variant(self, variants: Sequence[_Entrant]) -> _Entrant:
+        """Of those that gain about as much as the best the first proposed, for which the measurements speak."""
+        best, going_on = min(each.end for each in variants), self._comes_to(self._on[0])
+        gained = going_on - best
+        enough = going_on - ABOUT_EQUAL * gained if 0.0 < gained < math.inf else best
+        return next(each for each in variants if each.end <= enough)
+
+    def _comes_to(self, ended: Ended) -> float:
+        """Where a continuation ends, by what the remedies are compared by."""
+        if not self._by_validation:
+            return self._held.mean(ended.held)
+        weights = [float(batch.examples) for batch in self._validation]
+        mean = math.fsum(w * v for w, v in zip(weights, ended.validation, strict=True)) / math.fsum(weights)
+        return mean if math.isfinite(mean) else math.inf
 
     def _prove(self, entrants: Sequence[_Entrant]) -> int:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
