@@ -14,7 +14,14 @@ from unstuck.estimate import Estimate
 from unstuck.findings.progress import undoes
 from unstuck.findings.rates import raising
 from unstuck.findings.records import Cause, Kind, Point
-from unstuck.findings.updates import CHECKS, carried_away, frozen_parameters, non_finite, stale_second_moment
+from unstuck.findings.updates import (
+    CHECKS,
+    carried_away,
+    frozen_parameters,
+    non_finite,
+    rate_of_zero,
+    stale_second_moment,
+)
 from unstuck.findings.verdict import NAMED, conclude
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
@@ -199,7 +206,8 @@ def test_a_scale_of_gradients_long_past_is_named(name):
 
 SURE, NOTHING = Estimate(0.5, 0.01), Estimate(0.0, 0.0)
 SOME = (Excluded("frozen", ("a",), 60), Excluded("unused", ("b",), 10))
-NONE_LEFT = (Excluded("rate", ("a",), 100),)
+NONE_LEFT = (Excluded("unlisted", ("a",), 100),)
+AT_REST = (Excluded("rate", ("a",), 100),)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +229,19 @@ def test_leaving_out_is_a_choice_until_it_surely_costs_much_more_than_what_is_tr
     assert (finding is not None) == named
     if finding:
         assert "`b`" not in finding.explanation
-        assert wiring.standing or f"{100 * wiring.share:.3g} %" in finding.explanation
+        assert f"{100 * wiring.share:.3g} %" in finding.explanation
+
+
+@pytest.mark.parametrize("gain", [SURE, Estimate(0.005, 0.0), NOTHING, Estimate(-0.1, 0.2), None])
+def test_a_rate_of_0_is_why_a_run_stands_still_and_the_surer_where_there_is_something_to_gain(gain):
+    wiring = Wiring(AT_REST, 100, gain, None if gain is None else NOTHING, gain, scheduled=True)
+    verdict = conclude(handmade.measurements((), None, (), wiring=wiring), handmade.COST)
+    assert verdict.cause is Cause.STEP_TOO_SMALL
+    assert "learning rate is 0" in verdict.findings[0].explanation
+    assert "schedule" in verdict.findings[0].advice
+    assert (verdict.confidence > 0.9) == (gain is not None and gain.value > 0.0)
+    early = handmade.measurements((), None, (), wiring=replace(wiring, begun=False))
+    assert rate_of_zero(POINT, early) is None
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ ACCIDENTS = frozenset({"unlisted", "unregistered", "unreached", "stepped", "seve
 COMPARABLE = 0.5
 CUT_OFF = frozenset({"unreached", "stepped"})
 
+# How sure it is that a rate of 0 holds a run up where a step along the gradient gains nothing: it may have arrived.
+AT_REST = 0.8
+
 # How sure an accident is: another optimizer may move what this one does not list.
 ACCIDENT = 0.8
 
@@ -66,10 +69,31 @@ def by_choice(measured: Measurements) -> bool:
     return not {group.reason for group in wiring.left_out} & ACCIDENTS
 
 
+def rate_of_zero(_point: Point, measured: Measurements) -> Finding | None:
+    """Every learning rate is 0: no step moves anything, whatever there is to gain."""
+    wiring = measured.wiring
+    if wiring is None or not wiring.standing or not wiring.begun:
+        return None
+    gain = wiring.excluded_gain
+    some = gain is not None and gain.value > 0.0
+    return Finding(
+        Cause.STEP_TOO_SMALL,
+        MOST if some else AT_REST,
+        () if gain is None else (estimated("excluded_gain", share(gain, measured)),),
+        "The learning rate is 0: no step moves anything."
+        + (
+            f" One step along the gradient would lower the loss by {percent(gain, measured)}."
+            if some and gain
+            else ""
+        ),
+        _advice(wiring),
+    )
+
+
 def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     """What is not trained could gain much more than what is, and the run does not get on."""
     wiring = measured.wiring
-    if wiring is None or not wiring.left_out or not wiring.begun:
+    if wiring is None or not wiring.left_out or not wiring.begun or wiring.standing:
         return None
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
     if excluded is None or trained is None or extra is None:
@@ -99,7 +123,7 @@ def frozen_parameters(_point: Point, measured: Measurements) -> Finding | None:
     if not accident and not wiring.nothing and measured.gradient.norm == 0.0:
         sure = min(sure, SILENT)
     return Finding(
-        Cause.STEP_TOO_SMALL if wiring.standing else Cause.FROZEN_PARAMETERS,
+        Cause.FROZEN_PARAMETERS,
         MOST if wiring.nothing else sure,
         (
             estimated("excluded_gain", share(excluded, measured)),
@@ -176,8 +200,6 @@ _CURES = {
 
 
 def _who(wiring: Wiring) -> str:
-    if wiring.standing:
-        return "The learning rate is 0: no step moves anything"
     parts = [
         f"{named(group.names)} {'is' if len(group.names) == 1 else 'are'} "
         + _WHY[group.reason].format(ends=_ends(wiring))
@@ -391,4 +413,4 @@ def non_finite(found: NonFinite) -> Finding:
     )
 
 
-CHECKS = (frozen_parameters, precision_stall, stale_second_moment, carried_away)
+CHECKS = (rate_of_zero, frozen_parameters, precision_stall, stale_second_moment, carried_away)
