@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ Loss = Callable[[nn.Module, Any], Tensor]
 _WRAPPERS = {"accelerate", "lightning", "pytorch_lightning", "lightning_fabric"}
 _WRAPPED = ("scheduler", "_scheduler", "optimizer", "_optimizer")
 
+# What Lightning's modules write down with, which works only while their Trainer runs them.
+_LOGGING = ("log", "log_dict")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -25,7 +29,8 @@ class Training:
 
     Attributes:
         model: As it stands where the run is stuck; measured in the mode (train or eval) it is handed in.
-        loss: `loss(model, batch)` gives the scalar mean over the batch; see `supervised`.
+        loss: `loss(model, batch)` gives the scalar mean over the batch; see `supervised`. What a LightningModule logs
+            on the way (`self.log`) is left out.
         data: Gives the training batches each time it is iterated: a DataLoader or a list. A batch is what one step of
             the optimizer sees: with gradients accumulated over four backward passes, hand over batches of four times
             the size.
@@ -58,6 +63,8 @@ class Training:
         _check_batches("data", self.data)
         if self.validation is not None:
             _check_batches("validation", self.validation)
+        if any(_is_lightning(type(module)) for module in self.model.modules()):
+            object.__setattr__(self, "loss", _unlogged(self.loss))
         object.__setattr__(self, "optimizer", _unwrapped(self.optimizer))
         object.__setattr__(self, "scheduler", _unwrapped(self.scheduler))
         if self.optimizer is not None:
@@ -88,6 +95,36 @@ def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
         return criterion(model(inputs), targets)
 
     return loss
+
+
+def _unlogged(loss: Loss) -> Loss:
+    """Let what a LightningModule logs come to nothing while its loss is evaluated."""
+
+    @wraps(loss, updated=())
+    def quiet(model: nn.Module, batch: Any) -> Tensor:
+        logging = [vars(module) for module in model.modules() if _is_lightning(type(module))]
+        silenced = [(held, name) for held in logging for name in _LOGGING if name not in held]
+        try:
+            for held, name in silenced:
+                held[name] = _nothing
+            return loss(model, batch)
+        finally:
+            for held, name in silenced:
+                held.pop(name, None)
+
+    return quiet
+
+
+@cache
+def _is_lightning(kind: type) -> bool:
+    return any(
+        base.__name__ == "LightningModule" and base.__module__.split(".")[0] in _WRAPPERS
+        for base in kind.__mro__
+    )
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
 
 
 def _check_model(model: object) -> None:

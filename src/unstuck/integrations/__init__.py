@@ -1,1 +1,1 @@
-"""Callbacks for the frameworks that train: each watches the run, and hands its numbers to the user's own loggers."""
+"""The frameworks that train: callbacks that watch a run, and a Trainer taken for the training that it makes."""

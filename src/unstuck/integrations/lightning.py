@@ -1,11 +1,19 @@
-"""A callback for Lightning's Trainer."""
+"""Lightning's Trainer: a callback that watches it, and the training of its module taken apart."""
 
+import inspect
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from unstuck.errors import UnstuckError
+from torch import Tensor, nn
+
+from unstuck.errors import TrainingError, UnstuckError
+from unstuck.integrations.loaders import of_steps
 from unstuck.integrations.watched import Watched
+from unstuck.training import Training
 from unstuck.watching.watch import watch
 
 
@@ -17,7 +25,7 @@ def _callback() -> Any:
             return import_module(name).Callback
         except ImportError:
             continue
-    msg = "this callback is for Lightning, which is not installed: pip install lightning"
+    msg = "this is for Lightning, which is not installed: pip install lightning"
     raise UnstuckError(msg)
 
 
@@ -72,3 +80,122 @@ class WatchCallback(Watched, _Callback):
             for step, kind, message in said:
                 if hasattr(logger.experiment, "add_text"):
                     logger.experiment.add_text(f"unstuck/{kind}", message, step)
+
+
+def training_of(module: Any, data: Any = None, *, trainer: Any = None) -> Training:
+    """Give the training of a LightningModule, as it stands, to be diagnosed or treated.
+
+    The loss is its own `training_step`, without what it logs, in the precision of its Trainer; a batch is what one
+    step sees, with `accumulate_grad_batches` of them together. The module is put into train mode.
+
+    Args:
+        module: With the optimizer of the Trainer that has fitted it, else with one made by `configure_optimizers`.
+        data: What it trains on: a DataLoader, a list of batches, or a LightningDataModule; by default what its
+            Trainer or it itself has.
+        trainer: That it is to be trained by; by default the one that has fitted it, if any.
+
+    Raises:
+        TrainingError: It makes its steps by itself, has several optimizers, or its data are not known.
+    """
+    trainer = trainer if trainer is not None else getattr(module, "_trainer", None)
+    if not module.automatic_optimization:
+        msg = (
+            f"`module`: {type(module).__name__} makes its steps by itself (automatic_optimization=False): pass "
+            "Training the loss of one of its optimizers"
+        )
+        raise TrainingError(msg)
+    optimizer, scheduler = _fitted(module, trainer) or _configured(module)
+    train, unseen = _loaders(module, data, trainer)
+    passes = int(getattr(trainer, "accumulate_grad_batches", 1))
+    by_norm = str(getattr(trainer, "gradient_clip_algorithm", None) or "norm").endswith("norm")
+    return Training(
+        model=module.train(),
+        loss=_Step(getattr(trainer, "precision_plugin", None)),
+        data=of_steps(train, passes),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        validation=None if unseen is None else of_steps(unseen),
+        clip=(getattr(trainer, "gradient_clip_val", None) or None) if by_norm else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    precision: Any
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        module: Any = model
+        with self.precision.train_step_context() if self.precision else nullcontext():
+            batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch, 0), 0)
+            index = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
+            given = module.training_step(batch, *index)
+        loss = given.get("loss") if isinstance(given, Mapping) else given
+        if loss is None:
+            msg = f"training_step of {type(module).__name__} gave no loss on a batch of `data`"
+            raise TrainingError(msg)
+        return loss
+
+
+def _fitted(module: Any, trainer: Any) -> tuple[Any, Any] | None:
+    """The optimizer and the scheduler that the Trainer has made, if it has trained this very module."""
+    made: list[Any] = list(getattr(trainer, "optimizers", []))
+    own = {id(parameter) for parameter in module.parameters()}
+    moved = {id(each) for optimizer in made for group in optimizer.param_groups for each in group["params"]}
+    if not own & moved:
+        return None
+    return _only(made, module), next((each.scheduler for each in trainer.lr_scheduler_configs), None)
+
+
+def _configured(module: Any) -> tuple[Any, Any]:
+    """What `configure_optimizers` gives, in any of its forms."""
+    try:
+        given = module.configure_optimizers()
+    except Exception as error:
+        msg = f"configure_optimizers of {type(module).__name__} failed; it may need `trainer`: {error}"
+        raise TrainingError(msg) from error
+    optimizers: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    schedulers: list[Any] = []
+    if any(isinstance(each, list) for each in optimizers):  # a list of each
+        optimizers, schedulers = list(given[0]), list(given[1])
+    if optimizers and isinstance(optimizers[0], Mapping):
+        schedulers = [each["lr_scheduler"] for each in optimizers if "lr_scheduler" in each]
+        optimizers = [each["optimizer"] for each in optimizers]
+    first = next(iter(schedulers), None)
+    return _only(optimizers, module), first["scheduler"] if isinstance(first, Mapping) else first
+
+
+def _only(optimizers: Sequence[Any], module: Any) -> Any:
+    if len(optimizers) > 1:
+        msg = f"`module`: {type(module).__name__} has {len(optimizers)} optimizers: pass Training the loss of one"
+        raise TrainingError(msg)
+    return optimizers[0] if optimizers else None
+
+
+def _loaders(module: Any, data: Any, trainer: Any) -> tuple[Any, Any]:
+    """What is trained on, and what is validated on if that is known."""
+    if hasattr(data, "train_dataloader"):
+        data.prepare_data()
+        data.setup("fit")
+        return data.train_dataloader(), _validation(data)
+    if data is not None:
+        return data, None
+    train = getattr(trainer, "train_dataloader", None)
+    unseen = getattr(trainer, "val_dataloaders", None)
+    if train is None:
+        try:
+            train, unseen = module.train_dataloader(), _validation(module)
+        except Exception as error:
+            msg = "`data` is not known: the module has fitted nothing and gives none; pass a DataLoader"
+            raise TrainingError(msg) from error
+    if isinstance(train, Mapping | list | tuple):
+        msg = "`data` is not known: the module trains on several loaders; pass one that gives its batches"
+        raise TrainingError(msg)
+    return train, None if isinstance(unseen, Mapping | list | tuple) else unseen
+
+
+def _validation(giver: Any) -> Any:
+    try:
+        given = giver.val_dataloader()
+    except Exception:  # Lightning raises where there is none, each version something else
+        return None
+    return None if isinstance(given, Mapping | list | tuple) else given

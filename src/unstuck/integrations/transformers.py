@@ -1,16 +1,26 @@
-"""A callback for the Trainer of Hugging Face Transformers."""
+"""The Trainer of Hugging Face Transformers: a callback that watches it, and its training taken apart."""
 
+import copy
 import gc
-from typing import Any
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
-from unstuck.errors import UnstuckError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unstuck.errors import TrainingError, UnstuckError
+from unstuck.integrations.loaders import of_steps
 from unstuck.integrations.watched import Watched
+from unstuck.training import Training
 from unstuck.watching.watch import watch
 
 try:
-    from transformers import TrainerCallback
+    from transformers import Trainer, TrainerCallback
 except ImportError as missing:
-    msg = "this callback is for Transformers, which is not installed: pip install transformers"
+    msg = "this is for Transformers, which is not installed: pip install transformers"
     raise UnstuckError(msg) from missing
 
 # Where the callbacks live that write to TensorBoard, Weights & Biases, MLflow and the like.
@@ -61,3 +71,63 @@ class WatchCallback(Watched, TrainerCallback):
             for callback in one
         ]
         return [callback for callback in callbacks if type(callback).__module__.startswith(_TRACKERS)]
+
+
+def training_of(trainer: Trainer) -> Training:
+    """Give the training of a Trainer, as it stands, to be diagnosed or treated.
+
+    The loss is the Trainer's own `compute_loss`, in its own precision; a batch is what one step sees, with
+    `gradient_accumulation_steps` of them together. Before `train()` there is no optimizer and no scheduler: they are
+    made as it would make them, and not kept. The model is put into train mode, as its steps are made in that.
+
+    Args:
+        trainer: Before or after `train()`, in one process.
+
+    Raises:
+        TrainingError: It has no data to train on, or its batches cannot be put together.
+    """
+    if trainer.train_dataset is None:
+        msg = "`trainer` has no train_dataset: make it with the data of the run"
+        raise TrainingError(msg)
+    arguments: Any = trainer.args
+    model: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
+    data = of_steps(trainer.get_train_dataloader(), arguments.gradient_accumulation_steps)
+    unseen = trainer.eval_dataset
+    validation = (
+        None if unseen is None or isinstance(unseen, dict) else of_steps(trainer.get_eval_dataloader())
+    )
+    with _made(trainer, data):
+        return Training(
+            model=model.train(),
+            loss=_Loss(trainer),
+            data=data,
+            optimizer=cast("Optimizer", trainer.optimizer),
+            scheduler=trainer.lr_scheduler,
+            validation=validation,
+            clip=arguments.max_grad_norm or None,
+        )
+
+
+@dataclass(frozen=True)
+class _Loss:
+    trainer: Trainer
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        # It may take the labels out of what it is given.
+        with self.trainer.compute_loss_context_manager():
+            return cast("Tensor", self.trainer.compute_loss(model, copy.copy(batch)))
+
+
+@contextmanager
+def _made(trainer: Any, data: Any) -> Generator[None]:
+    """Let the Trainer have an optimizer and a scheduler, made for as many steps as it will make."""
+    before = trainer.optimizer, trainer.lr_scheduler
+    try:
+        if None in before:
+            steps = trainer.args.max_steps
+            if steps <= 0:
+                steps = math.ceil(len(data) * trainer.args.num_train_epochs)
+            trainer.create_optimizer_and_scheduler(num_training_steps=steps)
+        yield
+    finally:
+        trainer.optimizer, trainer.lr_scheduler = before

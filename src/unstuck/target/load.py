@@ -9,6 +9,7 @@ from torch import nn
 
 from unstuck.demos import DEMOS
 from unstuck.errors import TargetError
+from unstuck.integrations.recognised import training_in
 from unstuck.target.modules import Loaded, import_file, import_named, is_file
 from unstuck.target.user_code import running
 from unstuck.training import Training
@@ -20,8 +21,9 @@ _MOST_NAMES = 12
 def load_training(target: str) -> Training:
     """Build the training that `target` names: `file.py:function`, `package.module:function`, `demo:NAME`.
 
-    The function is called without arguments; a Training that the file holds under that name will do as
-    well. A file is run as `python file.py` would, except for what its `if __name__ == "__main__":` guards.
+    The function is called without arguments; a Training that the file holds under that name will do as well, and
+    so will, in either place, Transformers' Trainer, or Lightning's or a LightningModule, with their data. A file is
+    run as `python file.py` would, except for what its `if __name__ == "__main__":` guards.
 
     Raises:
         TargetError: It does not lead to a training; the message is one line that says what to do.
@@ -45,8 +47,8 @@ def _demo(name: str) -> Training:
 
 def _build(loaded: Loaded, name: str) -> Training:
     found = _look_up(loaded, name)
-    if isinstance(found, Training):
-        return found
+    if (given := _taken(found)) is not None:
+        return given
     place = f"{loaded.shown}:{name}"
     if not callable(found):
         msg = f"{place} is neither a function nor a Training but {_kind(found)}"
@@ -54,10 +56,14 @@ def _build(loaded: Loaded, name: str) -> Training:
     _check_arguments(place, found)
     with running(f"{name}() of {loaded.shown}", loaded.file):
         result = found()
-    if not isinstance(result, Training):
+    if (made := _taken(result)) is None:
         msg = f"{place} must return an unstuck.Training, not {_kind(result)}{_hint(result)}"
         raise TargetError(msg)
-    return result
+    return made
+
+
+def _taken(result: object) -> Training | None:
+    return result if isinstance(result, Training) else training_in(result)
 
 
 def _look_up(loaded: Loaded, name: str) -> object:
