@@ -55,6 +55,7 @@ class Noise:
         separable: Whether a batch's gradient is the mean of its examples'.
         omitted: Why something is missing.
         singly: Why the gradients were taken one by one; empty where many at a time.
+        decayed: Whether G holds weight decay, as part of what the optimizer descends on; the noise holds none.
     """
 
     simple: Scale
@@ -69,6 +70,7 @@ class Noise:
     separable: bool
     omitted: tuple[str, ...] = ()
     singly: str = ""
+    decayed: bool = False
 
 
 @dataclass(frozen=True)

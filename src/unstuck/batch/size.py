@@ -234,7 +234,8 @@ class _Measuring:
             memory=_GRAPHS * self._request.memory,
             enough=lambda done: done >= _FEW and time.monotonic() > deadline,
         )
-        plain = self._noise = measure_noise(found, total=pool.total, separable=apart)
+        plain = measure_noise(found, total=pool.total, separable=apart)
+        plain = self._noise = replace(plain, decayed=objective.decay is not None)
         if not bent:
             return replace(plain, omitted=("curvature-weighted: there was no time for it",))
         return self._bent(found, plain)

@@ -68,6 +68,13 @@ def test_what_to_take_comes_first(known):
     assert head.title in to_text(known)
 
 
+def test_that_the_noise_is_compared_with_a_gradient_that_holds_weight_decay_is_said(known):
+    assert "weight decay" not in to_text(known)
+    decayed = dataclasses.replace(known, noise=dataclasses.replace(known.noise, decayed=True))
+    assert any("weight decay is part of G" in fact.meaning for fact in words.facts(decayed))
+    assert to_document(decayed)["noise"]["decayed"] is True
+
+
 @pytest.mark.parametrize(
     ("updates", "said"), [(100.0, "are right for one another"), (8.0, "Nothing yet: within 8 updates")]
 )

@@ -98,6 +98,7 @@ def _noise(sizing: Sizing) -> Document | None:
         "separable": noise.separable,
         "omitted": list(noise.omitted),
         "singly": noise.singly,
+        "decayed": noise.decayed,
     }
 
 

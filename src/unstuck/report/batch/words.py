@@ -242,7 +242,8 @@ def facts(sizing: Sizing) -> tuple[Fact, ...]:
     """Give what an expert wants beside the tables."""
     rows: list[Fact] = []
     if noise := sizing.noise:
-        rows.append(Fact("noise scale", scale(noise.simple), "tr Σ / |G|², in examples"))
+        decayed = "; weight decay is part of G" if noise.decayed else ""
+        rows.append(Fact("noise scale", scale(noise.simple), f"tr Σ / |G|², in examples{decayed}"))
         if noise.curved:
             rows.append(Fact("curvature-weighted", scale(noise.curved), "tr(HΣ) / GᵀHG"))
         if noise.metric:
