@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import unstuck
 from objective import zoo
 from objective.fingerprint import unchanged
 from unstuck import Cause, Training, diagnose, supervised
@@ -81,6 +82,14 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": "mse"},
         r"`loss` must be a function loss\(model, batch\) .*, not 'mse' \(str\)",
     ),
+    "loss: a criterion": (
+        {"loss": nn.MSELoss()},
+        r"`loss` must be .*, and MSELoss\(\) compares .* unstuck.supervised\(MSELoss\(\)\)",
+    ),
+    "loss: a criterion as a function": (
+        {"loss": nn.functional.cross_entropy},
+        r"`loss` must be .* and cross_entropy compares .* unstuck.supervised\(cross_entropy\)",
+    ),
     "data: a number": ({"data": 3}, r"`data` must give batches .* not 3 \(int\)"),
     "data: a tensor": ({"data": torch.zeros(3)}, "`data` must give batches when iterated: pass a DataLoader"),
     "data: an empty list": (
@@ -106,6 +115,10 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
     "scheduler: a number": (
         {"scheduler": 0.1},
         r"`scheduler` must have a step\(\) method.* not 0.1 \(float\)",
+    ),
+    "scheduler: a class": (
+        {"scheduler": torch.optim.lr_scheduler.StepLR},
+        r"`scheduler` must have a step\(\) method.* not <class",
     ),
 }
 
@@ -265,6 +278,28 @@ def test_a_budget_must_be_a_number_of_seconds(budget):
     training = Training(**good())
     with unchanged(training), pytest.raises(UnstuckError, match=f"`budget` must be .* above 0, not {budget}"):
         diagnose(training, budget=budget)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        unstuck.diagnose,
+        unstuck.batch_size,
+        unstuck.sharpness,
+        unstuck.spectrum,
+        unstuck.surface,
+        unstuck.escape,
+    ],
+)
+def test_what_is_no_training_and_what_is_no_time_is_said_in_a_line(call):
+    call = inspect.unwrap(call)
+    with pytest.raises(
+        TrainingError, match=r"`training` must be an unstuck.Training.*, not Linear"
+    ) as raised:
+        call(nn.Linear(2, 2))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UnstuckError, match="`budget` must be a number of seconds above 0, not '60s'"):
+        call(Training(**good()), budget="60s")
 
 
 def test_a_message_does_not_show_more_than_a_line_of_what_came():

@@ -17,7 +17,7 @@ from unstuck.report.sharpness.document import to_json
 from unstuck.report.sharpness.figures import figure
 from unstuck.report.sharpness.page import to_html
 from unstuck.report.sharpness.terminal import render, to_text
-from unstuck.training import Training
+from unstuck.training import Training, check_training
 
 # What all measures cost together, roughly, in gradients.
 _TYPICAL_COST = 400.0
@@ -87,6 +87,7 @@ def sharpness(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         MeasurementError: The loss or its gradient is not finite.
         KeyboardInterrupt: Only when it came before anything was known.
     """
+    check_training(training)
     training = replace(training, model=unwrapped(training.model))
     limits = limits_of(budget, memory, seed, only, exact=exact)
     check_names(training.model, limits.only)

@@ -22,7 +22,7 @@ from unstuck.report.surface.document import to_json
 from unstuck.report.surface.figures import figure
 from unstuck.report.surface.page import to_html
 from unstuck.report.surface.terminal import render, to_text
-from unstuck.training import Training
+from unstuck.training import Training, check_training
 from unstuck.trials.onward import walked
 from unstuck.watching.defaults import FEWEST_PLACES
 from unstuck.watching.files.trodden import Snapshot, snapshots
@@ -107,6 +107,7 @@ def surface(  # noqa: PLR0913 - what is looked along, and what may be spent
         RunError: There is no such run, or its path was not kept.
         KeyboardInterrupt: Only when it came before anything was known.
     """
+    check_training(training)
     if along not in {*ALONG, ALL}:
         msg = f"`along` must be one of {', '.join(ALONG)} or {ALL}, not {along!r}"
         raise UnstuckError(msg)

@@ -35,7 +35,7 @@ from unstuck.objective.pace import fastest
 from unstuck.objective.parameters import check_names, patterns
 from unstuck.objective.sampling import reason, repeated
 from unstuck.progress import Told, untold
-from unstuck.training import Training
+from unstuck.training import Training, check_budget, check_training
 from unstuck.trials.planning import shortest
 from unstuck.trials.proof import Allowance, try_remedies
 
@@ -120,9 +120,8 @@ def diagnose(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         UnstuckError: An argument is none of the above.
         KeyboardInterrupt: Only when it came before anything was known.
     """
-    if not 0.0 < budget < math.inf:
-        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
-        raise UnstuckError(msg)
+    check_training(training)
+    check_budget(budget)
     training = replace(training, model=unwrapped(training.model))
     only = patterns(only)
     check_names(training.model, only)

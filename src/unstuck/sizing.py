@@ -17,7 +17,7 @@ from unstuck.report.batch.document import to_json
 from unstuck.report.batch.figures import figure
 from unstuck.report.batch.page import to_html
 from unstuck.report.batch.terminal import render, to_text
-from unstuck.training import Training
+from unstuck.training import Training, check_budget, check_training
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,9 +81,8 @@ def batch_size(
         TrainingError: The training cannot be evaluated; the message says why.
         KeyboardInterrupt: Only when it came before anything was known.
     """
-    if not 0.0 < budget < math.inf:
-        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
-        raise UnstuckError(msg)
+    check_training(training)
+    check_budget(budget)
     if target is not None and not math.isfinite(target):
         msg = f"`target` must be a finite loss, not {target!r}"
         raise UnstuckError(msg)

@@ -19,7 +19,7 @@ from unstuck.report.spectrum.document import to_json
 from unstuck.report.spectrum.figures import figure
 from unstuck.report.spectrum.page import to_html
 from unstuck.report.spectrum.terminal import render, to_text
-from unstuck.training import Training
+from unstuck.training import Training, check_training
 
 # Share of the time for the spectrum of all layers together, where they are looked at one by one too.
 _WHOLE = 0.5
@@ -91,6 +91,7 @@ def spectrum(  # noqa: PLR0913 - what is spent, on what, and who hears of it
         MeasurementError: The loss or its gradient is not finite.
         KeyboardInterrupt: Only when it came before anything was known.
     """
+    check_training(training)
     if top < 1:
         msg = f"`top` must be a number of eigenvalues above 0, not {top!r}"
         raise UnstuckError(msg)

@@ -1,9 +1,11 @@
 """What the user brings: everything that is needed to evaluate the loss of a run again."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
+from numbers import Real
 from typing import Any
 
 import torch
@@ -11,13 +13,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
-from unstuck.errors import TrainingError
+from unstuck.errors import TrainingError, UnstuckError
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
 # Packages whose training loops wrap optimizers and schedulers, and what they call the real ones.
 _WRAPPERS = {"accelerate", "lightning", "pytorch_lightning", "lightning_fabric"}
 _WRAPPED = ("scheduler", "_scheduler", "optimizer", "_optimizer")
+
+# Where criteria live, which newcomers take for losses of a model and a batch.
+_CRITERIA = {"torch.nn.modules.loss", "torch.nn.functional"}
 
 # What Lightning's modules write down with, which works only while their Trainer runs them.
 _LOGGING = ("log", "log_dict")
@@ -55,11 +60,7 @@ class Training:
 
     def __post_init__(self) -> None:
         _check_model(self.model)
-        if not callable(self.loss):
-            msg = (
-                f"`loss` must be a function loss(model, batch) giving a scalar tensor, not {_show(self.loss)}"
-            )
-            raise TrainingError(msg)
+        _check_loss(self.loss)
         _check_batches("data", self.data)
         if self.validation is not None:
             _check_batches("validation", self.validation)
@@ -72,7 +73,9 @@ class Training:
         if self.clip is not None and not _is_positive(self.clip):
             msg = f"`clip` must be a norm above 0, as `max_norm` of clip_grad_norm_, or None, not {_show(self.clip)}"
             raise TrainingError(msg)
-        if self.scheduler is not None and not hasattr(self.scheduler, "step"):
+        if isinstance(self.scheduler, type) or (
+            self.scheduler is not None and not hasattr(self.scheduler, "step")
+        ):
             msg = f"`scheduler` must have a step() method, as torch.optim's have, not {_show(self.scheduler)}"
             raise TrainingError(msg)
 
@@ -95,6 +98,31 @@ def supervised(criterion: Callable[[Any, Any], Tensor]) -> Loss:
         return criterion(model(inputs), targets)
 
     return loss
+
+
+def check_training(training: object) -> None:
+    """Refuse what is no training.
+
+    Raises:
+        TrainingError: It is something else.
+    """
+    if not isinstance(training, Training):
+        msg = (
+            f"`training` must be an unstuck.Training(model=..., loss=..., data=..., optimizer=...), not "
+            f"{_show(training)}"
+        )
+        raise TrainingError(msg)
+
+
+def check_budget(budget: object) -> None:
+    """Refuse what is no time.
+
+    Raises:
+        UnstuckError: It is no number of seconds above 0.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0.0 < float(budget) < math.inf:
+        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
+        raise UnstuckError(msg)
 
 
 def _unlogged(loss: Loss) -> Loss:
@@ -164,6 +192,20 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
         raise TrainingError(msg)
     if parameter.is_inference():
         msg = f"`model`: parameter `{name}` is of torch.inference_mode(), which cannot train: make it outside"
+        raise TrainingError(msg)
+
+
+def _check_loss(loss: object) -> None:
+    if not callable(loss):
+        msg = f"`loss` must be a function loss(model, batch) giving a scalar tensor, not {_show(loss)}"
+        raise TrainingError(msg)
+    home = loss.__module__ if inspect.isfunction(loss) else type(loss).__module__
+    if home in _CRITERIA:
+        name = getattr(loss, "__name__", None) or f"{type(loss).__name__}()"
+        msg = (
+            f"`loss` must be a function loss(model, batch), and {name} compares outputs with targets: where batches "
+            f"are pairs of inputs and targets, pass unstuck.supervised({name})"
+        )
         raise TrainingError(msg)
 
 

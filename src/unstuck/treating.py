@@ -27,7 +27,7 @@ from unstuck.remedies.commit import commit, commit_point
 from unstuck.remedies.records import End
 from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import Left, NotApplicableError, Situation, Treatment
-from unstuck.training import Training
+from unstuck.training import Training, check_training
 from unstuck.trials import choice
 from unstuck.trials.choice import TreatmentError
 from unstuck.trials.course import Course, Held
@@ -133,6 +133,7 @@ def treat(
         TreatmentError: No remedy is proved to help, there is none of that name, or the loss was not lower
             after it; the training is as it was.
     """
+    check_training(training)
     choice.check_remedy(remedy)
     choice.check_optimizer(training)
     with _bare(training) as bare:
@@ -164,6 +165,7 @@ def escape(
         TreatmentError: No way down was found; the training is as it was.
         KeyboardInterrupt: At Ctrl-C; the training is as it was.
     """
+    check_training(training)
     told = progress or untold
     begun = time.monotonic()
     limits = limits_of(budget, None, seed)

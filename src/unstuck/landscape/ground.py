@@ -26,7 +26,7 @@ from unstuck.objective.pace import fastest, finish
 from unstuck.objective.parameters import patterns
 from unstuck.objective.products import Products
 from unstuck.objective.sampling import repeated
-from unstuck.training import Training
+from unstuck.training import Training, check_budget
 
 # Up to so many parameters float64 is affordable: for sharpness always, as at 1e-3 of the weights' size a loss rises
 # by little, and for pictures where rounding would show.
@@ -81,9 +81,7 @@ def limits_of(
     Raises:
         UnstuckError: The budget is no number of seconds above 0.
     """
-    if not 0.0 < budget < math.inf:
-        msg = f"`budget` must be a number of seconds above 0, not {budget!r}"
-        raise UnstuckError(msg)
+    check_budget(budget)
     began = processes.clock()
     room = processes.least(processes.free_memory() if memory is None else memory)
     return Limits(lambda: budget - (processes.clock() - began), room, seed, patterns(only), exact)
