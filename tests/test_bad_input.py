@@ -108,6 +108,10 @@ AT_THE_DOOR: dict[str, tuple[dict[str, Any], str]] = {
         "`optimizer` must be a torch.optim.Optimizer, not <class",
     ),
     "clip: not a norm": ({"clip": -1.0}, r"`clip` must be a norm above 0, .* not -1.0 \(float\)"),
+    "schedule_every: no number of updates": (
+        {"schedule_every": 0},
+        r"`schedule_every` must be a number of updates above 0, or None, not 0 \(int\)",
+    ),
     "optimizer: of wider copies": (
         of_wider_copies(),
         r"`optimizer` moves wider copies of the parameters of `model`, which are float16: make it from",

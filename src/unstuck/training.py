@@ -45,6 +45,8 @@ class Training:
         validation: Batches the run does not train on, like `data`.
         clip: The norm to which the run shortens longer gradients before each step (`max_norm` of
             `torch.nn.utils.clip_grad_norm_`); None: it does not.
+        schedule_every: Updates between two steps of the scheduler: 1, or as many as an epoch has batches. None: as
+            the counts of both tell, which SGD keeps none of.
 
     Raises:
         TrainingError: An argument is not what it must be; the message names it and says what to pass.
@@ -57,6 +59,7 @@ class Training:
     scheduler: Any = None
     validation: Iterable[Any] | None = None
     clip: float | None = None
+    schedule_every: int | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model)
@@ -72,6 +75,9 @@ class Training:
             _check_optimizer(self.optimizer, self.model)
         if self.clip is not None and not _is_positive(self.clip):
             msg = f"`clip` must be a norm above 0, as `max_norm` of clip_grad_norm_, or None, not {_show(self.clip)}"
+            raise TrainingError(msg)
+        if self.schedule_every is not None and not _is_count(self.schedule_every):
+            msg = f"`schedule_every` must be a number of updates above 0, or None, not {_show(self.schedule_every)}"
             raise TrainingError(msg)
         if isinstance(self.scheduler, type) or (
             self.scheduler is not None and not hasattr(self.scheduler, "step")
@@ -269,6 +275,10 @@ def _is_wider_copy(tensor: Tensor, parameter: Tensor) -> bool:
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _form(batch: Any) -> str:

@@ -84,6 +84,7 @@ def test_a_fitted_module_comes_with_all_that_its_trainer_has_made(fitted):
     assert training.optimizer.state
     assert training.scheduler is fitting.lr_scheduler_configs[0].scheduler
     assert training.clip == 0.5
+    assert training.schedule_every == 4  # after each epoch of as many updates
     assert training.data.batch_size == 24
     assert isinstance(training.data.sampler, RandomSampler)
     assert isinstance(training.validation.sampler, SequentialSampler)
@@ -117,6 +118,7 @@ def test_a_module_that_nobody_fitted_gives_its_own_optimizer_and_takes_the_data_
     assert isinstance(training.optimizer, torch.optim.Adam)
     assert isinstance(training.scheduler, torch.optim.lr_scheduler.StepLR)
     assert training.data.batch_size == 8
+    assert training.schedule_every == 12
     assert training.clip is None
     assert training.validation is not None
 
@@ -181,6 +183,7 @@ def test_a_trainer_of_transformers_comes_with_its_own_loss_and_what_one_step_see
     assert training.data.batch_size == 16
     assert isinstance(training.data.sampler, RandomSampler)
     assert training.clip == 0.7
+    assert training.schedule_every == 1
     assert isinstance(training.optimizer, torch.optim.AdamW)
     assert training.optimizer.state
     assert type(training.scheduler).__module__.startswith("torch.optim")

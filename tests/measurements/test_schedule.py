@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,19 @@ def test_what_counts_no_updates_keeps_its_rate_but_under_schedules_that_are_made
     for name, every in (("warm-up", None), ("one cycle", 1)):
         made = scheduled(SCHEDULES[name], momentum)
         assert Schedule(made, Twin(objective_of(made), made.optimizer)).every == every
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_how_often_the_scheduler_steps_may_be_said(every):
+    made = replace(
+        scheduled(SCHEDULES["warm-up"], lambda parameters: torch.optim.SGD(parameters, lr=1e-3)),
+        schedule_every=every,
+    )
+    twin = Twin(objective_of(made), made.optimizer)
+    schedule = Schedule(made, twin)
+    for _ in range(8):
+        schedule.step()
+    assert twin.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * (5 + 8 // every) / 50)
 
 
 def test_past_its_end_a_schedule_leaves_the_rates_as_they_are():

@@ -65,6 +65,12 @@ def test_the_scheduler_steps_after_every_update():
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.5**5)
 
 
+def test_or_as_often_as_is_said():
+    run = training(lr=1.0, scheduler=lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.5))
+    advance(replace(run, schedule_every=2), 5)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
 def test_a_plateau_scheduler_steps_after_every_epoch():
     run = training(
         lr=1e-6, scheduler=lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.1)

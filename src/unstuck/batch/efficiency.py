@@ -95,8 +95,8 @@ def updates_to(trials: Sequence[Trial], level: float) -> Estimate | None:
 
 
 def best_rate(trials: Sequence[Trial]) -> float:
-    """Give the multiple of the run's rate that has come lowest among trials of several rates."""
-    return _best(trials).arm.factor
+    """Give the multiple of the run's rate that is the one to take of those tried; see `_least`."""
+    return _least(trials).arm.factor
 
 
 def alike(halves: int) -> bool:

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -104,18 +104,19 @@ def training_of(module: Any, data: Any = None, *, trainer: Any = None) -> Traini
             "Training the loss of one of its optimizers"
         )
         raise TrainingError(msg)
-    optimizer, scheduler = _fitted(module, trainer) or _configured(module)
+    optimizer, scheduler, every = _fitted(module, trainer) or _configured(module)
     train, unseen = _loaders(module, data, trainer)
-    passes = int(getattr(trainer, "accumulate_grad_batches", 1))
+    steps = of_steps(train, int(getattr(trainer, "accumulate_grad_batches", 1)))
     by_norm = str(getattr(trainer, "gradient_clip_algorithm", None) or "norm").endswith("norm")
     return Training(
         model=module.train(),
         loss=_Step(getattr(trainer, "precision_plugin", None)),
-        data=of_steps(train, passes),
+        data=steps,
         optimizer=optimizer,
         scheduler=scheduler,
         validation=None if unseen is None else of_steps(unseen),
         clip=(getattr(trainer, "gradient_clip_val", None) or None) if by_norm else None,
+        schedule_every=_updates(every, steps),
     )
 
 
@@ -136,17 +137,32 @@ class _Step:
         return loss
 
 
-def _fitted(module: Any, trainer: Any) -> tuple[Any, Any] | None:
+# What tells how often a scheduler steps: "step" or "epoch", and how many of these.
+_Often = tuple[str, int]
+_EACH_EPOCH: _Often = ("epoch", 1)
+
+
+def _updates(often: _Often, data: Any) -> int | None:
+    """Updates between two steps of the scheduler; None where it is not known how long an epoch is."""
+    interval, frequency = often
+    if interval == "step":
+        return frequency
+    return frequency * len(data) if isinstance(data, Sized) and len(data) else None
+
+
+def _fitted(module: Any, trainer: Any) -> tuple[Any, Any, _Often] | None:
     """The optimizer and the scheduler that the Trainer has made, if it has trained this very module."""
     made: list[Any] = list(getattr(trainer, "optimizers", []))
     own = {id(parameter) for parameter in module.parameters()}
     moved = {id(each) for optimizer in made for group in optimizer.param_groups for each in group["params"]}
     if not own & moved:
         return None
-    return _only(made, module), next((each.scheduler for each in trainer.lr_scheduler_configs), None)
+    for config in trainer.lr_scheduler_configs:
+        return _only(made, module), config.scheduler, (config.interval, config.frequency)
+    return _only(made, module), None, _EACH_EPOCH
 
 
-def _configured(module: Any) -> tuple[Any, Any]:
+def _configured(module: Any) -> tuple[Any, Any, _Often]:
     """What `configure_optimizers` gives, in any of its forms."""
     try:
         given = module.configure_optimizers()
@@ -161,7 +177,9 @@ def _configured(module: Any) -> tuple[Any, Any]:
         schedulers = [each["lr_scheduler"] for each in optimizers if "lr_scheduler" in each]
         optimizers = [each["optimizer"] for each in optimizers]
     first = next(iter(schedulers), None)
-    return _only(optimizers, module), first["scheduler"] if isinstance(first, Mapping) else first
+    config: Mapping[str, Any] = first if isinstance(first, Mapping) else {"scheduler": first}
+    often = config.get("interval", _EACH_EPOCH[0]), config.get("frequency", _EACH_EPOCH[1])
+    return _only(optimizers, module), config["scheduler"], often
 
 
 def _only(optimizers: Sequence[Any], module: Any) -> Any:

@@ -105,6 +105,7 @@ def training_of(trainer: Trainer) -> Training:
             scheduler=trainer.lr_scheduler,
             validation=validation,
             clip=arguments.max_grad_norm or None,
+            schedule_every=1,
         )
 
 

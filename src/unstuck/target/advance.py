@@ -24,9 +24,9 @@ from unstuck.training import Training
 def advance(training: Training, steps: int, progress: Told | None = None) -> None:
     """Train for so many steps, in place: a batch, a gradient, an update each, epoch after epoch.
 
-    The scheduler makes its step after every update, but ReduceLROnPlateau, which wants to be told the
-    loss, after every epoch, with the mean loss of its batches. Of several processes each makes its step on its own
-    part of the batch, with the mean of their gradients, as DistributedDataParallel does.
+    The scheduler makes its step after every update, or after as many as `schedule_every` says, but ReduceLROnPlateau,
+    which wants to be told the loss, after every epoch, with the mean loss of its batches. Of several processes each
+    makes its step on its own part of the batch, with the mean of their gradients, as DistributedDataParallel does.
 
     Raises:
         TrainingError: There is no optimizer, the data are empty, or a step fails; it names the step.
@@ -84,7 +84,8 @@ def _step(training: Training, optimizer: Optimizer, batch: Any, number: int) -> 
         reason = " ".join(str(error).split())
         msg = f"training step {number} failed on a batch {describe(batch)}: {type(error).__name__}: {reason:.300}"
         raise TrainingError(msg) from error
-    if training.scheduler is not None and not isinstance(training.scheduler, ReduceLROnPlateau):
+    due = number % (training.schedule_every or 1) == 0
+    if due and training.scheduler is not None and not isinstance(training.scheduler, ReduceLROnPlateau):
         training.scheduler.step()
     return first[0]
 

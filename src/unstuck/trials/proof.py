@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from unstuck import processes
 from unstuck.errors import TrainingError
 from unstuck.estimate import Estimate
-from unstuck.findings.progress import ABOUT_EQUAL
 from unstuck.findings.proven import least_gain
 from unstuck.findings.records import Cause, Verdict
 from unstuck.measurements.judging import Halves
@@ -22,6 +21,7 @@ from unstuck.remedies.run import Run
 from unstuck.remedies.treatment import ANEW, Situation, Treatment, together
 from unstuck.training import Training
 from unstuck.trials.course import Course, Ended, Held, nowhere
+from unstuck.trials.entrants import NO_TIME, Entrant, to_prove
 from unstuck.trials.memory import Memory, Outcome
 from unstuck.trials.orders import Orders
 from unstuck.trials.planning import DEARER, FEWEST_ORDERS, LOOK, PROVED, plan, provable
@@ -35,7 +35,6 @@ _PASSES, _FEWEST, _MOST = 4, 80, 160
 # At these the way out costs something itself, before the first step.
 _CRITICAL = frozenset({Cause.SADDLE_POINT, Cause.LOCAL_MAXIMUM, Cause.PLATEAU})
 
-_NO_TIME = "there was no time for the proof"
 
 # The screening: a third of the way for all, the rest for the better half.
 _FIRST_LEG = 1.0 / 3.0
@@ -80,24 +79,6 @@ def try_remedies(training: Training, verdict: Verdict, allowed: Allowance, told:
     return _Proof(training, objective, verdict, allowed, told, lost=False).run()
 
 
-@dataclass
-class _Entrant:
-    """A remedy in the race.
-
-    Attributes:
-        course: The one of the screening, until it has ended; None too where its end is remembered.
-        ended: One for each order, that of the screening first.
-        end: The loss that it has come to on the first order: of the held batches, or of the validation data.
-        given_up: Why it goes no further, or "".
-    """
-
-    treatment: Treatment
-    course: Course | None
-    ended: list[Ended]
-    end: float
-    given_up: str = ""
-
-
 class _Proof:
     def __init__(
         self,
@@ -136,7 +117,8 @@ class _Proof:
 
     def run(self) -> Trials:
         entrants = self._screened()
-        proved = self._chosen(entrants, self._provable())
+        going_on, cause = self._comes_to(self._on[0]), self._verdict.cause
+        proved = to_prove(entrants, going_on, cause, self._provable())
         orders = self._prove(proved)
         return self._record(entrants, proved, orders)
 
@@ -182,19 +164,21 @@ class _Proof:
         setup = self._objective.ledger.examples - before
         return Course(run, self._orders(number), self._horizon, self._held, setup, side)
 
-    def _screened(self) -> list[_Entrant]:
+    def _screened(self) -> list[Entrant]:
         """Run all on one order, the better half of them to the end."""
         self._told("going on, for comparison", 0.0)
         self._on.append(self._through(None, 0))
         self._one = self._objective.ledger.examples - self._paid
-        entrants: list[_Entrant] = []
+        entrants: list[Entrant] = []
         for number, treatment in enumerate(self._treatments):
             self._told(f"trying {treatment.name}", 0.4 * number / len(self._treatments))
             self._enter(treatment, entrants)
         step = self._mixed(entrants)
         going = sorted(entrants, key=lambda entrant: entrant.end)
         kept = going[: max(math.ceil(len(going) / 2), PROVED)]
-        kept += [entrant for entrant in going if entrant not in kept and self._addresses(entrant)]
+        kept += [
+            entrant for entrant in going if entrant not in kept and entrant.addresses(self._verdict.cause)
+        ]
         for entrant in entrants:
             if entrant not in kept:
                 entrant.given_up = "among the worse half after a third of the way"
@@ -205,11 +189,11 @@ class _Proof:
             both.given_up = both.given_up or f"no better than {step.treatment.name} alone"
         return entrants
 
-    def _enter(self, treatment: Treatment, entrants: list[_Entrant]) -> None:
+    def _enter(self, treatment: Treatment, entrants: list[Entrant]) -> None:
         if self._allowed.over():
             self._untried.append(Untried(treatment.name, "the time was over"))
             return
-        entrant = _Entrant(treatment, None, [], math.inf)
+        entrant = Entrant(treatment, None, [], math.inf)
 
         def go() -> Outcome:
             entrant.course = self._started(treatment)
@@ -227,9 +211,9 @@ class _Proof:
         course.advance(_FIRST_LEG, self._allowed.over)
         return course
 
-    def _mixed(self, entrants: list[_Entrant]) -> _Entrant | None:
+    def _mixed(self, entrants: list[Entrant]) -> Entrant | None:
         """Enter what treats the cause together with other steps, where these alone gain more; gives the latter."""
-        aimed = [entrant for entrant in entrants if self._addresses(entrant)]
+        aimed = [entrant for entrant in entrants if entrant.addresses(self._verdict.cause)]
         steps = [entrant for entrant in entrants if entrant.treatment.name in STEPS and entrant not in aimed]
         if not aimed or not steps:
             return None
@@ -239,7 +223,7 @@ class _Proof:
             self._enter(together(aim.treatment, step.treatment), entrants)
         return step if len(entrants) > before else None
 
-    def _finish(self, entrant: _Entrant, *, further: bool) -> None:
+    def _finish(self, entrant: Entrant, *, further: bool) -> None:
         """Let go of the copies of parameters and optimizer, once they have gone all of the way."""
 
         def go() -> Outcome:
@@ -269,9 +253,6 @@ class _Proof:
 
         return self._memory.outcome((treatment, number, "alone", self._steps), go).kept()
 
-    def _addresses(self, entrant: _Entrant) -> bool:
-        return self._verdict.cause in entrant.treatment.treats
-
     def _provable(self) -> int:
         """How many remedies can be proved in the time that is left, at the pace that the screening had."""
 
@@ -285,30 +266,6 @@ class _Proof:
 
         return int(self._memory.decision("proved", make))
 
-    def _chosen(self, entrants: Sequence[_Entrant], most: int) -> list[_Entrant]:
-        """The best variant of each remedy; of those the best that treats the cause, and the best others."""
-        finished = [each for each in entrants if not each.given_up]
-        variants = {
-            each.treatment.name: [one for one in finished if one.treatment.name == each.treatment.name]
-            for each in finished
-        }
-        best = sorted(map(self._variant, variants.values()), key=lambda each: each.end)
-        first = [entrant for entrant in best if self._addresses(entrant)][:1]
-        chosen = (first + [entrant for entrant in best if entrant not in first])[:PROVED]
-        for entrant in finished:
-            if entrant not in chosen:
-                entrant.given_up = "not among the best at the end of the first order"
-        for entrant in chosen[most:]:
-            entrant.given_up = _NO_TIME
-        return chosen[:most]
-
-    def _variant(self, variants: Sequence[_Entrant]) -> _Entrant:
-        """Of those that gain about as much as the best the first proposed, for which the measurements speak."""
-        best, going_on = min(each.end for each in variants), self._comes_to(self._on[0])
-        gained = going_on - best
-        enough = going_on - ABOUT_EQUAL * gained if 0.0 < gained < math.inf else best
-        return next(each for each in variants if each.end <= enough)
-
     def _comes_to(self, ended: Ended) -> float:
         """Where a continuation ends, by what the remedies are compared by."""
         if not self._by_validation:
@@ -317,7 +274,7 @@ class _Proof:
         mean = math.fsum(w * v for w, v in zip(weights, ended.validation, strict=True)) / math.fsum(weights)
         return mean if math.isfinite(mean) else math.inf
 
-    def _prove(self, entrants: Sequence[_Entrant]) -> int:
+    def _prove(self, entrants: Sequence[Entrant]) -> int:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""
         done, longest = 0, 0.0
         for number in range(1, self._planned + 1):
@@ -336,7 +293,7 @@ class _Proof:
             done, longest = number, max(longest, processes.clock() - begun)
         return done
 
-    def _record(self, entrants: Sequence[_Entrant], proved: Sequence[_Entrant], orders: int) -> Trials:
+    def _record(self, entrants: Sequence[Entrant], proved: Sequence[Entrant], orders: int) -> Trials:
         enough = orders >= FEWEST_ORDERS
         trials = [self._trial(each, len(proved), judged=enough and each in proved) for each in entrants]
         ledger = self._objective.ledger
@@ -356,7 +313,7 @@ class _Proof:
             least=least_gain(self._verdict.measured),
         )
 
-    def _trial(self, entrant: _Entrant, comparisons: int, *, judged: bool) -> Trial:
+    def _trial(self, entrant: Entrant, comparisons: int, *, judged: bool) -> Trial:
         treatment = entrant.treatment
         trial = Trial(
             name=treatment.name,
@@ -366,7 +323,7 @@ class _Proof:
             source=treatment.source,
             setup=math.fsum(each.setup for each in entrant.ended) / len(entrant.ended) / self._batch,
             curves=tuple(ended.curve for ended in entrant.ended),
-            given_up=entrant.given_up or ("" if judged else _NO_TIME),
+            given_up=entrant.given_up or ("" if judged else NO_TIME),
         )
         if not judged:
             return trial

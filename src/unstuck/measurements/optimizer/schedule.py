@@ -83,13 +83,15 @@ def rate_of(optimizer: Optimizer) -> float | None:
 def updates_per_schedule_step(training: Training) -> int | None:
     """How many updates the run makes between two steps of its scheduler; None where that cannot be told.
 
-    An adaptive optimizer counts its updates, a scheduler its own steps; the ratio is 1, or as many as an epoch has
-    batches. Where nothing tells, or the schedule was left behind, the rate is better left as it is than run through
-    an epoch's schedule in so many updates.
+    What the training says of it holds. Else an adaptive optimizer counts its updates, a scheduler its own steps; the
+    ratio is 1, or as many as an epoch has batches. Where nothing tells, or the schedule was left behind, the rate is
+    better left as it is than run through an epoch's schedule in so many updates.
     """
     scheduler, optimizer = training.scheduler, training.optimizer
     if scheduler is None or optimizer is None or isinstance(scheduler, ReduceLROnPlateau):
         return None
+    if training.schedule_every is not None:
+        return training.schedule_every
     scheduled = float(getattr(scheduler, "last_epoch", 0) or 0)
     counts = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
     if scheduled < 1.0:
