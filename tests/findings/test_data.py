@@ -4,7 +4,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.findings.handmade import planted
+from tests.findings.handmade import continued, measurements, planted
 
 from unstuck.estimate import Estimate
 from unstuck.findings.data import mismatch, mismatched_loss, uninformative, uninformative_labels
@@ -95,3 +95,14 @@ def test_a_rule_that_shows_once_it_is_learnt_is_not_denied_where_the_optimizer_l
 def test_confidence_follows_from_what_was_asked(change, less):
     changed = uninformative(dataclasses.replace(INDEPENDENT, **change))
     assert (changed.confidence < uninformative(INDEPENDENT).confidence) is less
+
+
+@pytest.mark.parametrize(("gain", "named"), [(0.3, False), (0.0, True)])
+def test_a_temperature_that_binds_scores_is_blamed_once_the_run_stands_at_its_floor(gain, named):
+    bound = Outputs("cross_entropy", (), 1.39, built=1.37, free=0.0, misfit="cosines")
+    measured = measurements((), None, (), outputs=bound, continuations=continued(gain))
+    finding = mismatched_loss(classify(measured), measured)
+    assert (finding is not None) == named
+    assert not named or "temperature" in finding.advice
+    above = dataclasses.replace(measured, outputs=dataclasses.replace(bound, loss=2.0))
+    assert mismatched_loss(classify(above), above) is None

@@ -99,15 +99,6 @@ FITTING = {
         of_output(lambda o, y: functional.cross_entropy(30 * torch.tanh(o / 30), y)),
         CLASSES,
     ),
-    "a contrast of embeddings": (
-        network(4),
-        of_output(
-            lambda o, y: functional.cross_entropy(
-                functional.normalize(o) @ functional.normalize(o + 0.1).T / 0.5, torch.arange(len(y))
-            )
-        ),
-        CLASSES,
-    ),
     "several quantiles of one target": (
         network(3),
         of_output(lambda o, y: torch.maximum(0.9 * (y - o), 0.1 * (o - y)).mean()),
@@ -347,3 +338,82 @@ def test_a_view_that_takes_places_for_classes_is_seen(flatten, channels, misfit)
 
     assert found.misfit == misfit
     assert (mismatch(found) is not None) == bool(misfit)
+
+
+def test_a_contrast_at_a_temperature_of_a_half_has_a_floor_and_is_not_blamed_for_that_alone():
+    contrast = of_output(
+        lambda o, y: functional.cross_entropy(
+            functional.normalize(o) @ functional.normalize(o + 0.1).T / 0.5, torch.arange(len(y))
+        )
+    )
+    outputs = look(network(4), contrast, CLASSES)
+    assert outputs.misfit == "cosines"
+    assert outputs.built > 1.0
+    assert mismatch(outputs) is None
+
+
+class Cosines(nn.Module):
+    """Scores of four classes as cosines of features and weights, times a scale that may be learnt."""
+
+    def __init__(self, scale=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Linear(X.shape[1], 6)
+        self.classes = nn.Parameter(torch.randn(4, 6))
+        self.scale = scale
+
+    def forward(self, x):
+        scores = functional.normalize(self.features(x)) @ functional.normalize(self.classes).T
+        return scores if self.scale is None else self.scale * scores
+
+
+def test_cosines_keep_a_cross_entropy_above_that_of_the_corners_of_a_simplex():
+    outputs = look(Cosines(), nn.CrossEntropyLoss(), CLASSES)
+    assert outputs.misfit == "cosines"
+    assert outputs.built == pytest.approx(math.log(1 + 3 * math.exp(-1 - 1 / 3)), rel=0.02)
+    assert outputs.free < 0.05
+    assert look(Cosines(nn.Parameter(torch.tensor(1.0))), nn.CrossEntropyLoss(), CLASSES).misfit == ""
+    assert look(network(4), nn.CrossEntropyLoss(), CLASSES).misfit == ""
+
+
+def test_a_softmax_over_one_number_says_the_same_of_all_and_a_saturated_sigmoid_does_not():
+    outputs = look(network(1, nn.Softmax(1), Squeeze()), nn.BCELoss(), BITS)
+    assert outputs.misfit == "constant"
+    assert "always 1" in mismatch(outputs).explanation
+    saturated = network(1, nn.Sigmoid(), Squeeze())
+    with torch.no_grad():
+        saturated[-3].bias.fill_(-1e3)
+    assert look(saturated, nn.MSELoss(), BITS).misfit == ""
+
+
+def test_targets_that_are_no_probabilities_leave_a_loss_without_a_floor():
+    outputs = look(network(1, Squeeze()), nn.BCEWithLogitsLoss(), 255 * BITS)
+    assert outputs.misfit == "unbounded"
+    assert "255" in mismatch(outputs).advice
+
+
+@pytest.mark.parametrize(("labels", "misfit"), [(BITS, "indifferent"), (2 * BITS - 1, "")])
+def test_a_hinge_of_zeros_and_ones_asks_nothing_of_the_inputs(labels, misfit):
+    hinge = of_output(lambda outputs, y: (1 - y * outputs[:, 0]).relu().mean())
+    outputs = look(network(1), hinge, labels)
+    assert outputs.misfit == misfit
+    assert (mismatch(outputs) is not None) == bool(misfit)
+
+
+def test_where_no_search_finds_a_slope_a_loss_is_not_called_indifferent():
+    """Residuals that are clipped throughout, with outputs at zero and at random; not with those that fit."""
+    clipped = of_output(lambda outputs, y: (outputs[:, 0] - (100 * y + 50)).square().clamp(max=1).mean())
+    outputs = look(network(1), clipped, BITS)
+    assert outputs.floor == pytest.approx(outputs.blind)
+    assert outputs.misfit == ""
+
+
+def test_rates_that_are_taken_for_logarithms_are_told_so():
+    counts = torch.zeros(96, 1)
+    counts[::7] = 1.0
+    model = network(1, nn.Softplus())
+    with torch.no_grad():
+        model[-2].bias.fill_(-4.0)  # as low as it gets
+    finding = mismatch(look(model, nn.PoissonNLLLoss(), counts))
+    assert "logarithms of rates" in finding.explanation
+    assert "log_input=False" in finding.advice

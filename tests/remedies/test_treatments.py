@@ -12,7 +12,9 @@ import unstuck
 from objective.fingerprint import unchanged
 from unstuck import Cause, Training, supervised
 from unstuck.demos.digits import digits
+from unstuck.findings.records import Finding
 from unstuck.measurements.records import Sample
+from unstuck.measurements.records.outputs import Outputs
 from unstuck.objective import Objective, draw
 from unstuck.objective.ledger import GRADIENT
 from unstuck.remedies import batches, inputs, outputs, points, precision, rules, steps, units, wiring
@@ -500,6 +502,27 @@ def test_outputs_that_the_loss_makes_of_parts_of_the_model_are_not_said_to_have_
     assert facts.findings[0].cause is Cause.MISMATCHED_LOSS
     with pytest.raises(NotApplicableError, match="parts of the model"):
         named(outputs.fit_outputs(facts), "fit-outputs").apply(run_of(made))
+
+
+def test_cosines_are_scaled_where_the_model_gives_the_scores_themselves(plain):
+    made, facts = plain
+    blamed = Finding(Cause.MISMATCHED_LOSS, 0.9, (), "", "")
+    for classes in (10, 64):
+        bound = Outputs("cross_entropy", (), 1.4, 1.37, 0.0, "cosines", shapes=((32, classes),))
+        situation = replace(facts, findings=(blamed,), measured=replace(facts.measured, outputs=bound))
+        treatment, run = named(outputs.fit_outputs(situation), "fit-outputs"), run_of(made)
+        if classes == 10:
+            treatment.apply(run)
+            expected = sum(
+                float(nn.functional.cross_entropy(20 * made.model(batch[0]), batch[1]).detach())
+                for batch in made.data
+            )
+            assert run.objective.value(run.objective.theta) == pytest.approx(
+                expected / len(made.data), rel=1e-5
+            )
+        else:
+            with pytest.raises(NotApplicableError, match="made in the loss"):
+                treatment.apply(run)
 
 
 def test_outputs_are_moved_to_where_a_bounded_loss_feels_the_targets():

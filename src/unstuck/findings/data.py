@@ -1,9 +1,11 @@
 """What no optimizer can help with: outputs that do not fit the loss, labels that do not depend on the inputs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from unstuck.findings import updates
 from unstuck.findings.phrases import MOST, estimated
+from unstuck.findings.progress import improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
 from unstuck.measurements.records.labels import ALIKE, Labels
@@ -12,6 +14,9 @@ from unstuck.measurements.records.outputs import Outputs
 
 # What no parameters can remove is the reason of a stall where it is most of what other outputs could remove.
 MOSTLY = 0.5
+
+# Where scores are bound by their temperature the floor may be meant, and is what stops the run once it is reached.
+NEARLY = 0.9
 
 # Where the criterion squashes its inputs itself, squashing them before is always a mistake. With two classes,
 # the floor of softmax in softmax (log(1 + 1/e) = 0.31) is 0.45 of the loss at chance (log 2 = 0.69).
@@ -33,6 +38,9 @@ RULES = 0.6
 # And where the optimizer is known to keep the run from learning, that it is not learnt says nothing.
 UNLEARNT = 0.45
 
+# How sure it is that a loss is indifferent to inputs, as two searches for its floor say.
+INDIFFERENT = 0.9
+
 # Where rows of a batch are steps of one sequence or nodes of one graph, what is compared with their targets changes
 # by nine tenths and more of what changes most (measured on recurrent networks and attention, trained and not).
 MISSED, ROUTED = 2.0 / 3.0, 0.97
@@ -45,21 +53,31 @@ SQUASHING = {
 }
 
 
+# Why outputs do not reach their targets, and what else helps than to leave them free.
+_CANNOT, _RESCALE = "which cannot take the values that the targets have", "scale the targets into its range"
+_ASKS = {"poisson_nll_loss": "and `poisson_nll_loss` takes them for the logarithms of rates"}
+_OR_ELSE = {"poisson_nll_loss": "pass log_input=False"}
+
+
 def mismatched_loss(_point: Point, measured: Measurements) -> Finding | None:
     """No values of the last layer's outputs bring the loss near what the criterion could reach."""
-    return mismatch(measured.outputs) if measured.outputs else None
+    outputs = measured.outputs
+    if outputs is None:
+        return None
+    # A temperature is a matter of choice, as long as the loss falls with it.
+    if outputs.misfit == "cosines" and outputs.share > NEARLY and not improves(measured):
+        return _cosines(outputs)
+    return mismatch(outputs)
 
 
 def mismatch(outputs: Outputs) -> Finding | None:
     """Judge the floors, and what the criterion was given."""
-    if outputs.misfit == "broadcast":
-        return _broadcast(outputs)
-    if outputs.misfit == "scrambled":
-        return _scrambled(outputs)
+    if outputs.misfit in _OF_KINDS:
+        return _OF_KINDS[outputs.misfit](outputs)
     if outputs.misfit and outputs.criterion in ("nll_loss", "kl_div"):
         return _not_logarithms(outputs)
     squashed = outputs.criterion in SQUASHING
-    if outputs.share < (MISTAKEN if squashed else MOSTLY):
+    if outputs.misfit == "cosines" or outputs.share < (MISTAKEN if squashed else MOSTLY):
         return None
     return _squashed_twice(outputs) if squashed else _out_of_range(outputs)
 
@@ -94,10 +112,10 @@ def _out_of_range(outputs: Outputs) -> Finding:
         Cause.MISMATCHED_LOSS,
         min(0.5 + 0.5 * outputs.share, MOST),
         _floors(outputs),
-        f"The outputs end in {_ends(outputs)}, which cannot take the values that the targets have. No weights "
+        f"The outputs end in {_ends(outputs)}, {_ASKS.get(outputs.criterion, _CANNOT)}. No weights "
         f"bring the loss below {outputs.built:.4g}, where free outputs reach {outputs.free:.2g}; it is "
         f"{outputs.loss:.4g} now.",
-        f"Take {_ends(outputs)} off the end of the model, or scale the targets into its range.",
+        f"Take {_ends(outputs)} off the end of the model, or {_OR_ELSE.get(outputs.criterion, _RESCALE)}.",
     )
 
 
@@ -129,6 +147,19 @@ def _scrambled(outputs: Outputs) -> Finding:
     )
 
 
+def _cosines(outputs: Outputs) -> Finding:
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        min(0.5 + 0.5 * outputs.share, MOST),
+        _floors(outputs),
+        f"`{outputs.criterion}` is given products of rows of fixed lengths, as cosines are, which cannot be large. "
+        f"No weights bring the loss below {outputs.built:.4g}, where free scores reach {outputs.free:.2g}; on the "
+        f"same batches it is {outputs.loss:.4g} now.",
+        "Multiply the scores before the loss: divide cosines by a temperature of about 0.05 to 0.1, or learn their "
+        "scale (logit_scale.exp() * cosines, with logit_scale a parameter that begins at log(10) or so).",
+    )
+
+
 def _not_logarithms(outputs: Outputs) -> Finding:
     probabilities = outputs.misfit == "probabilities"
     what = "probabilities" if probabilities else "numbers whose exponentials do not sum to one"
@@ -145,6 +176,51 @@ def _not_logarithms(outputs: Outputs) -> Finding:
         f"`{outputs.criterion}` expects log-probabilities, and is given {what}. {then}.",
         "End the model in log_softmax over the classes (dim=1), or give raw outputs to cross_entropy.",
     )
+
+
+def _constant(outputs: Outputs) -> Finding:
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        (Evidence("present_loss", outputs.loss),),
+        f"Whatever the last layer puts out, {_ends(outputs)} makes the same numbers of it, as a softmax over a "
+        "single number does, which is always 1. So the loss does not depend on the model: no gradient comes back.",
+        "Of one output per example take the sigmoid (or give it raw to BCEWithLogitsLoss); of several, apply "
+        f"{_ends(outputs)} along the dimension of the classes, or leave it to cross_entropy.",
+    )
+
+
+def _unbounded(outputs: Outputs) -> Finding:
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        MOST,
+        (Evidence("present_loss", outputs.loss),),
+        f"`{outputs.criterion}` takes targets between 0 and 1, and is given others. The loss then has no lower "
+        "bound: it falls for ever as outputs grow, without the predictions getting any better.",
+        "Bring the targets between 0 and 1: divide masks of 0 and 255 by 255, turn labels of -1 and 1 into 0 and 1.",
+    )
+
+
+def _indifferent(outputs: Outputs) -> Finding:
+    floors = (("floor", outputs.floor), ("constant_loss", outputs.blind), ("present_loss", outputs.loss))
+    return Finding(
+        Cause.MISMATCHED_LOSS,
+        INDIFFERENT,
+        tuple(Evidence(name, value) for name, value in floors if value is not None),
+        f"One output for all examples reaches the lowest loss that any outputs reach, {outputs.floor:.4g}; on the "
+        f"same batches it is {outputs.loss:.4g} now. So it asks nothing of the model that depends on its inputs.",
+        "See what the loss makes of the targets: a hinge takes labels of -1 and 1 (2 * y - 1 makes them of 0 and 1), "
+        "and weights, masks and ignore_index may leave one class alone.",
+    )
+
+
+_OF_KINDS: dict[str, Callable[[Outputs], Finding | None]] = {
+    "broadcast": _broadcast,
+    "scrambled": _scrambled,
+    "constant": _constant,
+    "unbounded": _unbounded,
+    "indifferent": _indifferent,
+}
 
 
 def misrouted(_point: Point, measured: Measurements) -> Finding | None:

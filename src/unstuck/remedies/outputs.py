@@ -1,7 +1,7 @@
 """Outputs that fit the loss: without the activation that restricts them, or in the form that the loss takes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from unstuck.training import Loss
 
 Form = Callable[[Tensor], Tensor]
 
+# What cosines are multiplied by to tell classes apart: an inverse temperature, of the usual size (Wang et al., 2018).
+_SCALE = 20.0
+
 
 def fit_outputs(known: Situation) -> Sequence[Treatment]:
     """Take the last activation off, or bring the outputs into the form that the loss takes."""
@@ -23,7 +26,7 @@ def fit_outputs(known: Situation) -> Sequence[Treatment]:
     if outputs is None or not known.findings or known.findings[0].cause is not Cause.MISMATCHED_LOSS:
         return []
     ending = behind(known.training.model)
-    if ending and outputs.misfit != "broadcast":
+    if ending and outputs.misfit not in ("broadcast", "cosines"):
         names = " and ".join(type(child).__name__ for _, _, child in ending)
         return [
             _treatment(
@@ -64,9 +67,22 @@ def _form(outputs: Outputs) -> tuple[str, str, Form] | None:
         return "logarithms of probabilities", "give logits, without softmax", _log
     if outputs.misfit == "unnormalised":
         return "log-probabilities", "outputs = torch.log_softmax(outputs, dim=1)", _log_softmax
+    if outputs.misfit == "cosines":
+        return f"cosines times {_SCALE:g}", f"scores = {_SCALE:g} * scores", _Scaled(outputs.shapes[0])
     if outputs.misfit == "broadcast":
         return "outputs of the targets' shape", "outputs = outputs.squeeze(-1)", _squeezed
     return None
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    shape: tuple[int, ...]
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        if tuple(outputs.shape)[1:] != self.shape[1:]:
+            msg = "the scores are made in the loss, out of what the model gives"
+            raise NotApplicableError(msg)
+        return _SCALE * outputs
 
 
 def _log(outputs: Tensor) -> Tensor:

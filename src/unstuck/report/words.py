@@ -138,7 +138,7 @@ CAUSES: dict[Cause, Word] = {
     ),
     Cause.MISMATCHED_LOSS: Word(
         "Mismatched loss",
-        "The loss does not fit the outputs of the model: by construction it cannot go lower.",
+        "The loss does not fit what it is given: by construction it cannot go lower, or lower is no better.",
         "Hand the loss what it expects (for cross-entropy: logits, not probabilities).",
         "act",
     ),

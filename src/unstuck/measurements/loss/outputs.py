@@ -9,8 +9,9 @@ from torch import Tensor
 
 from unstuck.estimate import weighted_mean
 from unstuck.measurements.judging import Judge
+from unstuck.measurements.loss.cosines import floor_of_cosines
 from unstuck.measurements.loss.floors import Function, descend, domain, least, value
-from unstuck.measurements.loss.tape import Call, Tail, Trace, constants, tail, trace
+from unstuck.measurements.loss.tape import Call, Tail, Trace, constants, reorders, tail, trace
 from unstuck.measurements.records.outputs import LEFT, Outputs
 from unstuck.objective.generators import generators_kept
 from unstuck.training import Training
@@ -107,17 +108,32 @@ def _look(traced: Trace) -> Outputs:
     outputs = Outputs(call.name if call else "", ends, float(traced.loss.detach()))
     if call is None or sum(tensor.numel() for tensor in built.present()) > _LARGEST:
         return outputs
-    outputs = replace(outputs, misfit=_misfit(free, call) or ("" if ends else _scrambled(built, free, call)))
+    outputs = replace(
+        outputs, misfit=_misfit(free, call) or (_constant if ends else _scrambled)(built, free, call)
+    )
     if outputs.misfit == "broadcast":
         return _broadcast(free, call, outputs)
     if not outputs.misfit:
         blind = _blind(built)
         outputs = replace(outputs, floor=_floor(built, outputs.loss, blind), blind=blind)
+        outputs = replace(outputs, misfit="" if ends else _indifferent(outputs, free, call))
+    if not outputs.misfit and (lowest := floor_of_cosines(built, outputs.loss, _SHAPING)) is not None:
+        return _of_cosines(outputs, free, call, lowest)
     if ends:
         return _with_floors(outputs, built, free)
     if outputs.misfit == "probabilities" and call.name == "cross_entropy":
         return _with_floors(outputs, free, free, ending=lambda given: torch.softmax(given, _classes(given)))
     return outputs
+
+
+def _of_cosines(outputs: Outputs, free: Tail, call: Call, lowest: float) -> Outputs:
+    """Compare the floor of products of rows of fixed lengths with that of any scores."""
+    unbound = value(free, least(free, [free.present()], ZERO * outputs.loss))
+    if not -ZERO * outputs.loss <= unbound <= lowest:
+        return outputs
+    return replace(
+        outputs, misfit="cosines", built=lowest, free=unbound, shapes=(tuple(_given(free, call).shape),)
+    )
 
 
 def free_end(built: Tail) -> tuple[Tail, tuple[str, ...]]:
@@ -168,12 +184,31 @@ def _misfit(free: Tail, call: Call) -> str:
     given = _given(free, call)
     if not given.ndim or not given.is_floating_point() or not bool(given.isfinite().all()):
         return ""
-    targets = constants(free.tape, call)
+    targets = [tensor for tensor in constants(free.tape, call) if not reorders(tensor)]
     if any(_broadcasts(given, target) for target in targets[:1]):
         return "broadcast"
+    if call.name == "binary_cross_entropy_with_logits" and any(map(_beyond_one, targets[:1])):
+        return "unbounded"
     if call.name in ("cross_entropy", *_LOG_PROBABILITIES) and _are_probabilities(given):
         return "probabilities"
     return "unnormalised" if call.name == "nll_loss" and _unnormalised(given) else ""
+
+
+def _beyond_one(target: Tensor) -> bool:
+    """Whether targets are no probabilities: outputs of the right sign then lower the loss for ever."""
+    return float(target.min()) < 0.0 or float(target.max()) > 1.0
+
+
+def _constant(built: Tail, free: Tail, _call: Call) -> str:
+    """Whether the criterion is given the same numbers whatever the last layer puts out, as by a softmax over one."""
+    drawn = torch.Generator().manual_seed(0)
+    noise = [torch.randn(t.shape, generator=drawn).to(t.device, t.dtype) for t in built.present()]
+    # What is saturated or dead where the run is gives other numbers elsewhere.
+    tried = [built.at(values, free.starts) for values in (built.present(), noise, [10.0 * t for t in noise])]
+    same = all(
+        torch.equal(one, first) for each in tried[1:] for one, first in zip(each, tried[0], strict=True)
+    )
+    return "constant" if same else ""
 
 
 def _unnormalised(given: Tensor) -> bool:
@@ -297,6 +332,18 @@ def _floor(built: Tail, loss: float, blind: float | None) -> float | None:
         return None
     told = max(loss - lowest, 0.0 if blind is None else LEFT * (blind - lowest))
     return lowest if max(found) - lowest <= _APART * told else None
+
+
+def _indifferent(outputs: Outputs, free: Tail, call: Call) -> str:
+    """Whether one output for all is as good as any, the targets themselves too, though these differ."""
+    if outputs.floor is None or outputs.blind is None or outputs.blind - outputs.floor > ZERO * outputs.floor:
+        return ""
+    given = _given(free, call)
+    targets = [t.to(given.dtype) for t in constants(free.tape, call) if t.shape == given.shape]
+    if len(free.starts) != 1 or not any(bool((t != t[:1]).any()) for t in targets):
+        return ""  # where there is no slope anywhere, a search ends where it begins
+    lowest = value(free, least(free, [[target] for target in targets]))
+    return "indifferent" if lowest >= (1.0 - ZERO) * outputs.floor else ""
 
 
 def _blind(built: Tail) -> float | None:

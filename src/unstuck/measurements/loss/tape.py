@@ -215,6 +215,10 @@ class Tail:
             ahead.extend(self.tape.calls[node.call].uses)
         return Tail(self.tape, self._end, starts, list(needed))
 
+    def begun(self, starts: Sequence[int], calls: Iterable[int]) -> "Tail":
+        """Give one that begins earlier, at `starts`, from which `calls` lead to where it begins now."""
+        return Tail(self.tape, self._end, starts, [*calls, *self.calls])
+
 
 def tail(traced: Trace) -> Tail:
     """Walk back from the loss to where parameters come in: there the model's last outputs are.
@@ -259,6 +263,13 @@ def constants(tape: Tape, call: Call) -> list[Tensor]:
     """Those arguments of a call that were not learnt, such as targets; numbers do not count."""
     nodes = [tape.nodes[number] for number in call.uses]
     return [node.tensor for node in nodes if not node.learnt and node.tensor.ndim]
+
+
+def reorders(index: Tensor) -> bool:
+    """Whether an index is each place once: it sorts, as by time in a Cox loss, and is no target."""
+    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        return False
+    return torch.equal(index.sort().values, torch.arange(len(index)).to(index))
 
 
 def _variable(node: Node) -> bool:

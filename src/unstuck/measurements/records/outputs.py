@@ -18,9 +18,12 @@ class Outputs:
         free: Least loss over all inputs of the criterion that it is defined for; None as `built`.
         misfit: What the criterion was given on every batch that it is not made for: "probabilities",
             "unnormalised" (where log-probabilities belong), "broadcast" (outputs of one shape against
-            targets of another, so that each meets all), "scrambled" (different places taken for classes), or "".
+            targets of another, so that each meets all), "scrambled" (different places taken for classes), "cosines"
+            (products of rows of fixed lengths, which may be meant), "constant" (the same numbers whatever the last
+            layer puts out), "unbounded" (targets outside of 0 to 1 beside logits), "indifferent" (one output for all
+            examples is as good as any), or "".
         shapes: Of outputs and targets, where they are broadcast: then `built` is the floor as they are
-            and `free` the one with equal shapes.
+            and `free` the one with equal shapes. Of the cosines, where it is these.
         batches: How many were looked at.
         floor: Least loss over all values of the last layer's outputs, where that is a good part of the loss, as where
             targets are smoothed, soft or a teacher's; None where it is not, or is not known.
