@@ -143,3 +143,16 @@ def test_batches_that_come_twice_under_other_draws_are_still_several():
         judge = Judge(objective, Halves.of(8, exhaustive=False), objective.values(objective.theta))
         with nullcontext() if several else pytest.raises(MeasurementError, match="one batch is all"):
             assert not misses(measure_mixing(objective.replay.training, judge, seed=0))
+
+
+def test_an_index_that_sorts_outputs_is_no_target_that_they_miss():
+    """As in a Cox loss: outputs and events in the order of time."""
+
+    def cox(model, batch):
+        order = batch[1].argsort()
+        risk = model(batch[0])[order, 0]
+        return -((risk - risk.logcumsumexp(0)) * batch[2][order]).mean()
+
+    time, event = torch.rand(64, generator=DRAWN), (Y > 0).float()
+    with pytest.raises(MeasurementError, match="does not show"):
+        mixing(Net(lambda out: out[:, -1]), cox, X, time, event)

@@ -16,7 +16,7 @@ from unstuck.estimate import weighted_mean
 from unstuck.measurements.data.collating import Take, pooled
 from unstuck.measurements.judging import Judge
 from unstuck.measurements.loss.outputs import free_end
-from unstuck.measurements.loss.tape import constants, tail, trace
+from unstuck.measurements.loss.tape import constants, reorders, tail, trace
 from unstuck.measurements.records.mixing import Mixing
 from unstuck.objective import Batch
 from unstuck.objective.sampling import alike, mapped, tensors
@@ -189,7 +189,9 @@ class _Trading:
         given = free.present()[0]
         calls = [free.tape.calls[index] for index in free.calls]
         meeting = [call for call in calls if free.starts[0] in call.uses]
-        targets = [tensor for call in meeting for tensor in constants(free.tape, call)]
+        targets = [
+            tensor for call in meeting for tensor in constants(free.tape, call) if not reorders(tensor)
+        ]
         # In as many dimensions as these have in common; more would tell the parts of one example apart.
         common = [_common(given.shape, tensor.shape, dimensions) for tensor in targets]
         rows = math.prod(given.shape[: min((length for length in common if length), default=0)])
