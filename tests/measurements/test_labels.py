@@ -351,3 +351,22 @@ def test_examples_of_any_shape_become_columns():
     assert bool((counts.sum(1) == 7).all())
     assert len(features([images])) == 1
     assert columns(torch.tensor([3, 5, 3])).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_a_copy_that_gets_no_gradient_says_nothing_of_the_labels():
+    """Squares of projections, by an estimate that stands at zero, where it has none."""
+
+    class Projections(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.signal = nn.Parameter(torch.zeros(12))
+
+        def forward(self, x):
+            return (x @ self.signal).square()
+
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 12, generator=drawn)
+    y = (x @ torch.randn(12, generator=drawn)).square() + torch.randn(400, generator=drawn) * 30.0
+    labels, _ = look(Projections(), supervised(nn.MSELoss()), batches(x, y))
+    assert "trained copy" not in labels.tests
+    assert uninformative(labels) is None

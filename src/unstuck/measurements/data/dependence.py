@@ -156,7 +156,7 @@ def _scaled(features: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
     centred = features.float() - features.float().mean(0)
     spread = centred.std(0)
     kept = centred[:, spread > 1e-6 * spread.max().clamp(min=1e-30)]
-    return kept / kept.std(0).clamp(min=1e-30)
+    return kept / kept.std(0).clamp(min=1e-30) if kept.shape[1] else kept
 
 
 def _reduced(targets: Tensor, drawn: torch.Generator) -> Tensor:

@@ -239,6 +239,8 @@ def _trained(own: Training, copy: nn.Module, judge: Judge, place: int, seed: int
 
     def crossed(one: Sequence[Batch], other: Sequence[Batch], seed: int) -> Dependence | None:
         learn(own, copy, judge, one, seed=seed)
+        if all(torch.equal(begun[name], parameter) for name, parameter in copy.named_parameters()):
+            return None  # without any gradient it learns nothing, whatever the labels
         learnt = _gather([batch.content for batch in one], place).marks
         return _predicted(own, judge, other, place, seed, seen=learnt)
 
