@@ -74,3 +74,9 @@ def test_validation_worse_than_a_constant_may_be_of_another_kind():
 @given(st.floats(0.01, 10), st.floats(0.0, 1.0), st.floats(0, 1))
 def test_validation_no_higher_than_training_is_never_a_gap(training, share, error):
     assert found(validation(training, share * training, error=error)) is None
+
+
+@pytest.mark.parametrize(("held", "named"), [(2.8, True), (1.9, False)])
+def test_what_is_fitted_and_does_harm_on_validation_is_a_gap_whichever_way_a_few_steps_move_it(held, named):
+    falls = replace(ONWARD, validation_gain=Estimate(0.03, 0.002))
+    assert (found(validation(0.01, held, onward=falls)) is not None) == named

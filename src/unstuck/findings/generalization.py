@@ -77,6 +77,8 @@ def _large(validation: Validation) -> bool:
 def _validation_stands(validation: Validation) -> bool:
     if validation.onward is None:
         return False
+    if _fitted(validation) and _harmful(validation):
+        return True  # however a few steps move it: there is no more to be learnt from training that could mend it
     gain, loss = validation.onward.validation_gain, abs(validation.validation.value)
     if gain.surely_above(0.0, sigmas=SIGMAS) and gain.value > FALLS * loss:
         return False
@@ -86,6 +88,12 @@ def _validation_stands(validation: Validation) -> bool:
 
 def _fitted(validation: Validation) -> bool:
     return validation.training.surely_below(FITTED * validation.validation.value, sigmas=SIGMAS)
+
+
+def _harmful(validation: Validation) -> bool:
+    """Whether validation surely costs more than an output that ignores the inputs: what is learnt does harm there."""
+    constant = validation.constant
+    return constant is not None and validation.validation.surely_above(constant)
 
 
 def _training_improves(validation: Validation) -> bool:
