@@ -11,6 +11,7 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
+from unstuck.findings.finite import non_finite
 from unstuck.findings.progress import undoes
 from unstuck.findings.rates import raising
 from unstuck.findings.records import Cause, Kind, Point
@@ -18,7 +19,6 @@ from unstuck.findings.updates import (
     CHECKS,
     carried_away,
     frozen_parameters,
-    non_finite,
     rate_of_zero,
     stale_second_moment,
 )

@@ -142,6 +142,20 @@ def test_examples_that_units_are_silent_on_are_not_put_down_to_an_index(silent, 
     assert told in note
 
 
+@pytest.mark.parametrize(("factor", "told"), [(0.5, True), (0.0, False)])
+def test_parameters_that_no_example_tells_anything_are_told_unless_a_factor_of_zero_is_about_to_move(
+    factor, told
+):
+    chosen, other = ParameterScale("chosen", factor, 0.1), ParameterScale("other", 1.0, 0.0)
+    layers = Layers(768, (), (), (chosen, other), 2.3)
+    notes = conclude(replace(planted("minimum"), layers=layers), COST).notes
+    assert any("gives any gradient to `other`, out of 2" in note for note in notes) is told
+    heard = replace(layers, parameters=(chosen,))
+    assert not any(
+        "any gradient to" in note for note in conclude(replace(planted("minimum"), layers=heard), COST).notes
+    )
+
+
 def test_curvature_of_a_loss_that_is_one_number_wherever_it_is_looked_at_is_rounding():
     # As of log(1 - D) at a discriminator that is sure: sigmoid's second derivative is there, its value rounds to 1.
     measured = planted("maximum")
@@ -668,6 +682,17 @@ def test_where_units_are_copies_of_each_other_no_cause_of_the_steps_is_sure_befo
     sure, confined = (conclude(each, COST) for each in (found, replace(found, layers=copies)))
     assert sure.cause is confined.cause is Cause.STEP_TOO_SMALL
     assert confined.confidence < 0.7 < sure.confidence
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"), [("rate", Cause.STEP_TOO_SMALL), ("unused", Cause.ILL_CONDITIONED)]
+)
+def test_at_a_rate_of_zero_no_directions_are_told_to_be_unequal(reason, cause):
+    nothing = Estimate(0.0, 1e-6)
+    wiring = Wiring((Excluded(reason, ("a",), 100),), 100, nothing, nothing, nothing)
+    routes = (route("gradient", 0.0, 0.02), route("krylov", 0.3, 0.3))
+    measured = measurements(routes, None, (), continuations=continued(0.0), wiring=wiring)
+    assert conclude(measured, COST).cause is cause
 
 
 @pytest.mark.parametrize("factor", [100.0, 1e7])

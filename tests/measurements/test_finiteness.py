@@ -7,7 +7,7 @@ from tests.objective.fingerprint import unchanged
 from torch import nn
 
 from unstuck import Training, supervised
-from unstuck.findings.updates import non_finite
+from unstuck.findings.finite import non_finite
 from unstuck.measurements.model.finiteness import find_non_finite
 from unstuck.objective import draw
 from unstuck.objective.ledger import Ledger
@@ -314,3 +314,26 @@ def test_it_costs_one_gradient_where_all_is_finite():
 @pytest.mark.parametrize("between", [(), (nn.BatchNorm1d(8),), (nn.Dropout(0.5),), (nn.LayerNorm(8),)])
 def test_nothing_is_found_where_all_is_finite(between):
     assert look(Training(network(*between), LOSS, data())) is None
+
+
+def test_what_makes_nan_of_the_infinities_of_a_mask_is_told_from_what_makes_it_of_finite_numbers():
+    def entropy(model, batch):
+        scores = model(batch[0]).masked_fill(torch.tensor([False, True, False]), -math.inf).log_softmax(1)
+        return (scores.exp() * scores).sum(1).mean()
+
+    found = look(Training(network(), entropy, data()))
+    assert (found.place, found.operation, found.of_infinities) == ("forward", "mul", True)
+    assert "out of infinities" in non_finite(found).explanation
+    assert "xlogy" in non_finite(found).advice
+
+
+def test_of_ctc_it_is_said_that_a_target_may_be_longer_than_its_frames():
+    def aligned(model, batch):
+        scores = model(batch[0])[:, None].expand(4, 2, 3).transpose(0, 1).log_softmax(2)
+        return nn.functional.ctc_loss(
+            scores, torch.ones(4, 3).long(), torch.full((4,), 2), torch.full((4,), 3)
+        )
+
+    found = look(Training(network(), aligned, data()))
+    assert not found.of_infinities
+    assert "zero_infinity=True" in non_finite(found).advice

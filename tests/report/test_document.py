@@ -189,6 +189,7 @@ SCHEMA = {
             "dtype": str,
             "overflow": bool,
             "module": (str, None),
+            "of_infinities": bool,
         },
         None,
     ),

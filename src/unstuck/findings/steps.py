@@ -186,6 +186,8 @@ def ill_conditioned(point: Point, measured: Measurements) -> Finding | None:
     best, krylov = measured.route("gradient"), measured.route("krylov")
     if point.kind is not Kind.NOT_CRITICAL or best is None or krylov is None or improves(measured):
         return None
+    if measured.wiring is not None and measured.wiring.standing:
+        return None  # at a rate of 0 no rate was tried
     arm = going_on(measured)
     other = max(_best_of_rates(measured).value, arm.descent.value if arm else 0.0, 0.0)
     corrected, words = _corrected(krylov, measured)

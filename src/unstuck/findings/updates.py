@@ -1,4 +1,4 @@
-"""Updates that do not arrive: parameters left out, steps lost to rounding, a stale scale, NaN and Inf."""
+"""Updates that do not arrive: parameters left out, steps lost to rounding, a stale scale."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ from unstuck.findings.progress import best_change, creeps, going_on, improves
 from unstuck.findings.rates import of_no_gradient
 from unstuck.findings.records import Cause, Evidence, Finding, Point
 from unstuck.measurements.records import Measurements
-from unstuck.measurements.records.updates import NonFinite, Precision, SecondMoment, Wiring
+from unstuck.measurements.records.updates import Precision, SecondMoment, Wiring
 
 # Below one part in a hundred thousand a step it is the learning rate that is too small: the hundred thousand
 # updates that the lecture calls "not enough" (S16) would not e-fold the loss, however exact they were.
@@ -144,7 +144,7 @@ def left_out(measured: Measurements) -> str | None:
     excluded, trained, extra = wiring.excluded_gain, wiring.trained_gain, wiring.extra
     if excluded is None or trained is None or extra is None or not extra.surely_above(0.0):
         return None
-    much = excluded.surely_above(NEGLIGIBLE * measured.scale)
+    much = excluded.surely_above(NEGLIGIBLE * measured.scale) or _unlisted(wiring)
     if not much or excluded.value <= LEFT_OUT * max(trained.value, 0.0):
         return None
     return (
@@ -152,6 +152,16 @@ def left_out(measured: Measurements) -> str | None:
         f"along that of the trained ones by {percent(trained, measured)}. If nobody meant to leave them out, train "
         "them, too."
     )
+
+
+def unlisted_sign(measured: Measurements) -> str | None:
+    """Say what the optimizer was not given though it requires a gradient, if a step of that gains much more."""
+    note = left_out(measured)
+    return note if note and measured.wiring and _unlisted(measured.wiring) else None
+
+
+def _unlisted(wiring: Wiring) -> bool:
+    return any(group.reason == "unlisted" for group in wiring.left_out)
 
 
 def _severed(wiring: Wiring, measured: Measurements) -> Finding | None:
@@ -367,49 +377,6 @@ def _held_back(times: float, more: float, measured: Measurements) -> bool:
     learned = measured.layers.learned if measured.layers else None
     return (creeps(measured) and more > FAR_MORE) or (
         times > FAR_OFF and learned is not None and learned < WELL_UNDER_WAY
-    )
-
-
-_APPEARS = {
-    "parameter": "in the parameter `{name}`, before any batch is seen",
-    "buffer": "in the buffer `{name}`",
-    "state": "in the optimizer's state, `{name}`",
-    "data": "in the data: `{name}` of batch {batch}",
-    "forward": "in `{name}`, on batch {batch}, where {operation} makes it out of finite numbers",
-    "loss": "in the loss itself, on batch {batch}",
-    "gradient": "in the gradient of `{name}`, on batch {batch}, while the loss is finite{source}",
-}
-
-_HEALS = {
-    "parameter": "Go back to a checkpoint from before it, lower the learning rate or clip the gradient.",
-    "buffer": "Go back to a checkpoint from before it, or set the buffer anew.",
-    "state": "Build the optimizer anew, and skip steps whose gradient is not finite.",
-    "data": "Clean the data: drop or fill in the examples concerned, and check before training.",
-    "forward": "Look at that place for log(0), 0/0 or exp of a large number, and bound its input.",
-    "loss": "Look at the loss for log(0), 0/0 or exp of a large number.",
-    "gradient": "Look for sqrt(0), norm(0) or a torch.where over a branch that is not finite; add a small number.",
-}
-
-_OVERFLOWS = "Compute this place in float32, use bfloat16 instead of float16, or lower the loss scale."
-
-
-def non_finite(found: NonFinite) -> Finding:
-    """NaN or Inf, named where it appears first."""
-    source = f": the derivative of {found.operation} in `{found.module}` makes it" if found.module else ""
-    where = _APPEARS[found.place].format(
-        name=found.name, batch=found.batch, operation=found.operation or "an operation", source=source
-    )
-    cause = (
-        f"The same numbers are finite in float32: {found.dtype} has overflowed."
-        if found.overflow
-        else "From there it spreads to the parameters with the next step, and nothing can be learnt any more."
-    )
-    return Finding(
-        Cause.NON_FINITE,
-        MOST,
-        () if found.batch is None else (Evidence("batch", float(found.batch)),),
-        f"{found.kind} appears first {where}. {cause}",
-        _OVERFLOWS if found.overflow else _HEALS[found.place],
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unstuck.findings import critical, data, generalization, health, layers, order, steps, updates
-from unstuck.findings.phrases import of_what, percent
+from unstuck.findings.finite import non_finite
+from unstuck.findings.phrases import named, of_what, percent
 from unstuck.findings.point import classify
 from unstuck.findings.progress import undoes
 from unstuck.findings.records import Cause, Finding, Point, Verdict
@@ -55,6 +56,9 @@ EXPLAINS: tuple[frozenset[Cause], ...] = (
 # Whether layers hold a run up is asked of other steps, too: if those alone get it moving, it is not the layers.
 _TOLD_BY_STEPS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS, Cause.VANISHING_GRADIENT}
 
+# What tells of such parameters itself.
+_TELL_OF_UNITS = {*_TOLD_BY_STEPS, Cause.FROZEN_PARAMETERS}
+
 # What units die of or are driven into saturation by, and will be again.
 _HARMED, _HARMS = {Cause.DEAD_UNITS, Cause.SATURATED_UNITS}, {Cause.UNSHUFFLED_DATA, Cause.STEP_TOO_LARGE}
 
@@ -88,7 +92,7 @@ def conclude(measured: Measurements, cost: Cost) -> Verdict:
     """Judge what was measured."""
     point = classify(measured)
     if measured.non_finite:
-        return _verdict(measured, cost, point, (updates.non_finite(measured.non_finite),))
+        return _verdict(measured, cost, point, (non_finite(measured.non_finite),))
     found = [_finite(finding) for check in CHECKS if (finding := check(point, measured))]
     if measured.alike and measured.spectrum is None:
         found = [_unless_confined(finding) for finding in found]
@@ -112,6 +116,7 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
             *_notes(measured, cost),
             *_of_others(findings),
             *_of_left_out(measured, findings),
+            *_of_untold(measured, findings),
             *_of_order(measured, findings),
         ),
     )
@@ -122,6 +127,23 @@ def _of_left_out(measured: Measurements, findings: Sequence[Finding]) -> list[st
     told = any(finding.cause is Cause.FROZEN_PARAMETERS for finding in findings)
     note = None if told else updates.left_out(measured)
     return [] if note is None else [note]
+
+
+def _of_untold(measured: Measurements, findings: Sequence[Finding]) -> list[str]:
+    """Parameters that no example tells anything, as experts that are never chosen, beside others that hear."""
+    parameters = measured.layers.parameters if measured.layers else ()
+    untold = [each.name for each in parameters if each.gradient == 0.0]
+    known = any(finding.cause in _TELL_OF_UNITS and finding.confidence >= NAMED for finding in findings)
+    # What waits for a factor of zero, as an adapter's first one does, hears as soon as that has moved.
+    opening = any(each.weight == 0.0 < each.gradient for each in parameters)
+    if known or opening or not 0 < len(untold) < len(parameters):
+        return []
+    note = (
+        f"No example of those looked at gives any gradient to {named(untold)}, out of {len(parameters)} tensors. "
+        "Experts that no router chooses, branches behind closed gates and layers of dead units are so: if they "
+        "are meant to learn, begin them anew, with what chooses among them."
+    )
+    return [note]
 
 
 def _of_order(measured: Measurements, findings: Sequence[Finding]) -> list[str]:

@@ -32,6 +32,6 @@ def finite(training: Training, seed: int) -> Objective:
             Objective(training, [batch])
             good.append(batch)
     if not good:
-        msg = "the loss is finite on no batch: start from an earlier checkpoint"
+        msg = "the loss is finite on no batch: mend first the place where it breaks"
         raise TrainingError(msg)
     return Objective(training, good)

@@ -107,7 +107,14 @@ def _first(replay: Replay, index: int, batch: Batch, evaluated: dict[str, Tensor
     loss = evaluated[""]
     if found is not None and (kind_of(loss) or not found.derivative):
         return NonFinite(
-            "forward", found.module, found.kind, index, found.operation, found.dtype, found.overflow
+            "forward",
+            found.module,
+            found.kind,
+            index,
+            found.operation,
+            found.dtype,
+            found.overflow,
+            of_infinities=found.of_infinities,
         )
     if kind := kind_of(loss):
         return NonFinite("loss", "loss", kind, index, dtype=dtype_of(loss))

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Breaking:
         dtype: Of what it makes, e.g. "float16".
         overflow: The same operation on the same numbers is finite in float32.
         derivative: It is the derivative that breaks, while the operation itself does not.
+        of_infinities: What it was given was not finite itself, as masks leave it.
     """
 
     module: str
@@ -49,6 +50,7 @@ class Breaking:
     dtype: str
     overflow: bool
     derivative: bool
+    of_infinities: bool = False
 
 
 def find_breaking(model: nn.Module, is_broken: IsBroken) -> tuple[Breaking | None, Breaking | None]:
@@ -147,7 +149,7 @@ class _Watch(TorchDispatchMode):
         if not kinds:
             self._note(found, outputs)
         elif found.kind == "NaN" and self.undefined is None:
-            self.undefined = found
+            self.undefined = replace(found, of_infinities=True)
         return outputs
 
     def _note(self, found: Breaking, outputs: Any) -> None:

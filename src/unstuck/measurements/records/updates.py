@@ -195,6 +195,7 @@ class NonFinite:
         dtype: Of the tensor, e.g. "float16".
         overflow: The same operation on the same numbers is finite in float32: half precision overflowed.
         module: Of a gradient, where that operation is called, or None.
+        of_infinities: The operation was given infinities, as masks leave them, and made NaN of them.
     """
 
     place: str
@@ -205,3 +206,4 @@ class NonFinite:
     dtype: str = ""
     overflow: bool = False
     module: str | None = None
+    of_infinities: bool = False
