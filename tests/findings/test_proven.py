@@ -13,7 +13,7 @@ from unstuck.findings.proven import least_gain, with_trials, worth_trying
 from unstuck.findings.records import Cause, Finding, Kind
 from unstuck.findings.verdict import conclude
 from unstuck.measurements.records.trials import Curve, Trial, Trials
-from unstuck.measurements.records.updates import Precision, SecondMoment
+from unstuck.measurements.records.updates import Excluded, Precision, SecondMoment, Wiring
 
 TREATS = {
     "larger-step": ("plateau", "step-too-small", "vanishing-gradient"),
@@ -21,6 +21,7 @@ TREATS = {
     "smaller-step": ("gradient-noise", "step-too-large"),
     "refresh": ("non-finite", "stale-second-moment"),
     "master-weights": ("precision-stall",),
+    "unfreeze": ("frozen-parameters",),
 }
 
 
@@ -303,3 +304,57 @@ def test_a_sigma_whose_cure_gains_far_more_is_behind_steps_that_are_too_small(na
 
     assert judged.cause is cause
     assert named_before in {finding.cause for finding in judged.findings}
+
+
+@pytest.mark.parametrize(
+    ("reason", "excluded", "gain", "cause"),
+    [
+        ("unlisted", 0.009, 0.6, Cause.FROZEN_PARAMETERS),
+        ("frozen", 0.009, 0.6, Cause.STEP_TOO_SMALL),  # by choice
+        (
+            "unlisted",
+            0.003,
+            0.6,
+            Cause.STEP_TOO_SMALL,
+        ),  # one step of these gains little more than of the others
+        ("unlisted", 0.009, 0.04, Cause.STEP_TOO_SMALL),
+    ],
+)
+def test_what_the_optimizer_was_not_given_is_named_where_training_it_gains_far_more(
+    reason, excluded, gain, cause
+):
+    missed = (Excluded(reason, ("a",), 50),)
+    own, theirs = Estimate(0.002, 1e-6), Estimate(excluded, 1e-6)
+    wiring = Wiring(missed, 100, theirs, own, Estimate(excluded - 0.002, 1e-6))
+    creeping = continued(0.02, arm("rate", 0.5, factor=10.0))
+    routes = (route("gradient", 0.3, 0.3, multiple=30.0), route("krylov", 0.3, 0.3))
+    verdict = conclude(measurements(routes, None, (), continuations=creeping, wiring=wiring), COST)
+    assert verdict.cause is Cause.STEP_TOO_SMALL
+    one = with_trials(verdict, followed(0.95, 0.95, unfreeze=gain, larger_step=0.5))
+    assert one.cause is cause
+
+
+def test_of_two_that_gain_the_same_the_one_that_is_a_part_of_the_other_comes_first():
+    found = trials(refresh=0.9)
+    for gain, first in ((0.895, ("b",)), (0.85, ("a", "b"))):
+        part = replace(found.tried[0], code=("b",), gain=Estimate(gain, 0.01, 5.0))
+        whole = replace(found.tried[0], code=("a", "b"))
+        one = with_trials(undecided(), replace(found, tried=(whole, part)))
+        assert one.trials.tried[0].code == first
+
+
+def test_a_rate_of_zero_is_no_less_sure_because_a_short_trial_at_another_gains_little():
+    wiring = Wiring(
+        (Excluded("rate", ("a",), 100),),
+        100,
+        Estimate(0.02, 0.001),
+        Estimate(0.0, 0.0),
+        Estimate(0.02, 0.001),
+    )
+    routes = (route("gradient", 0.02, 0.02), route("krylov", 0.02, 0.02))
+    verdict = conclude(measurements(routes, None, (), continuations=continued(0.0), wiring=wiring), COST)
+    assert verdict.cause is Cause.STEP_TOO_SMALL
+    # A gain of half a hundredth, surely: none worth having.
+    short = trials(larger_step=0.005)
+    slight = replace(short, tried=(replace(short.tried[0], low=0.004, high=0.006),))
+    assert with_trials(verdict, slight).confidence == verdict.confidence

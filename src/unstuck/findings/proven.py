@@ -49,6 +49,13 @@ CURES = {
 }
 CONTRADICTED = 7.0
 
+# What is plain to see, whatever it costs, by the name of what takes it away.
+_SIGNS = (
+    ("unfreeze", updates.unlisted_sign),
+    ("refresh", updates.stale_sign),
+    ("master-weights", updates.rounding_sign),
+)
+
 # What a sure sign of something else may be behind: nothing that was named, or steps of the wrong size.
 _OF_SIZE = frozenset({None, Cause.STEP_TOO_SMALL, Cause.STEP_TOO_LARGE})
 
@@ -62,8 +69,12 @@ def least_gain(measured: Measurements) -> float:
 def worth_trying(verdict: Verdict) -> bool:
     """Whether any remedy is worth a trial: not where nothing is to be cured, or no change of the training could.
 
-    That a run which creeps is in good health is less plain, and held to it by trials.
+    That a run which creeps is in good health is less plain, and held to it by trials. Of a loss without a floor,
+    lower is no better.
     """
+    outputs = verdict.measured.outputs
+    if verdict.cause is Cause.MISMATCHED_LOSS and outputs is not None and outputs.misfit == "unbounded":
+        return False
     if verdict.cause is Cause.HEALTHY:
         return creeps(verdict.measured)
     return verdict.cause is not Cause.UNINFORMATIVE_LABELS
@@ -79,11 +90,12 @@ def with_trials(verdict: Verdict, trials: Trials) -> Verdict:
     verdict = kept_healthy(verdict, trials)
     if verdict.cause is Cause.HEALTHY and not any(worth_changing(trial) for trial in trials.tried):
         return replace(verdict, notes=(*verdict.notes, _left_alone(trials)))
-    if found := _borne_out(verdict, trials) or _told(verdict, trials.tried):
+    borne_out = _borne_out(verdict, trials)
+    if found := borne_out or _told(verdict, trials.tried):
         findings = (found, *verdict.findings)
         verdict = replace(verdict, cause=found.cause, confidence=found.confidence, findings=findings)
     verdict = found_to_fall(_doubted(verdict, trials), trials)
-    trials = replace(trials, tried=_ranked(trials.tried, verdict.cause))
+    trials = replace(trials, tried=_ranked(trials.tried, verdict.cause, alone=borne_out is not None))
     remedies = tuple(
         remedy for trial in trials.tried if (remedy := as_remedy(trial, trials.least)) is not None
     )
@@ -124,7 +136,7 @@ def _borne_out(verdict: Verdict, trials: Trials) -> Finding | None:
     measured = verdict.measured
     if verdict.cause not in _OF_SIZE:
         return None
-    for name, sign in (("refresh", updates.stale_sign), ("master-weights", updates.rounding_sign)):
+    for name, sign in _SIGNS:
         trial, words = trials.named(name), sign(measured)
         if trial and trial.gain and words and _multiplies(trial, trials):
             return Finding(
@@ -201,6 +213,8 @@ def _doubted(verdict: Verdict, trials: Trials) -> Verdict:
     kept = {
         finding.cause for finding in verdict.findings if best.get(finding.cause, math.inf) >= trials.least
     }
+    if verdict.measured.wiring and verdict.measured.wiring.standing:
+        kept.add(Cause.STEP_TOO_SMALL)  # at a rate of 0 no trial is called for to know that nothing moves
     findings = tuple(
         finding if finding.cause in kept else replace(finding, confidence=_divided(finding.confidence))
         for finding in verdict.findings
@@ -225,13 +239,32 @@ def _divided(confidence: float) -> float:
     return confidence / (confidence + CONTRADICTED * (1.0 - confidence))
 
 
-def _ranked(tried: Sequence[Trial], cause: Cause | None) -> tuple[Trial, ...]:
-    """Proved to help before others, the larger gain first; of about equal gains what treats the cause comes first."""
+def _ranked(tried: Sequence[Trial], cause: Cause | None, *, alone: bool) -> tuple[Trial, ...]:
+    """Proved to help before others, the larger gain first; of about equal gains what treats the cause comes first.
+
+    So does the cure that alone has borne the cause out, whatever steps gain that would have to be kept up without it.
+    """
     ranked = sorted(tried, key=_place)
-    treating = [trial for trial in _leading(ranked) if cause in trial.causes]
+    leading = [trial for trial in ranked if CURES.get(trial.name) is cause] if alone else _leading(ranked)
+    treating = [trial for trial in leading if cause in trial.causes]
     if not treating:
         return tuple(ranked)
-    return (treating[0], *(trial for trial in ranked if trial is not treating[0]))
+    first = _plainest(treating)
+    return (first, *(trial for trial in ranked if trial is not first))
+
+
+def _plainest(treating: Sequence[Trial]) -> Trial:
+    """The first one, or what is a part of it and gains as much: the rest of it is not called for."""
+    first = treating[0]
+    parts = (
+        part
+        for part in treating[1:]
+        if part.gain
+        and first.gain
+        and set(part.code) < set(first.code)
+        and part.gain.value >= first.gain.value - LEAST_GAIN
+    )
+    return next(parts, first)
 
 
 def _leading(tried: Sequence[Trial]) -> list[Trial]:

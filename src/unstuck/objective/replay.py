@@ -260,7 +260,7 @@ def finite(loss: Tensor) -> float:
 
 _INDEPENDENT = (
     "`loss` does not depend on the parameters of `model`: compute it from model(...) of the model that is "
-    "passed in, without .detach(), .item() or torch.no_grad()"
+    "passed in, without .detach(), .item(), torch.tensor() or torch.no_grad()"
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unstuck.findings.records import Cause
+from unstuck.findings.updates import unlisted_sign
 from unstuck.remedies import (
     activations,
     averaging,
@@ -82,7 +83,8 @@ def choose(known: Situation) -> list[Treatment]:
         causes[0] = Cause.ILL_CONDITIONED
     for cause in causes:
         wanted += _by_turns([treatment for treatment in every if cause in treatment.treats])
-    wanted += [treatment for treatment in every if treatment.name in ALWAYS]
+    always = {*ALWAYS, "unfreeze"} if unlisted_sign(known.measured) else ALWAYS
+    wanted += [treatment for treatment in every if treatment.name in always]
     return _distinct(wanted)[:MOST]
 
 
