@@ -84,6 +84,13 @@ def test_one_dead_layer_is_enough_unless_the_gradient_has_another_way():
     assert causes(network(*layers, gradients=(0.5, 0.0, 0.9))) == []
 
 
+@pytest.mark.parametrize(("op", "said"), [("relu", "biases of zero"), ("clamp", "back into its range")])
+def test_what_a_clamp_keeps_at_zero_is_brought_back_into_its_range(op, said):
+    (finding,) = found(network(replace(RELU, op=op, dead=1.0, silent=1.0)))
+    assert finding.cause is Cause.DEAD_UNITS
+    assert said in finding.advice
+
+
 @pytest.mark.parametrize(
     ("silent", "gradients", "said"),
     [

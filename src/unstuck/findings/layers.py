@@ -154,9 +154,16 @@ def dead_units(_point: Point, measured: Measurements) -> Finding | None:
         (Evidence("dead_share", share), Evidence("dead_in_worst_layer", most), *_learned(layers)),
         f"{100 * share:.3g} % of the {units} {_ops(worst)} units give nothing on any of the {layers.examples} "
         f"examples seen: {named}. No gradient passes through them, so no step can wake them up.",
-        "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with "
+        "Bring what goes into the clamp back into its range: set anew the parameters that make it, or let it leak."
+        if _clamped(worst)
+        else "Initialise these layers anew with biases of zero, then go on with a smaller learning rate, or with "
         "leaky units (LeakyReLU, ELU) or normalisation before them.",
     )
+
+
+def _clamped(layers: Sequence[Activation]) -> bool:
+    """Whether it is bounds that were set by hand, as of a gate."""
+    return all(layer.op.startswith("clamp") for layer in layers)
 
 
 def _silent_inputs(measured: Measurements, layers: Layers, unheard: Sequence[Inputs]) -> Finding | None:
