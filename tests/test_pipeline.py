@@ -532,3 +532,32 @@ def test_a_budget_that_is_enough_is_said_nothing_about():
     verdict = diagnose(slow_digits(0.0), budget=60.0).verdict
     assert verdict.measured.sample.batches >= 16
     assert not any("batches only" in note for note in verdict.notes)
+
+
+def test_what_float32_cannot_move_is_told_though_the_loss_overflows_at_twice_the_weights():
+    """A time in seconds since 1970, that a decay began at: float32 has steps of 128 seconds there."""
+
+    class Decay(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.begin, self.level = nn.Parameter(torch.tensor(1.7e9)), nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, t):
+            return (-(t - self.begin) / 3600.0).exp() + self.level
+
+    drawn = torch.Generator().manual_seed(0)
+    times = torch.rand(400, generator=drawn) * 6000
+    seen = 1.7e9 + 128 * (times / 128).round()
+    y = (-(seen - 1.7e9 - 1500) / 3600).exp() + 0.02 * torch.randn(400, generator=drawn)
+    model, data = Decay(), list(zip(seen.split(50), y.split(50), strict=True))
+    optimizer = torch.optim.Adam(
+        [{"params": [model.begin], "lr": 5.0}, {"params": [model.level], "lr": 0.01}]
+    )
+    loss = supervised(nn.MSELoss())
+    for batch in data * 25:
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    found = diagnose(Training(model, loss, data, optimizer))
+    assert found.verdict.measured.scale == pytest.approx(found.verdict.measured.loss.value)
+    assert found.cause is Cause.PRECISION_STALL

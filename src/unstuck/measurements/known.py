@@ -1,5 +1,6 @@
 """What is known of one point so far, and the record that is made of it."""
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -145,13 +146,13 @@ class Known:
 
     @cached_property
     def _far_off(self) -> float:
-        """The loss without weights, or with twice those there are, if that is higher; infinite where it fails."""
+        """The loss without weights, or with twice those there are, if that is higher; infinite where both fail."""
         theta, only = self.objective.theta, self.halves.finds[:1]
-        try:
-            far = max(abs(self.objective.values(factor * theta, only)[0]) for factor in (0.0, 2.0))
-        except TrainingError:
-            return math.inf
-        return far if far > 0.0 and math.isfinite(far) else math.inf
+        far = list[float]()
+        for factor in (0.0, 2.0):
+            with contextlib.suppress(TrainingError):
+                far.append(abs(self.objective.values(factor * theta, only)[0]))
+        return max((loss for loss in far if 0.0 < loss < math.inf), default=math.inf)
 
     def gradient(self) -> Gradient:
         """Compare the gradient with its own noise, its rounding and its curvature."""
