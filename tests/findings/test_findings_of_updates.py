@@ -11,17 +11,13 @@ from torch import nn
 from unstuck import Training, supervised
 from unstuck.demos.digits import digits
 from unstuck.estimate import Estimate
+from unstuck.findings import left_out, updates
 from unstuck.findings.finite import non_finite
+from unstuck.findings.left_out import frozen_parameters, rate_of_zero
 from unstuck.findings.progress import undoes
 from unstuck.findings.rates import raising
 from unstuck.findings.records import Cause, Kind, Point
-from unstuck.findings.updates import (
-    CHECKS,
-    carried_away,
-    frozen_parameters,
-    rate_of_zero,
-    stale_second_moment,
-)
+from unstuck.findings.updates import carried_away, stale_second_moment
 from unstuck.findings.verdict import NAMED, conclude
 from unstuck.measurements.descent import taken
 from unstuck.measurements.judging import Halves, Judge
@@ -119,7 +115,7 @@ def examined(training):
 
 def causes(training):
     measured = examined(training)
-    found = [finding for check in CHECKS if (finding := check(POINT, measured))]
+    found = [finding for check in (*left_out.CHECKS, *updates.CHECKS) if (finding := check(POINT, measured))]
     for finding in found:
         assert 0.5 <= finding.confidence <= 0.99
         assert all(math.isfinite(item.value) for item in finding.evidence if item.name != "kept_length")

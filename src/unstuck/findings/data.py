@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from unstuck.findings import updates
+from unstuck.findings import left_out, updates
 from unstuck.findings.phrases import MOST, estimated
 from unstuck.findings.progress import improves
 from unstuck.findings.records import Cause, Evidence, Finding, Point
@@ -252,7 +252,7 @@ def uninformative_labels(point: Point, measured: Measurements) -> Finding | None
     if (
         found is None
         or found.confidence > RULES
-        or not any(check(point, measured) for check in updates.CHECKS)
+        or not any(check(point, measured) for check in (*left_out.CHECKS, *updates.CHECKS))
     ):
         return found
     return replace(found, confidence=min(found.confidence, UNLEARNT))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unstuck.findings import updates
+from unstuck.findings import left_out, updates
 from unstuck.findings.followed import BY_TRIAL, found_to_fall, kept_healthy, worth_changing
 from unstuck.findings.noise import mostly_signal
 from unstuck.findings.progress import ABOUT_EQUAL, MUCH, creeps
@@ -51,7 +51,7 @@ CONTRADICTED = 7.0
 
 # What is plain to see, whatever it costs, by the name of what takes it away.
 _SIGNS = (
-    ("unfreeze", updates.unlisted_sign),
+    ("unfreeze", left_out.unlisted_sign),
     ("refresh", updates.stale_sign),
     ("master-weights", updates.rounding_sign),
 )

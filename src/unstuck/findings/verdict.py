@@ -4,7 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unstuck.findings import critical, data, generalization, health, layers, order, steps, updates
+from unstuck.findings import (
+    critical,
+    data,
+    generalization,
+    health,
+    layers,
+    left_out,
+    order,
+    steps,
+    updates,
+)
 from unstuck.findings.finite import non_finite
 from unstuck.findings.phrases import named, of_what, percent
 from unstuck.findings.point import classify
@@ -14,6 +24,7 @@ from unstuck.findings.suspected import suspected
 from unstuck.measurements.records import Cost, Measurements, Subject
 
 CHECKS = (
+    *left_out.CHECKS,
     *updates.CHECKS,
     *data.CHECKS,
     *layers.CHECKS,
@@ -84,7 +95,7 @@ def settled(verdict: Verdict) -> bool:
 
 def explained(verdict: Verdict) -> bool:
     """Whether steps of another size could not change the verdict either: its cause is not told by what they gain."""
-    chosen = verdict.cause is Cause.FROZEN_PARAMETERS and updates.by_choice(verdict.measured)
+    chosen = verdict.cause is Cause.FROZEN_PARAMETERS and left_out.by_choice(verdict.measured)
     return settled(verdict) and not chosen and verdict.cause not in _TOLD_BY_STEPS
 
 
@@ -125,7 +136,7 @@ def _verdict(measured: Measurements, cost: Cost, point: Point, findings: tuple[F
 def _of_left_out(measured: Measurements, findings: Sequence[Finding]) -> list[str]:
     """What was frozen may be so by choice, as long as the run gets on; who did not choose would not come to know."""
     told = any(finding.cause is Cause.FROZEN_PARAMETERS for finding in findings)
-    note = None if told else updates.left_out(measured)
+    note = None if told else left_out.left_out(measured)
     return [] if note is None else [note]
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from unstuck.findings.left_out import unlisted_sign
 from unstuck.findings.records import Cause
-from unstuck.findings.updates import unlisted_sign
 from unstuck.remedies import (
     activations,
     averaging,
