@@ -1070,3 +1070,20 @@ def test_where_there_is_no_look_the_record_is_asked_again_as_it_grows(tmp_path, 
             time.sleep(0.001)
         found = watched.findings  # before the end, when all is asked once more
     assert [finding.cause for finding in found] == [Cause.STEP_TOO_LARGE]
+
+
+def test_losses_that_no_step_is_ever_made_for_are_not_kept_for_ever(tmp_path):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, out=tmp_path) as watched:
+        own = watched.recorder._threads.own
+        for _ in range(10_100):
+            (2.0 * model.bias).sum().backward()
+        assert watched.recorder.aimless
+        assert len(own.losses) <= 10_000
+        own.forget()
+        for _ in range(3):  # micro-batches of a step
+            (0.0 * model.bias + 2.0).sum().backward()
+        optimizer.step()
+        assert watched.recorder.followers[0].loss == 6.0
+        assert not watched.recorder.aimless

@@ -108,6 +108,11 @@ class Recorder:
         """Those, and the last of those that are gone."""
         return [*self._gone, *self._followers.values()]
 
+    @property
+    def aimless(self) -> bool:
+        """Whether losses have been differentiated since the last step."""
+        return self._threads.own.aimless()
+
     def listed(self) -> list[Tensor]:
         """All parameters of all optimizers that stepped."""
         return [tensor for sampler in self._samplers() for tensor in sampler.parameters()]
@@ -204,7 +209,7 @@ class Recorder:
 
     def skipped(self, scaler: Any) -> None:
         """Forget what was differentiated for a step that a `GradScaler` did not make."""
-        self._threads.own.losses = []
+        self._threads.own.forget()
         try:
             self._scaling.decided(scaler)
         except Exception as error:

@@ -2,14 +2,23 @@
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.watching.follower import Follower
+
+# Losses that a step is made for, at most: of a thread that differentiates and never steps the oldest are dropped.
+_MOST = 10_000
+
+
+def _losses(those: Iterable[Any] = ()) -> deque[Any]:
+    return deque(those, _MOST)
 
 
 class Own:
@@ -18,7 +27,7 @@ class Own:
     Attributes:
         steps: Whether the thread ever made a step.
         differentiates: Whether it ever had a loss of its own for one.
-        losses: Since its last step, numbers, or tensors on a device.
+        losses: Since its last step, numbers, or tensors on a device; the last of them.
         unscaled: What a `GradScaler` made the loss from that comes next, and the number of what it made.
         twice: What the last loss that was looked at takes a softmax of twice.
         crossed: What is broadcast to a table there.
@@ -46,13 +55,13 @@ class Own:
         threads[threading.get_ident()] = self
         self._threads = threads
         self.steps = self.differentiates = self.steps_along = False
-        self.losses: list[Any] = []
+        self.losses = _losses()
         self.unscaled: tuple[int, Any] | None = None
         self.twice = self.crossed = ""
         self.last: Follower | None = None
         self.given: tuple[weakref.ref[Tensor], Any] | None = None
         self._inside: Optimizer | None = None
-        self._outside: list[Any] = []
+        self._outside = _losses()
 
     def give(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> None:
         """Remember a loss whose gradients the caller has for himself: he may step along them yet."""
@@ -71,13 +80,21 @@ class Own:
 
     def begin_closure(self, optimizer: Optimizer) -> None:
         """Keep apart what is differentiated from now on: the first of it is where the step starts from."""
-        self._inside, self._outside, self.losses = optimizer, self.losses, []
+        self._inside, self._outside, self.losses = optimizer, self.losses, _losses()
 
     def end_closure(self, optimizer: Optimizer) -> None:
         """Keep that first one, if it was this optimizer's closure."""
         if self._inside is optimizer:
-            self.losses = self._outside + self.losses[:1]
+            self.losses = _losses([*self._outside, *islice(self.losses, 1)])
             self._inside = None
+
+    def forget(self) -> None:
+        """No step is made for what has been differentiated."""
+        self.losses = _losses()
+
+    def aimless(self) -> bool:
+        """Whether losses are differentiated, here or elsewhere, that no step has come of."""
+        return any(own.losses for own in [*self._threads.values()])
 
     def handed_over(self) -> list[Any]:
         """What threads that make no steps have differentiated, if this one makes all and does nothing else."""
@@ -88,8 +105,8 @@ class Own:
             return []
         losses: list[Any] = []
         for own in others:
-            handed, own.losses = own.losses, []
-            losses += handed
+            losses += own.losses
+            own.forget()
         return losses
 
 

@@ -136,6 +136,8 @@ class Watch:
         else:
             # Processes that spent time of their own may be where the training was.
             hint = "; in processes that the script starts, call unstuck.watch" if _children_worked() else ""
+            if self._recorder.aimless:
+                hint = "; losses were differentiated, but weights that are changed by hand are not followed"
             self._say(f"no step of a torch.optim optimizer was seen: there is nothing to show{hint}")
 
     def __enter__(self) -> "Watch":
