@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unstuck.measurements.records.live import Glimpse
+from unstuck.watching.graphs.made import NOT_SEEN
 from unstuck.watching.graphs.stairs import NO_STAIRS
 from unstuck.watching.models import Inventory
 from unstuck.watching.samples import Sample, Sampler
@@ -29,8 +30,7 @@ class Follower:
         self.step = 0
         self.micro = 1
         self.wanted = False
-        self.twice = ""  # what is normalised twice on its way to the loss
-        self.crossed = ""  # what is broadcast to a table there
+        self.made = NOT_SEEN  # what its loss is made of
         self.glimpse = Glimpse()
         self.stairs = NO_STAIRS  # what lies behind step functions
         self.refused = 0  # steps in a row that a `GradScaler` has not made

@@ -12,6 +12,7 @@ from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.live.strides import REPLACES
 from unstuck.findings.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
+from unstuck.watching.graphs.made import NOT_SEEN, Made
 from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs
 from unstuck.watching.models import Inventory, layer_of
 from unstuck.watching.samples import Group, Sample
@@ -74,8 +75,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     first: Sample | None = None,
     rate: float | None = None,
     first_rate: float | None = None,
-    twice: str = "",
-    crossed: str = "",
+    made: Made = NOT_SEEN,
     erased: bool = False,
     from_zero: bool = True,
     glimpse: Glimpse = _NOTHING_SEEN,
@@ -125,8 +125,9 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         rate=rate,
         first_rate=first_rate,
         shifted=_shifted(own),
-        twice=twice,
-        crossed=crossed,
+        twice=made.twice,
+        crossed=made.crossed,
+        alone=made.alone,
         erased=erased,
         remade=first is not None and not from_zero and _remade(first),
         piled=len(own) >= FEWEST and all(sample.piled for sample in own),

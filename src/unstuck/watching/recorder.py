@@ -17,8 +17,7 @@ from unstuck.processes import alone
 from unstuck.watching.files.rows import Rows, as_number
 from unstuck.watching.files.store import Store
 from unstuck.watching.follower import Follower
-from unstuck.watching.graphs.crossed import crossed
-from unstuck.watching.graphs.outputs import mismatch
+from unstuck.watching.graphs.made import made
 from unstuck.watching.graphs.stairs import stairs
 from unstuck.watching.looking import Looking
 from unstuck.watching.models import is_zero, parameters_of
@@ -153,7 +152,7 @@ class Recorder:
 
     def _see(self, loss: Any, own: Own) -> None:
         """Look at what is about to be differentiated."""
-        own.twice, own.crossed = (mismatch(loss), crossed(loss)) if isinstance(loss, Tensor) else ("", "")
+        own.made = made(loss)
         # A scaler would divide what is left there once more, which makes nothing of it.
         for sampler in self._samplers_here() if own.unscaled is None else ():
             sampler.before_micro_batch()
@@ -362,8 +361,7 @@ class Recorder:
     def _sample(self, follower: Follower, optimizer: Optimizer, now: float) -> None:
         sampler = follower.sampler or self._introduce(follower, optimizer, now)
         own = self._threads.own
-        follower.twice = follower.twice or own.twice
-        follower.crossed = follower.crossed or own.crossed
+        follower.made |= own.made
         started = time.perf_counter()
         sample = sampler.after()
         if sample is not None:

@@ -1,6 +1,6 @@
 """What the record bears out beside causes: what holds a run up, and what is said where no cause is named."""
 
-from unstuck.findings.live.logged import LOGITS, ONE_BY_ONE
+from unstuck.findings.live.logged import BOTH_CLASSES, LOGITS, ONE_BY_ONE
 from unstuck.findings.live.verdict import no_way_down
 from unstuck.findings.wiring import ERASED, untrained
 from unstuck.measurements.records.live import Look, Recent
@@ -32,6 +32,7 @@ def hindering(known: Recent, *, piled: bool, certain: bool) -> list[tuple[str, s
         ("shifted", SHIFTED if known.shifted else "", True),
         ("twice", known.twice and f"{known.twice}. {LOGITS}", True),
         ("crossed", known.crossed and f"{known.crossed}. {ONE_BY_ONE}", True),
+        ("alone", known.alone and f"{known.alone}. {BOTH_CLASSES}", True),
         ("erased", ERASED if known.erased else "", True),
         ("left_out", untrained(known) if certain and not known.erased else "", known.left_out),
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unstuck.watching.follower import Follower
+from unstuck.watching.graphs.made import NOT_SEEN
 
 # Losses that a step is made for, at most: of a thread that differentiates and never steps the oldest are dropped.
 _MOST = 10_000
@@ -29,8 +30,7 @@ class Own:
         differentiates: Whether it ever had a loss of its own for one.
         losses: Since its last step, numbers, or tensors on a device; the last of them.
         unscaled: What a `GradScaler` made the loss from that comes next, and the number of what it made.
-        twice: What the last loss that was looked at takes a softmax of twice.
-        crossed: What is broadcast to a table there.
+        made: What the last loss that was looked at is made of.
         last: Whose step it made last.
         given: The first of the gradients that were last given, not added up, and the loss they are of.
         steps_along: Whether its last step was along such.
@@ -40,14 +40,13 @@ class Own:
         "_inside",
         "_outside",
         "_threads",
-        "crossed",
         "differentiates",
         "given",
         "last",
         "losses",
+        "made",
         "steps",
         "steps_along",
-        "twice",
         "unscaled",
     )
 
@@ -57,7 +56,7 @@ class Own:
         self.steps = self.differentiates = self.steps_along = False
         self.losses = _losses()
         self.unscaled: tuple[int, Any] | None = None
-        self.twice = self.crossed = ""
+        self.made = NOT_SEEN
         self.last: Follower | None = None
         self.given: tuple[weakref.ref[Tensor], Any] | None = None
         self._inside: Optimizer | None = None

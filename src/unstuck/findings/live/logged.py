@@ -74,11 +74,17 @@ LOGITS = (
 ONE_BY_ONE = "Give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)."
 
 
+BOTH_CLASSES = (
+    "Give cross_entropy an output for each class, also where there are two; or a single output and "
+    "binary_cross_entropy_with_logits."
+)
+
+
 WITHIN = "Leave out the last activation, or scale the targets to what it can give."
 
 
 def mismatched_loss(recent: Recent, look: Look | None) -> Finding | None:
-    """The graph shows that the loss normalises what has been normalised already, lacks a logarithm, or is bounded."""
+    """The graph shows that the loss normalises twice or over one class, lacks a logarithm, or is bounded."""
     if beyond := (look or recent.glimpse).beyond:
         return Finding(Cause.MISMATCHED_LOSS, SURE, (), f"{beyond}.", WITHIN)
     if recent.crossed:
@@ -88,6 +94,14 @@ def mismatched_loss(recent: Recent, look: Look | None) -> Finding | None:
             (),
             f"{recent.crossed}. The best that can be given then is the same for every example.",
             ONE_BY_ONE,
+        )
+    if recent.alone:
+        return Finding(
+            Cause.MISMATCHED_LOSS,
+            SURE,
+            (),
+            f"{recent.alone}. So it says the same of every output, and that part of the loss teaches nothing.",
+            BOTH_CLASSES,
         )
     if not recent.twice:
         return None
@@ -166,6 +180,8 @@ def zero_layers(recent: Recent, _look: Look | None) -> Finding | None:
 def no_slope(recent: Recent, _look: Look | None) -> Finding | None:
     """Every gradient is exactly zero: on no batch does the loss depend on the weights."""
     if recent.gradient_norm != 0.0 or recent.erased or recent.stepped or recent.narrow or recent.zeros:
+        return None
+    if recent.alone:
         return None
     if any(_had_gradient(name, recent) for name, _ in recent.first_depths):
         return _driven_flat()

@@ -146,6 +146,7 @@ class Recent:
         shifted: Share of the samples in which something other than a step moved the weights, half as far or more.
         twice: What is normalised twice on its way to the loss, in a sentence; empty if nothing is.
         crossed: Which outputs are compared with the targets of all examples, in a sentence; empty if none are.
+        alone: What is normalised over a single class, in a sentence; empty if nothing is.
         erased: Whether gradients are set to zero between the backward pass and the step.
         remade: Whether the first step that was sampled changed every layer by a tenth of its length and more, and the
             weights had not begun at zero.
@@ -197,6 +198,7 @@ class Recent:
     shifted: float = 0.0
     twice: str = ""
     crossed: str = ""
+    alone: str = ""
     erased: bool = False
     piled: bool = False
     remade: bool = False
