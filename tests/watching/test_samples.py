@@ -247,6 +247,32 @@ def test_of_gradients_that_pile_up_it_is_not_said_where_steps_lead(cleared):
     assert all((one is not None) is cleared for one in compared)
 
 
+@pytest.mark.parametrize("cleared", ["outside", "inside", "in place"])
+def test_gradients_pile_up_in_a_closure_that_leaves_those_of_its_last_point_and_not_where_it_adds_up_batches(
+    cleared,
+):
+    weight = parameter(1.0, 2.0)
+    optimizer = torch.optim.LBFGS([weight], lr=0.1, max_iter=3)
+    sampler, found = Sampler(optimizer), None
+
+    def closure():
+        if cleared != "outside":
+            optimizer.zero_grad(set_to_none=cleared == "inside")
+        for part in (1.0, 3.0):  # two micro-batches
+            sampler.before_micro_batch()
+            loss = part * weight.pow(4).sum()
+            loss.backward()
+            sampler.micro_batch()
+        return loss
+
+    for _ in range(3):
+        optimizer.zero_grad()
+        sampler.before()
+        optimizer.step(closure)
+        found = sampler.after() or found
+    assert found.piled is (cleared == "outside")
+
+
 def test_parameters_that_no_gradient_comes_to_any_more_are_no_longer_reached():
     first, second = nn.Linear(2, 1), nn.Linear(2, 1)
     optimizer = torch.optim.Adam(first.parameters())

@@ -51,10 +51,10 @@ def unsure(
         shrunk: The length of the weights over what it was at first.
         before: Around which step the loss surely stood lower, and where.
     """
-    if look is None and waiting:
-        return TOO_SHORT
     if known.piled:
         return BY_PILES
+    if look is None and waiting:
+        return TOO_SHORT
     lower = STOOD_LOWER.format(*before) if before else ""
     if not no_way_down(known, look):
         return NOT_SURE + lower

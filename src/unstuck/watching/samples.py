@@ -132,6 +132,7 @@ class Sampler:
         self._before: Tensor | None = None
         self._last: Tensor | None = None
         self._micro: list[Tensor] = []
+        self._versions = 0  # of the weights at the last backward pass
         self._step: Tensor | None = None
         self._down = 0.0
         self._piled, self._outside = False, 0.0
@@ -185,6 +186,8 @@ class Sampler:
         """Before a backward pass: see whether the gradient of the step before is still there, if it is for step k."""
         if self._last is not None and not self._micro and self._complete():
             self._piled = bool(self._last.any()) and torch.equal(self._gradients(), self._last)
+        elif self._within and self._micro and self._complete() and self._moved():
+            self._piled |= bool(self._micro[-1].any()) and torch.equal(self._gradients(), self._micro[-1])
 
     def micro_batch(self) -> None:
         """After a backward pass: remember what has been added up so far, if it is for step k."""
@@ -194,8 +197,17 @@ class Sampler:
             self.reached |= came
         if self._last is not None and self._complete():
             self._micro.append(self._gradients())
+            self._versions = self._written()
         if self._within:  # a closure's, which the step is made from
             self._had = self._had or self._has()
+
+    def _written(self) -> int:
+        """How often the weights have been written to."""
+        return sum(tensor._version for tensor in self._tensors)  # noqa: SLF001
+
+    def _moved(self) -> bool:
+        """Whether that was since the last backward pass: a closure is at another point, not at another batch."""
+        return self._written() != self._versions
 
     def _has(self) -> bool:
         return any(tensor.grad is not None and bool(local(tensor.grad).any()) for tensor in self.parameters())

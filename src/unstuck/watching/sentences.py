@@ -19,7 +19,7 @@ TOO_HIGH = (
 )
 PILED = (
     "the gradients are not set to zero between steps, so that each step goes along the sum of all that there were: "
-    "call optimizer.zero_grad() before loss.backward()"
+    "call optimizer.zero_grad() before loss.backward(), inside of the closure if there is one"
 )
 BY_PILES = f"not sure of more than what holds it up: {PILED}"
 SHIFTED = (

@@ -138,6 +138,8 @@ def motionless(recent: Recent) -> Finding | None:
     Where the others do move, it is the gradient of most that is next to nothing, as behind saturated units.
     """
     lost, reach, share = recent.unchanged, recent.reach, recent.step_share
+    if recent.piled:
+        return None  # a sum of gradients of several places is none of the loss
     if recent.narrow or lost is None or lost <= MOST_LOST or reach is None or share is None:
         return None
     if reach < NEGLIGIBLE * recent.scale or FALLS_SHORT * recent.until * share > 1.0:
