@@ -142,10 +142,19 @@ def test_without_one_of_its_signs_creeping_is_not_claimed(change):
     assert causes(replace(CREEPING, **change), None) == []
 
 
+def test_a_run_that_has_hardly_moved_is_not_held_by_the_saddle_point_it_began_beside():
+    # The best step is ten thousand times as long, and gains half a percent: after that the loss curves down.
+    near = replace(BEARING, update=Along(sure(-1e-6), sure(1e-10)), lowest=Along(sure(-1e-3), sure(-0.5)))
+    assert causes(CREEPING, near) == [Cause.STEP_TOO_SMALL, Cause.SADDLE_POINT]
+    assert causes(replace(CREEPING, since=100), near) == [Cause.SADDLE_POINT]  # it has come there
+    assert causes(CREEPING, replace(near, lowest=None)) == []  # there is nothing to be led away to
+
+
 def test_steps_that_change_nothing_are_too_small_unless_there_is_nothing_to_gain_or_few_digits():
     still = replace(RECENT, unchanged=0.9, reach=1.0, step_share=1e-9)
     assert causes(still, None) == [Cause.STEP_TOO_SMALL]
     assert causes(replace(still, reach=1e-3), None) == []
+    assert causes(replace(still, piled=True), None) == []  # a sum of gradients is not that of the loss
     assert (
         causes(replace(still, step_share=1e-3), None) == []
     )  # the others move: most have no gradient to speak of
@@ -565,3 +574,25 @@ def test_outputs_that_sit_where_they_have_no_slope_are_saturated_unless_they_hav
     assert "logits" in found.advice
     assert causes(replace(RECENT, began=20.0), look) == []
     assert causes(look=replace(LOOK, flat_outputs=(("2", 0.5),))) == []
+
+
+def test_outputs_that_a_loss_wants_beyond_their_bounds_are_flat_by_that_alone():
+    beyond = replace(
+        LOOK, flat_outputs=(("2", 1.0),), beyond="The outputs lie below 1, but their targets at 255"
+    )
+    assert causes(look=beyond) == [Cause.MISMATCHED_LOSS]
+    twice = replace(RECENT, twice="The loss takes a sigmoid, and is given one")
+    assert causes(twice, replace(beyond, beyond="")) == [Cause.MISMATCHED_LOSS]
+
+
+def test_where_gradients_pile_up_no_look_is_waited_for():
+    assert "zero_grad" in unsure(replace(RECENT, piled=True), None, waiting=True, shrunk=1.0, before=None)
+    assert "share" in unsure(RECENT, None, waiting=True, shrunk=1.0, before=None)
+
+
+def test_a_softmax_over_one_class_explains_that_there_is_no_gradient():
+    nothing = replace(RECENT, gradient_norm=0.0)
+    assert causes(nothing, None) == [Cause.PLATEAU]
+    assert causes(replace(nothing, alone="A softmax over a single class is 1"), None) == [
+        Cause.MISMATCHED_LOSS
+    ]

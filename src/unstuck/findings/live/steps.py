@@ -148,7 +148,8 @@ def step_too_small(recent: Recent, look: Look | None) -> Finding | None:
     if look.krylov is not None:
         ways.append(quadratic_gain(look.krylov.slope, look.krylov.curvature).value)
     if max(ways) < NEGLIGIBLE * recent.scale:
-        return None
+        # At a saddle point that a run has begun beside, longer steps would have led away since.
+        return creeping(recent, look) if perhaps_saddle(look) else None
     return Finding(
         Cause.STEP_TOO_SMALL,
         min(confidence(times, FALLS_SHORT), SURE),

@@ -1,7 +1,7 @@
 """Units of a live run that sit where their slope is nil, and recurrences through which no gradient comes back."""
 
 from unstuck.findings.layers import BYPASS, FLAT_LAYER
-from unstuck.findings.live.logged import BEGIN_ANEW, DEAD, UNSEEN, faded
+from unstuck.findings.live.logged import BEGIN_ANEW, DEAD, UNSEEN, faded, mismatched_loss
 from unstuck.findings.live.strides import REPLACES
 from unstuck.findings.phrases import figure, named
 from unstuck.findings.records import Cause, Evidence, Finding
@@ -64,6 +64,8 @@ def _driven_there(name: str, recent: Recent) -> bool:
 def _saturated_outputs(recent: Recent, look: Look | None) -> Finding | None:
     """Outputs that have learnt sit there as well, and should."""
     flat = [(name, share) for name, share in (look or recent.glimpse).flat_outputs if share >= FLAT_LAYER]
+    if mismatched_loss(recent, look) is not None:
+        return None  # a loss that asks for more than they can give has driven them there
     if not flat or recent.began is None or recent.level < LEARNT * recent.began:
         return None
     return Finding(
