@@ -112,3 +112,21 @@ def test_of_what_has_become_another_loss_it_is_not_said_that_steps_are_undone(an
         if another:
             watched._alarms.telling.note(follower, 200, "it rises", {"elsewhere": 100})
     assert watched.findings == (() if another else (found,))
+
+
+def test_whether_anything_has_been_learnt_is_asked_of_where_the_loss_is_and_not_of_its_mean(
+    tmp_path, monkeypatch
+):
+    levels = []
+    monkeypatch.setattr(alarms, "thrown", lambda known: levels.append(known.level))
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, out=tmp_path, share=0.0):
+        for step in range(1, 301):
+            optimizer.zero_grad()
+            height = 1e4 if 1 < step < 10 else step**-0.5  # a spike, and a fall from 1 to 0.06
+            (height + model(torch.randn(16, 3)).square().mean() * 1e-6).backward()
+            optimizer.step()
+    assert levels
+    assert max(levels) < 0.1

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from unstuck.findings.live.creeping import hardly_moved
 from unstuck.findings.live.logged import leads_down
@@ -328,8 +328,10 @@ class Alarms:
             now = lately(follower, heard, self.telling.recorder)
             found = None if now is None else undone(now)
             self._undone |= {follower.number} if found else set()
-        # What steps do now is said before what they may have done at first.
-        found = found or thrown(known)
+        # What steps do now is said before what they may have done at first, and of where the loss has come to since:
+        # the mean of all is that of the first spike.
+        pace = heard.tests.pace()
+        found = found or (None if pace is None else thrown(replace(known, level=pace.level)))
         if found is not None:
             self.telling.once(follower, "creep")
             self.telling.conclude(follower, follower.step, (found,))
