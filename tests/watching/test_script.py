@@ -101,6 +101,27 @@ def test_a_script_that_is_not_there_is_one_clear_line(tmp_path):
     assert ours.stderr == "error: cannot run nowhere.py: there is no such file\n"
 
 
+@pytest.mark.parametrize("name", ["nowhere", "package.nowhere"])
+def test_a_module_that_is_not_there_is_the_line_that_python_says(name, tmp_path):
+    (tmp_path / "package").mkdir()
+    alone, ours = both("-m", name, cwd=tmp_path)
+    assert ours.returncode == alone.returncode == 1
+    assert alone.stderr in ours.stderr
+    assert "Traceback" not in ours.stderr
+
+
+def test_what_a_module_fails_to_import_is_shown_where(tmp_path):
+    (tmp_path / "train.py").write_text("import nowhere_at_all")
+    _, ours = both("-m", "train", cwd=tmp_path)
+    assert 'train.py", line 1' in ours.stderr
+
+
+def test_weights_that_are_changed_by_hand_are_said_not_to_be_followed(tmp_path):
+    (tmp_path / "s.py").write_text("import torch; torch.ones(2, requires_grad=True).sum().backward()")
+    _, ours = both("s.py", cwd=tmp_path)
+    assert "losses were differentiated, but weights that are changed by hand are not followed" in ours.stderr
+
+
 def test_pytorch_is_not_imported_before_the_script_does_so(tmp_path):
     (tmp_path / "s.py").write_text(
         textwrap.dedent(

@@ -48,13 +48,24 @@ class Script:
         sys.argv = [self.name, *self.arguments]
         if self.module:
             _exchange_path(str(Path.cwd()) if not sys.flags.safe_path else None)
-            runpy.run_module(self.name, run_name="__main__", alter_sys=True)
+            _run_module(self.name)
         elif Path(self.name).is_file() and not _is_archive(self.name):
             _exchange_path(str(Path(self.name).resolve().parent) if not sys.flags.safe_path else None)
             _run_file(self.name)
         else:
             _exchange_path(None)
             runpy.run_path(self.name, run_name="__main__")
+
+
+def _run_module(name: str) -> None:
+    """As `python -m` does, which says of a module that is not there no more than that."""
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        if without_us(error.__traceback__) is not error.__traceback__:
+            raise  # what the module imports is its own affair
+        message = f"{sys.executable}: {error}"
+        raise SystemExit(message) from None
 
 
 def _run_file(name: str) -> None:
