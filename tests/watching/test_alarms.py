@@ -130,3 +130,30 @@ def test_whether_anything_has_been_learnt_is_asked_of_where_the_loss_is_and_not_
             optimizer.step()
     assert levels
     assert max(levels) < 0.1
+
+
+@pytest.mark.parametrize("mistaken", [True, False])
+def test_two_optimizers_of_the_same_network_that_leave_the_other_player_out_are_told(mistaken, tmp_path):
+    torch.manual_seed(0)
+    maker, judge = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), nn.Linear(2, 1)
+    judging = torch.optim.Adam(judge.parameters(), 1e-3)
+    making = torch.optim.Adam((judge if mistaken else maker).parameters(), 1e-3)
+    with watch(judge, [judging, making], out=tmp_path) as watched:
+        for _ in range(150):
+            made = maker(torch.randn(8, 3))
+            for optimizer, seen, aim in ((judging, made.detach(), 0.0), (making, made, 1.0)):
+                optimizer.zero_grad()
+                (judge(seen) - aim).square().mean().backward()
+                optimizer.step()
+    said = [message for _, _, message in watched.messages()]
+    assert any("very same parameters" in one and "`0.weight`" in one for one in said) is mistaken
+
+
+def test_two_optimizers_that_take_turns_on_all_there_is_are_no_mistake(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizers = [torch.optim.Adam(model.parameters(), 1e-3), torch.optim.SGD(model.parameters(), 1e-3)]
+    with watch(model, optimizers, out=tmp_path) as watched:
+        for step in range(300):
+            go_on(model, optimizers[step % 2], 1)
+    assert not any("very same parameters" in message for _, _, message in watched.messages())

@@ -11,6 +11,7 @@ from unstuck.findings.live.steps import shifted
 from unstuck.findings.live.strides import thrown
 from unstuck.findings.live.undone import taken_back, undone
 from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, conclude_moving
+from unstuck.findings.phrases import named
 from unstuck.findings.wiring import untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
@@ -23,6 +24,7 @@ from unstuck.watching.looking import Looking
 from unstuck.watching.losses.bursts import Outbreaks
 from unstuck.watching.losses.heights import High
 from unstuck.watching.losses.stalls import FIRST_LOOK, HORIZON, Moving, Stall
+from unstuck.watching.models import held_by
 from unstuck.watching.recent import FEWEST
 from unstuck.watching.recorder import Recorder
 from unstuck.watching.remarks import hindering, unsure
@@ -32,6 +34,7 @@ from unstuck.watching.sentences import (
     SHIFTED,
     STANDS_HIGHER,
     TOO_HIGH,
+    TWIN,
     learnt,
     moves,
     stands_still,
@@ -152,10 +155,16 @@ class Alarms:
 
     def _idle(self, follower: Follower, step: int) -> None:
         """Say, in a game too, that one of the players is not trained at all."""
-        if step >= FIRST_LOOK and step & (step - 1) == 0 and follower.unreached(FEWEST):
+        if step < FIRST_LOOK or step & (step - 1):
+            return
+        if follower.unreached(FEWEST):
             known = self._known(follower, 1, self._heard[follower.number].first)
             if message := untrained(known):
                 self.telling.note(follower, step, message, {"left_out": known.left_out})
+        if follower.twin and self.telling.recorder is not None:
+            missed = held_by(follower.met - set(map(id, self.telling.recorder.listed())))
+            if missed:
+                self.telling.note(follower, step, TWIN.format(named(missed)), {"twin": True})
 
     def _several(self, heard: Heard) -> bool:
         """Whether several optimizers have losses of their own: as in a game, none of them need fall then.

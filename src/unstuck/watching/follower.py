@@ -36,6 +36,8 @@ class Follower:
         self.refused = 0  # steps in a row that a `GradScaler` has not made
         self.around = False  # whether its steps are made by another optimizer inside, as Lookahead's are
         self.undone: Tensor | None = None  # whether a fused step under a `GradScaler` has left all as it was
+        self.twin = False  # whether another optimizer with a loss of its own has the very same parameters
+        self.met: set[int] = set()  # ids of all that the losses of such a game depend on
         self.shares = False  # whether its loss is that of another optimizer's backward pass
         self.previous: Follower | None = None  # whose step came before its last
         self.loss: float | Tensor | None = None

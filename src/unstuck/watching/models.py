@@ -1,7 +1,7 @@
 """Whose parameters an optimizer moves: found among all that lives, since nobody says it."""
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -110,6 +110,13 @@ def model_of(parameters: Sequence[Tensor]) -> nn.Module | None:
     roots = _roots(owners, parents)
     held = [sum(id(parameter) in wanted for parameter in root.parameters()) for root in roots]
     return roots[held.index(max(held))] if roots else None
+
+
+def held_by(ids: Set[int]) -> list[str]:
+    """Names of those parameters among them that modules hold, in the outermost module that holds most of them."""
+    held = {id(entry): entry for module in living() for entry in _entries(module, "_parameters")}
+    parameters = [entry for number, entry in held.items() if number in ids and entry.requires_grad]
+    return [as_written(name) for name in names_of(model_of(parameters), parameters)]
 
 
 def living() -> list[nn.Module]:

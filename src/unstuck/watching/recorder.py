@@ -162,9 +162,11 @@ class Recorder:
         """Where no gradient came to a parameter, see whether it could."""
         for follower in self._here() if isinstance(loss, Tensor) else ():
             sampler = follower.sampler
-            if sampler is not None and sampler.close and follower.samples and follower.samples[-1][2].numb:
+            numb = bool(follower.samples) and follower.samples[-1][2].numb
+            if sampler is not None and sampler.close and (numb or follower.twin):
                 started = time.perf_counter()
                 found, own = stairs(loss), set(map(id, sampler.parameters()))
+                follower.met |= found.open if follower.twin else set()
                 if own & (found.open | found.behind):
                     follower.stairs = found
                 follower.cost += time.perf_counter() - started
@@ -380,6 +382,7 @@ class Recorder:
         own = set(map(id, sampler.parameters()))
         inside = [set(map(id, one.parameters())) for one in self._samplers() if one is not sampler]
         follower.around = follower.shares and any(own <= other for other in inside)
+        follower.twin = own in inside and not follower.shares
         model = None if sampler.model is None else type(sampler.model).__name__
         self._rows.optimizer(follower, optimizer, model, sampler.size)
         follower.begun = now

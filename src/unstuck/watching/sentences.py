@@ -49,6 +49,10 @@ STANDS_HIGHER = (
     "twice that: unless it has become the loss of something else since, steps that were too large have led away from "
     "there. Go back to weights of that time, with a lower learning rate"
 )
+TWIN = (
+    "two optimizers have the very same parameters, and none has {}, which the losses depend on too: one of the two "
+    "may have been meant for these"
+)
 WITHDRAWN = "{}: by what is known now this is not a reason any more"
 NOT_SURE = "not sure why; `unstuck diagnose` takes a training apart and tries remedies"
 

@@ -30,7 +30,7 @@ _DAY = 86_400.0
 
 # What notes are about that somebody should know of though the loss falls: parameters that are not trained, outputs
 # that are normalised twice or by themselves, gradients that pile up, weights that have hardly moved.
-_HINDERING = {"left_out", "twice", "crossed", "alone", "piled", "erased", "hardly"}
+_HINDERING = {"left_out", "twice", "crossed", "alone", "twin", "piled", "erased", "hardly"}
 
 
 @dataclass(frozen=True)
