@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from unstuck.watching.recent import Wiring, recent
-from unstuck.watching.samples import Group, Sample
+from unstuck.watching.sampled import Group, Sample
 
 
 def sample(length, first=1.0):

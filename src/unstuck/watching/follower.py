@@ -11,7 +11,8 @@ from unstuck.measurements.records.live import Glimpse
 from unstuck.watching.graphs.made import NOT_SEEN
 from unstuck.watching.graphs.stairs import NO_STAIRS
 from unstuck.watching.models import Inventory
-from unstuck.watching.samples import Sample, Sampler
+from unstuck.watching.sampled import Sample
+from unstuck.watching.samples import Sampler
 
 # Samples that are kept in memory, to say why a loss stands still.
 _REMEMBERED = 2_000

@@ -15,7 +15,7 @@ from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.graphs.made import NOT_SEEN, Made
 from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs
 from unstuck.watching.models import Inventory, layer_of
-from unstuck.watching.samples import Group, Sample
+from unstuck.watching.sampled import Group, Sample
 
 # Bytes of a float32.
 _SINGLE = 4

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from unstuck.watching.files import schema
 from unstuck.watching.files.store import Store
 from unstuck.watching.follower import Follower
-from unstuck.watching.samples import Group, Sample
+from unstuck.watching.sampled import Group, Sample
 
 # Each of so many first steps is written down; afterwards means over 2, 4, 8, ... of them.
 _EACH = 100_000
