@@ -226,6 +226,8 @@ def test_sigma_is_not_called_stale_where_the_gradient_is_gone_since_there_is_not
     assert Cause.STALE_SECOND_MOMENT not in causes(stale, long)
     assert causes(stale, LOOK) == []
     assert causes(replace(stale, reach=1e-4, lately=sure(-0.9)), None) == []
+    assert causes(replace(stale, ahead=1e-3, lately=sure(-0.9)), None) == []
+    assert causes(replace(stale, ahead=1.0, lately=sure(-0.9)), None) == [Cause.STALE_SECOND_MOMENT]
     for unknown in (
         None,
         sure(0.1),

@@ -1,5 +1,6 @@
 """What the record says of the steps since the loss stands still."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -81,3 +82,21 @@ def test_a_gradient_that_weight_decay_holds_in_balance_promises_nothing():
 def test_gradients_pile_up_where_each_is_added_to_the_one_before():
     assert summed([replace(sample(1.0), piled=True)] * 4).piled
     assert not summed([replace(sample(1.0), piled=True)] * 3 + [sample(1.0)]).piled
+
+
+def ahead(*promises):
+    """Samples of steps straight down a gradient, ten steps apart."""
+    known = [
+        (10 * number, 0.0, replace(sample(10.0 * promise), descent_cosine=1.0))
+        for number, promise in enumerate(promises)
+    ]
+    return recent(known, since=0, until=100, level=1.0, scale=1.0).ahead
+
+
+def test_promises_that_shrink_by_the_same_share_come_to_a_finite_sum_and_others_to_none_that_is_known():
+    shrinking = [0.9**step for step in range(0, 60, 10)]
+    assert ahead(*shrinking) == pytest.approx(shrinking[-1] / -math.log(0.9))
+    assert ahead(*reversed(shrinking)) is None
+    assert ahead(1.0, 1.1, 0.9, 1.0, 1.0, 0.95) is None  # noise
+    assert ahead(1.0, 0.5, 0.25) is None  # too few
+    assert ahead(*shrinking[:3], -1.0, *shrinking[3:]) is None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 
 from torch import Tensor
 
@@ -82,9 +82,10 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
     wired: Wiring = Wiring(),
 ) -> Recent:
     """Sum up the samples since a step; of too few since then, the last ones."""
-    own = [sample for step, _, sample in samples if step >= since]
-    if len(own) < FEWEST:
-        own = [sample for _, _, sample in samples][-FEWEST:]
+    numbered = [(step, sample) for step, _, sample in samples if step >= since]
+    if len(numbered) < FEWEST:
+        numbered = [(step, sample) for step, _, sample in samples][-FEWEST:]
+    own = [sample for _, sample in numbered]
     last = own[-max(len(own) // 2, FEWEST) :]
     return Recent(
         since=since,
@@ -105,6 +106,7 @@ def recent(  # noqa: PLR0913 - what is known, from several sources
         reach=_reach(own),
         descent=_median(own, _descent),
         promise=_mean(own, _descent),
+        ahead=_ahead(numbered),
         sigma_ratio=_median(own, lambda sample: sample.sigma_ratio),
         unchanged=_median(own, lambda sample: sample.unchanged),
         overshoot=_overshoot(own),
@@ -221,6 +223,25 @@ def _descent(sample: Sample) -> float | None:
     if sample.descent_cosine is None:
         return None
     return sample.descent_cosine * sample.gradient_norm * sample.update_norm
+
+
+def _ahead(samples: Sequence[tuple[int, Sample]]) -> float | None:
+    r"""Sum up a geometric series: of promises $D e^{-k s}$ at step s, $D / k$ from the last on, if k is surely > 0.
+
+    By a straight line through the logarithms (least squares), with the error of its slope.
+    """
+    known = [(step, math.log(value)) for step, one in samples if (value := _descent(one) or 0.0) > 0.0]
+    if len(known) < max(len(samples), FEWEST) or not all(math.isfinite(value) for _, value in known):
+        return None
+    steps, values = zip(*known, strict=True)
+    across, up = fmean(steps), fmean(values)
+    spread = math.fsum((step - across) ** 2 for step in steps)
+    slope = math.fsum((step - across) * (value - up) for step, value in known) / spread
+    left = math.fsum((value - up - slope * (step - across)) ** 2 for step, value in known)
+    degrees = len(known) - 2.0
+    if not Estimate(slope, math.sqrt(left / degrees / spread), degrees).surely_below(0.0, sigmas=2.0):
+        return None
+    return math.exp(up + slope * (steps[-1] - across)) / -slope
 
 
 def _shifted(samples: Sequence[Sample]) -> float:

@@ -275,6 +275,9 @@ def stale_second_moment(recent: Recent, look: Look | None) -> Finding | None:
     # Where the gradient has come to nothing, as at a minimum, no other scale would make anything of it.
     if recent.reach is not None and recent.reach < NEGLIGIBLE * recent.scale:
         return None
+    # Nor of one that comes to nothing by itself: its steps promise no more than that.
+    if recent.ahead is not None and recent.ahead < NEGLIGIBLE * recent.scale:
+        return None
     if _long_enough(recent, look):
         return None
     if look is not None and critical(recent, look):

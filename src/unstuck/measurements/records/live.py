@@ -120,6 +120,8 @@ class Recent:
             and no more than at the last sample; of a gradient that is in balance with weight decay, of what is left.
         descent: Median of what a step promises on its own batch, to first order: -g.d.
         promise: Mean of that.
+        ahead: What all further steps promise together, where what one of them promises surely shrinks by the same
+            share again and again.
         falls: What the loss falls while the number of steps doubles, as a share of it, where that was asked; over as
             much of the run as bounds it best.
         falls_lately: The same over the last half of the run alone.
@@ -174,6 +176,7 @@ class Recent:
     reach: float | None = None
     descent: float | None = None
     promise: Estimate | None = None
+    ahead: float | None = None
     falls: Estimate | None = None
     falls_lately: Estimate | None = None
     momentum: float | None = None
