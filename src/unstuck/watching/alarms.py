@@ -11,8 +11,8 @@ from unstuck.findings.live.steps import shifted
 from unstuck.findings.live.strides import thrown
 from unstuck.findings.live.undone import taken_back, undone
 from unstuck.findings.live.verdict import conclude_last, conclude_live, conclude_logged, conclude_moving
+from unstuck.findings.live.wiring import untrained
 from unstuck.findings.phrases import named
-from unstuck.findings.wiring import untrained
 from unstuck.measurements.records.live import Glimpse, Look, Recent
 from unstuck.plain import finite
 from unstuck.watching.files import schema

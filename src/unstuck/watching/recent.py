@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unstuck.estimate import Estimate, weighted_mean
 from unstuck.findings.live.strides import REPLACES
-from unstuck.findings.wiring import ORPHANS
+from unstuck.findings.live.wiring import ORPHANS
 from unstuck.measurements.records.live import Glimpse, Recent
 from unstuck.watching.graphs.made import NOT_SEEN, Made
 from unstuck.watching.graphs.stairs import NO_STAIRS, Stairs

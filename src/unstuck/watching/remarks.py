@@ -2,7 +2,7 @@
 
 from unstuck.findings.live.logged import BOTH_CLASSES, LOGITS, ONE_BY_ONE
 from unstuck.findings.live.verdict import no_way_down
-from unstuck.findings.wiring import ERASED, untrained
+from unstuck.findings.live.wiring import ERASED, untrained
 from unstuck.measurements.records.live import Look, Recent
 from unstuck.watching.sentences import (
     BY_PILES,

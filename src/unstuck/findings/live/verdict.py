@@ -25,8 +25,8 @@ from unstuck.findings.live.logged import (
 from unstuck.findings.live.steps import gradient_noise, step_too_large, step_too_small
 from unstuck.findings.live.strides import overreaching, thrown
 from unstuck.findings.live.units import saturated_units, vanishing_in_time
+from unstuck.findings.live.wiring import frozen_parameters
 from unstuck.findings.records import Finding
-from unstuck.findings.wiring import frozen_parameters
 from unstuck.measurements.records.live import Look, Recent
 
 Check = Callable[[Recent, Look | None], Finding | None]
