@@ -584,6 +584,8 @@ def test_where_clipping_makes_the_steps_small_that_is_said():
     measured = replace(planted("not critical"), continuations=found)
     measured = replace(measured, subject=replace(measured.subject, clip=1e-4))
     assert "Clip less: the gradient is 10 times" in conclude(measured, COST).findings[0].advice
+    divided = replace(measured, second_moment=SecondMoment("Adam", None))
+    assert "Clip" not in conclude(divided, COST).findings[0].advice
 
 
 @pytest.mark.parametrize(("distance", "cause"), [(20.0, Cause.ILL_CONDITIONED), (50.0, None)])

@@ -43,7 +43,8 @@ def raising(best: Arm, measured: Measurements) -> str:
     if lower := of_no_gradient(measured):
         return f"{lower}. Or raise the learning rate, about {figure(borne(best, measured))} times."
     clip, norm = measured.subject.clip, measured.gradient.norm
-    if clip is not None and norm > clip:
+    # What is divided by its own size takes steps of one length, however it was clipped.
+    if clip is not None and norm > clip and measured.second_moment is None:
         return (
             f"Clip less: the gradient is {norm / clip:,.3g} times as long as what it is shortened to. Or raise the "
             f"learning rate, about {figure(best.factor)} times."
