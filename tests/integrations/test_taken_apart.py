@@ -13,6 +13,7 @@ from unstuck.errors import TrainingError
 from unstuck.integrations import lightning as of_lightning
 from unstuck.integrations import transformers as of_transformers
 from unstuck.integrations.recognised import training_in
+from unstuck.objective import Objective, draw
 from unstuck.target import load_training
 
 # What the frameworks and their libraries say of themselves.
@@ -102,13 +103,29 @@ def test_its_loss_is_that_of_the_training_step_and_nothing_is_logged(fitted):
         module.training_step(batch)
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_its_precision_is_that_of_its_trainer(tmp_path, precision):
+    torch.manual_seed(0)
+    module = Logging()
+    trainer(tmp_path, precision=precision).fit(module, datamodule=Digits())
+    training = of_lightning.training_of(module)
+    batch = next(iter(training.data))
+    loss = training.loss(module, batch)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        outputs = module.net(batch[0].to(next(module.parameters()).dtype))
+        assert torch.equal(loss, functional.cross_entropy(outputs, batch[1]))
+    Objective(training, draw(training.data, seed=0, enough=lambda *_: True).batches, dtype=torch.float64)
+
+
 def test_a_loss_of_the_users_own_that_calls_a_logging_step_can_be_diagnosed_after_a_fit(fitted):
     _, module = fitted
     batches = [tuple(part[:48] for part in module.trainer.datamodule.data[:])]
     training = unstuck.Training(
         module, lambda model, batch: model.training_step(batch)["loss"], batches, module.trainer.optimizers[0]
     )
-    assert unstuck.diagnose(training, budget=1.0, trials=False).cause is not None
+    expected = float(functional.cross_entropy(module.net(batches[0][0]), batches[0][1]))
+    found = unstuck.diagnose(training, budget=1.0, trials=False)
+    assert found.point.loss == pytest.approx(expected, rel=1e-5)
     assert "log" not in vars(module)
 
 

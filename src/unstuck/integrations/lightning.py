@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unstuck.errors import TrainingError, UnstuckError
 from unstuck.integrations.loaders import of_steps
 from unstuck.integrations.watched import Watched
+from unstuck.objective.sampling import moved
 from unstuck.training import Training
 from unstuck.watching.watch import watch
 
@@ -120,12 +121,21 @@ def training_of(module: Any, data: Any = None, *, trainer: Any = None) -> Traini
     )
 
 
+# Precisions in which Lightning brings the numbers of a batch into the type of the weights.
+_OF_WEIGHTS = ("64-true", "bf16-true", "16-true")
+
+
 @dataclass(frozen=True)
 class _Step:
     precision: Any
 
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
         module: Any = model
+        if getattr(self.precision, "precision", "") in _OF_WEIGHTS:
+            # Into that which they have now: they may be looked at in a wider one.
+            batch = moved(
+                batch, dtype=next(each.dtype for each in module.parameters() if each.is_floating_point())
+            )
         with self.precision.train_step_context() if self.precision else nullcontext():
             batch = module.on_after_batch_transfer(module.on_before_batch_transfer(batch, 0), 0)
             index = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
