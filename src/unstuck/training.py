@@ -67,7 +67,7 @@ class Training:
         _check_batches("data", self.data)
         if self.validation is not None:
             _check_batches("validation", self.validation)
-        if any(_is_lightning(type(module)) for module in self.model.modules()):
+        if any(is_lightning_module(type(module)) for module in self.model.modules()):
             object.__setattr__(self, "loss", _unlogged(self.loss))
         object.__setattr__(self, "optimizer", _unwrapped(self.optimizer))
         object.__setattr__(self, "scheduler", _unwrapped(self.scheduler))
@@ -136,7 +136,7 @@ def _unlogged(loss: Loss) -> Loss:
 
     @wraps(loss, updated=())
     def quiet(model: nn.Module, batch: Any) -> Tensor:
-        logging = [vars(module) for module in model.modules() if _is_lightning(type(module))]
+        logging = [vars(module) for module in model.modules() if is_lightning_module(type(module))]
         silenced = [(held, name) for held in logging for name in _LOGGING if name not in held]
         try:
             for held, name in silenced:
@@ -150,7 +150,8 @@ def _unlogged(loss: Loss) -> Loss:
 
 
 @cache
-def _is_lightning(kind: type) -> bool:
+def is_lightning_module(kind: type) -> bool:
+    """Whether a class is one of Lightning's modules; the framework is not imported to find out."""
     return any(
         base.__name__ == "LightningModule" and base.__module__.split(".")[0] in _WRAPPERS
         for base in kind.__mro__

@@ -24,7 +24,7 @@ LARGER_ALONE = 2.0
 SIGMAS = 2.0
 
 # Validation stands still when two passes lower it by less than this share, surely. See NEGLIGIBLE in
-# findings/point.py: a hundredth.
+# findings/progress.py: a hundredth.
 STANDS_STILL = 0.01
 
 # But a fall that is beyond doubt counts as a fall from a thousandth on: over ten passes that makes a hundredth.

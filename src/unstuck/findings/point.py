@@ -5,13 +5,9 @@ from dataclasses import replace
 
 from unstuck.curvature.records import Spectrum
 from unstuck.estimate import Estimate
-from unstuck.findings.progress import improves
+from unstuck.findings.progress import NEGLIGIBLE, improves
 from unstuck.findings.records import Kind, Point
 from unstuck.measurements.records import Measurements, Slice
-
-# A decrease is negligible below this share of the loss. Twenty Hessian-vector products find what a first-order
-# method needs hundreds of steps for; where even they gain less than a hundredth, going on is pointless.
-NEGLIGIBLE = 0.01
 
 # Beside a saddle the gradient is never quite zero. What it promises does not count when a descent that begins
 # with negative curvature gains this many times more than the same descent without it.

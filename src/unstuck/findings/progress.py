@@ -16,9 +16,13 @@ HEALTHY_PASS = 0.005
 # measured on ten networks), thousands in a valley: the run must get there within so many steps or passes.
 HORIZON, HORIZON_PASSES = 500.0, 20.0
 
+# A decrease is negligible below this share of the loss. Twenty Hessian-vector products find what a first-order
+# method needs hundreds of steps for; where even they gain less than a hundredth, going on is pointless.
+NEGLIGIBLE = 0.01
+
 # Slow or not, a run that gains a third of what the best change gains goes as fast as can be expected, if that is
-# anything at all: see NEGLIGIBLE in findings/point.py.
-KEEPING_UP, NEGLIGIBLE = 1.0 / 3.0, 0.01
+# anything at all.
+KEEPING_UP = 1.0 / 3.0
 
 # Fewer looks than these in descending order may be so by chance.
 LOOKS = 5

@@ -10,6 +10,7 @@ from unstuck.findings.progress import (
     CREEPS,
     FASTER,
     LOOKS,
+    NEGLIGIBLE,
     ahead,
     best_change,
     creeps,
@@ -21,9 +22,6 @@ from unstuck.findings.rates import FAR_OFF, best_rate, raising
 from unstuck.findings.records import Cause, Evidence, Finding, Kind, Point
 from unstuck.measurements.records import Arm, Measurements, Route
 from unstuck.measurements.records.continuations import descending
-
-# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
-NEGLIGIBLE = 0.01
 
 # A run that falls, but creeps, makes steps that are too large where a lower rate sheds half of the loss meanwhile.
 SHEDS = 0.5

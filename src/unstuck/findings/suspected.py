@@ -2,8 +2,7 @@
 
 from unstuck.estimate import Estimate
 from unstuck.findings.phrases import figure, gains_of, percent
-from unstuck.findings.point import NEGLIGIBLE
-from unstuck.findings.progress import CREEPS, SIGMAS, ahead, going_on
+from unstuck.findings.progress import CREEPS, NEGLIGIBLE, SIGMAS, ahead, going_on
 from unstuck.findings.rates import FAR_OFF
 from unstuck.findings.records import Cause, Finding
 from unstuck.measurements.records import Measurements

@@ -3,7 +3,10 @@
 from importlib import import_module
 from typing import Any
 
-from unstuck.training import Training
+from unstuck.training import Training, is_lightning_module
+
+# Lightning's Trainer, under both names of the framework.
+_FITTING = {("lightning", "Trainer"), ("pytorch_lightning", "Trainer")}
 
 
 def training_in(thing: Any) -> Training | None:
@@ -17,8 +20,7 @@ def training_in(thing: Any) -> Training | None:
     kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(thing).__mro__}
     if ("transformers", "Trainer") in kinds:
         return import_module("unstuck.integrations.transformers").training_of(thing)
-    for package in ("lightning", "pytorch_lightning"):
-        module = getattr(thing, "lightning_module", None) if (package, "Trainer") in kinds else thing
-        if module is not None and (module is not thing or (package, "LightningModule") in kinds):
-            return import_module("unstuck.integrations.lightning").training_of(module)
+    module = getattr(thing, "lightning_module", None) if kinds & _FITTING else thing
+    if is_lightning_module(type(module)):
+        return import_module("unstuck.integrations.lightning").training_of(module)
     return None

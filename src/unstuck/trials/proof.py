@@ -268,11 +268,8 @@ class _Proof:
 
     def _comes_to(self, ended: Ended) -> float:
         """Where a continuation ends, by what the remedies are compared by."""
-        if not self._by_validation:
-            return self._held.mean(ended.held)
-        weights = [float(batch.examples) for batch in self._validation]
-        mean = math.fsum(w * v for w, v in zip(weights, ended.validation, strict=True)) / math.fsum(weights)
-        return mean if math.isfinite(mean) else math.inf
+        validation = ended.curve.validation if self._by_validation else None
+        return ended.curve.end if validation is None else validation
 
     def _prove(self, entrants: Sequence[Entrant]) -> int:
         """Run the chosen ones over fresh orders, as many as there is time for; gives how many."""

@@ -1,8 +1,9 @@
 """What the record of a live run says of steps that are too small to get anywhere."""
 
-from unstuck.findings.live.glance import FALLS_SHORT, NEGLIGIBLE
+from unstuck.findings.live.glance import FALLS_SHORT
 from unstuck.findings.live.logged import MOST_LOST, SURE, leads_down, leads_on, precision_stall, step_share
 from unstuck.findings.phrases import confidence, estimated, figure
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 

@@ -2,7 +2,6 @@
 
 from unstuck.findings.live.glance import (
     FALLS_SHORT,
-    NEGLIGIBLE,
     bearable,
     beyond_all,
     critical,
@@ -22,6 +21,7 @@ from unstuck.findings.live.logged import (
 from unstuck.findings.live.steps import HUGE, shifted
 from unstuck.findings.live.units import saturated_units
 from unstuck.findings.phrases import confidence, estimated, figure, surely_negative
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 

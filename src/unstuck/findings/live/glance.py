@@ -3,10 +3,8 @@
 import math
 
 from unstuck.estimate import Estimate
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.measurements.records.live import Look, Recent
-
-# A decrease is negligible below this share of the loss, see NEGLIGIBLE in findings/point.py.
-NEGLIGIBLE = 0.01
 
 # Curvature below this share of the largest is as good as none, see TOLERANCE in findings/point.py.
 TOLERANCE = 1e-3

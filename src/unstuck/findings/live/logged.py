@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unstuck.findings.layers import FLAT_LAYER
-from unstuck.findings.live.glance import FALLS_SHORT, NEGLIGIBLE, critical
+from unstuck.findings.live.glance import FALLS_SHORT, critical
 from unstuck.findings.phrases import MOST, confidence, figure, named
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from unstuck.findings.live.creeping import CLIP_LESS, creeping, cut_short, motionless, spent
 from unstuck.findings.live.glance import (
     FALLS_SHORT,
-    NEGLIGIBLE,
     bearable,
     critical,
     falls_short,
@@ -23,6 +22,7 @@ from unstuck.findings.live.logged import (
 )
 from unstuck.findings.live.strides import NOTHING_LEARNT, overreaching
 from unstuck.findings.phrases import confidence, estimated, figure
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import Look, Recent
 

@@ -9,10 +9,10 @@ falls while the number of steps doubles, going on as before gains less than shor
 import math
 
 from unstuck.estimate import Estimate
-from unstuck.findings.live.glance import NEGLIGIBLE
 from unstuck.findings.live.logged import UNSEEN
 from unstuck.findings.live.steps import BOUNCES, NOISY, USUAL, least_noise
 from unstuck.findings.phrases import estimated
+from unstuck.findings.progress import NEGLIGIBLE
 from unstuck.findings.records import Cause, Evidence, Finding
 from unstuck.measurements.records.live import LEAST_OF_LEVEL, PACE_ERRORS, Recent
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unstuck.watching.graphs.graph import kind_of, leads_on, walk
+from unstuck.watching.graphs.graph import kind_of, leads_on, shape_of, walk
 
 # What makes a cross-entropy of the logarithms of a softmax. What else a loss is made of is the model's own affair.
 _PICKING = frozenset(
@@ -47,8 +47,7 @@ def _in_the_loss(node: Any) -> bool:
 
 def _single(node: Any) -> tuple[int, ...]:
     """Shape of what a softmax gave, if it went over one entry."""
-    known, dim = getattr(node, "_input_metadata", None), getattr(node, "_saved_dim", None)
-    shape = tuple(known[0].shape) if known else ()
+    dim, shape = getattr(node, "_saved_dim", None), shape_of(node, 0)
     if dim is None or not shape:
         return ()
     # Autograd keeps a dimension that counts from the end as an unsigned number.

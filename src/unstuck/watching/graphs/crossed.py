@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unstuck.watching.graphs.graph import kind_of, leads_on, walk
+from unstuck.watching.graphs.graph import kind_of, leads_on, shape_of, walk
 
 # What compares outputs with targets, element by element.
 _COMPARING = frozenset({"SubBackward", "MseLossBackward", "SmoothL1LossBackward", "HuberLossBackward"})
@@ -41,17 +41,12 @@ def _table(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     sides = [side for side in node.next_functions if side[0] is not None]
     if len(sides) != 1:
         return None  # pairs of what is learnt, as in losses of distances and ranks
-    (source, number), table = sides[0], _shape(node, 0)
+    (source, number), table = sides[0], shape_of(node, 0)
     if kind_of(source) == "ExpandBackward":
-        table = _shape(source, 0)
+        table = shape_of(source, 0)
         source, number = source.next_functions[0]
-    given = _shape(source, number)
+    given = shape_of(source, number)
     count = given[0] if given else 0
     return (
         (given, table) if count > 1 and given in {(count,), (count, 1)} and table == (count, count) else None
     )
-
-
-def _shape(node: Any, number: int) -> tuple[int, ...]:
-    known = getattr(node, "_input_metadata", None)  # of what it gave in the forward pass
-    return tuple(known[number].shape) if known and number < len(known) else ()

@@ -67,3 +67,9 @@ def kind_of(node: Any) -> str:
 def leads_on(kind: str) -> bool:
     """Whether numbers go through an operation as they are."""
     return kind.removesuffix("Backward") in _TRANSPARENT
+
+
+def shape_of(node: Any, number: int) -> tuple[int, ...]:
+    """Shape of what it gave in the forward pass, one of several; empty where that is not known."""
+    known = getattr(node, "_input_metadata", None)
+    return tuple(known[number].shape) if known and number < len(known) else ()
